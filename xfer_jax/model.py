@@ -1,0 +1,511 @@
+"""mT5: T5.1.1's encoder-decoder, parameter for parameter as T5X names it.
+
+Shapes ride in names: B batch, L length (Q queries, K keys), E embedding, H heads, D head dimension,
+M hidden of the MLP, V vocabulary. The network is that of Raffel et al. 2020 (arXiv 1910.10683) in
+the T5.1.1 form of mT5 (Xue et al. 2021, arXiv 2010.11934): pre-norm residual blocks, RMS norm,
+gated GELU, relative position buckets shared by the layers of a stack, no biases, attention logits
+not divided by sqrt(D) (the query kernel is initialised smaller instead), output kernel separate from
+the embedding. Parameters carry T5X's logical axes in the `params_axes` collection.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import gin
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.linen import partitioning as nn_partitioning
+from jax import lax
+
+from seqio_tasks.errors import RequestError
+
+NUM_BUCKETS = 32  # relative position buckets of every T5
+MAX_DISTANCE = 128  # relative positions at and beyond this share a bucket
+NORM_EPSILON = 1e-6
+MASKED = -1e10  # added to the logit of a pair that may not attend; swallows it in float32
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@gin.configurable(module="xfer_jax.model")
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Sizes of one mT5. Defaults are mT5-small's."""
+
+    vocab_size: int = 250112  # V, rows of the embedding: the vocabulary rounded up to 128s
+    emb_dim: int = 512  # E
+    num_heads: int = 6  # H
+    head_dim: int = 64  # D
+    mlp_dim: int = 1024  # M
+    num_encoder_layers: int = 8
+    num_decoder_layers: int = 8
+    dropout_rate: float = 0.1  # share of activations dropped while training
+    dtype: str = "bfloat16"  # of activations; parameters, softmax and loss stay float32
+
+    def __post_init__(self):
+        if self.dtype in ("float16", "fp16", "half"):
+            raise RequestError(
+                "dtype float16 is refused: mT5's activations overflow it; use bfloat16 or float32"
+            )
+        if self.dtype not in DTYPES:
+            raise RequestError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type is int and (not isinstance(value, int) or value < 1):
+                raise RequestError(f"{field.name} must be a positive integer, not {value!r}")
+        if not 0.0 <= self.dropout_rate < 1.0:
+            raise RequestError(f"dropout_rate must lie in [0, 1), not {self.dropout_rate!r}")
+
+    @property
+    def jax_dtype(self) -> Any:
+        return DTYPES[self.dtype]
+
+
+def relative_position_bucket(
+    relative_position: np.ndarray, bidirectional: bool, num_buckets: int = NUM_BUCKETS
+) -> np.ndarray:
+    """Maps relative positions to T5's buckets: exact when near, logarithmic when far.
+
+    Args:
+      relative_position: int array, position of the key minus position of the query.
+      bidirectional: whether keys after the query have buckets of their own (encoder), or may not be
+        seen at all (decoder).
+      num_buckets: number of buckets, halved between the two directions if bidirectional.
+
+    Returns:
+      int32 array of the same shape, in [0, num_buckets).
+    """
+    if bidirectional:
+        num_buckets //= 2
+        direction = (relative_position > 0).astype(np.int32) * num_buckets
+        distance = np.abs(relative_position)
+    else:
+        direction = np.zeros_like(relative_position, dtype=np.int32)
+        distance = np.maximum(-relative_position, 0)
+    exact = num_buckets // 2
+    # float32 with its epsilon, as T5X has it: the edges of the buckets depend on the rounding.
+    scaled = np.log(distance.astype(np.float32) / exact + np.finfo(np.float32).eps)
+    far = exact + (scaled / np.log(MAX_DISTANCE / exact) * (num_buckets - exact)).astype(np.int32)
+    return direction + np.where(distance < exact, distance, np.minimum(far, num_buckets - 1))
+
+
+def _dropout(rate: float) -> nn.Dropout:
+    # T5 draws one mask a (sequence, channel) and repeats it along the length.
+    return nn.Dropout(rate=rate, broadcast_dims=(-2,))
+
+
+class Dense(nn.Module):
+    """x @ kernel, without bias; computed in `dtype` from a float32 kernel [in, features]."""
+
+    features: int
+    kernel_axes: tuple[str, str]
+    dtype: Any
+    init_divisor: float = 1.0  # the query's sqrt(D)
+    distribution: str = "truncated_normal"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        base_init = nn.initializers.variance_scaling(1.0, "fan_in", self.distribution)
+        kernel = nn_partitioning.param_with_axes(
+            "kernel",
+            lambda *args: base_init(*args) / self.init_divisor,
+            (x.shape[-1], self.features),
+            jnp.float32,
+            axes=self.kernel_axes,
+        )
+        return x.astype(self.dtype) @ kernel.astype(self.dtype)
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x²) + epsilon) · scale, statistics in float32."""
+
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = nn_partitioning.param_with_axes(
+            "scale", nn.initializers.ones, (x.shape[-1],), jnp.float32, axes=("embed",)
+        )
+        x = x.astype(jnp.float32)
+        x = x * lax.rsqrt(jnp.mean(lax.square(x), axis=-1, keepdims=True) + NORM_EPSILON)
+        return x.astype(self.dtype) * scale.astype(self.dtype)
+
+
+class RelativePositionBias(nn.Module):
+    """The bias that a stack's layers add to their self-attention logits, [1, H, Q, K]."""
+
+    num_heads: int
+    bidirectional: bool
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, length: int) -> jax.Array:
+        table_HxR = nn_partitioning.param_with_axes(
+            "rel_embedding",
+            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+            (self.num_heads, NUM_BUCKETS),
+            jnp.float32,
+            axes=("heads", "relpos_buckets"),
+        )
+        position = np.arange(length)
+        bucket_QxK = relative_position_bucket(
+            position[None, :] - position[:, None], self.bidirectional
+        )
+        return table_HxR.astype(self.dtype)[:, bucket_QxK][None]
+
+
+class Attention(nn.Module):
+    """Multi-head attention with T5's unscaled logits and an additive bias."""
+
+    config: Config
+
+    def setup(self):
+        cfg = self.config
+        width = cfg.num_heads * cfg.head_dim
+
+        def projection(**kwargs):
+            return Dense(
+                width, ("embed", "joined_kv"), cfg.jax_dtype, distribution="normal", **kwargs
+            )
+
+        self.query = projection(init_divisor=float(np.sqrt(cfg.head_dim)))
+        self.key = projection()
+        self.value = projection()
+        self.out = Dense(
+            cfg.emb_dim, ("joined_kv", "embed"), cfg.jax_dtype, distribution="normal"
+        )
+        self.dropout = nn.Dropout(rate=cfg.dropout_rate, broadcast_dims=(-2,))
+
+    def _heads(self, x_BxLxHD: jax.Array) -> jax.Array:
+        return x_BxLxHD.reshape(*x_BxLxHD.shape[:-1], self.config.num_heads, self.config.head_dim)
+
+    def keys_values(self, x_BxKxE: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns keys and values of `x`, each [B, K, H, D]."""
+        return self._heads(self.key(x_BxKxE)), self._heads(self.value(x_BxKxE))
+
+    def __call__(self, x_BxQxE, kv, bias, deterministic: bool) -> jax.Array:
+        """Attends from `x` to `kv` = (keys, values); `bias` broadcasts to [B, H, Q, K]."""
+        key_BxKxHxD, value_BxKxHxD = kv
+        query_BxQxHxD = self._heads(self.query(x_BxQxE))
+        logits_BxHxQxK = jnp.einsum("bqhd,bkhd->bhqk", query_BxQxHxD, key_BxKxHxD)
+        logits_BxHxQxK = logits_BxHxQxK.astype(jnp.float32) + bias.astype(jnp.float32)
+        weights_BxHxQxK = jax.nn.softmax(logits_BxHxQxK).astype(self.config.jax_dtype)
+        weights_BxHxQxK = self.dropout(weights_BxHxQxK, deterministic=deterministic)
+        out_BxQxHxD = jnp.einsum("bhqk,bkhd->bqhd", weights_BxHxQxK, value_BxKxHxD)
+        return self.out(out_BxQxHxD.reshape(*out_BxQxHxD.shape[:2], -1))
+
+    def step(self, x_Bx1xE, kv_cache, position, bias_1xHxLxL) -> tuple[jax.Array, tuple]:
+        """Self-attention of the token at `position` over the cache of those before it."""
+        new = self.keys_values(x_Bx1xE)
+        kv_cache = tuple(
+            lax.dynamic_update_slice_in_dim(cached, x, position, axis=1)
+            for cached, x in zip(kv_cache, new, strict=True)
+        )
+        bias = lax.dynamic_slice_in_dim(bias_1xHxLxL, position, 1, axis=2)
+        bias = bias + jnp.where(jnp.arange(bias.shape[-1]) <= position, 0.0, MASKED)
+        return self(x_Bx1xE, kv_cache, bias, deterministic=True), kv_cache
+
+
+class GatedMlp(nn.Module):
+    """wo(gelu(wi_0 x) · wi_1 x), GELU in its tanh approximation."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        cfg = self.config
+        gate = Dense(cfg.mlp_dim, ("embed", "mlp"), cfg.jax_dtype, name="wi_0")(x)
+        hidden = Dense(cfg.mlp_dim, ("embed", "mlp"), cfg.jax_dtype, name="wi_1")(x)
+        hidden = nn.gelu(gate) * hidden
+        hidden = _dropout(cfg.dropout_rate)(hidden, deterministic=deterministic)
+        return Dense(cfg.emb_dim, ("mlp", "embed"), cfg.jax_dtype, name="wo")(hidden)
+
+
+class EncoderLayer(nn.Module):
+    config: Config
+
+    @nn.compact
+    def __call__(self, x_BxLxE, bias_BxHxLxL, deterministic: bool):
+        cfg = self.config
+        drop = _dropout(cfg.dropout_rate)
+        y = RMSNorm(cfg.jax_dtype, name="pre_attention_layer_norm")(x_BxLxE)
+        attention = Attention(cfg, name="attention")
+        y = attention(y, attention.keys_values(y), bias_BxHxLxL, deterministic)
+        x_BxLxE = x_BxLxE + drop(y, deterministic=deterministic)
+        y = RMSNorm(cfg.jax_dtype, name="pre_mlp_layer_norm")(x_BxLxE)
+        y = GatedMlp(cfg, name="mlp")(y, deterministic)
+        return x_BxLxE + drop(y, deterministic=deterministic)
+
+
+class DecoderLayer(nn.Module):
+    config: Config
+
+    def setup(self):
+        cfg = self.config
+        self.pre_self_attention_layer_norm = RMSNorm(cfg.jax_dtype)
+        self.self_attention = Attention(cfg)
+        self.pre_cross_attention_layer_norm = RMSNorm(cfg.jax_dtype)
+        self.encoder_decoder_attention = Attention(cfg)
+        self.pre_mlp_layer_norm = RMSNorm(cfg.jax_dtype)
+        self.mlp = GatedMlp(cfg)
+        self.dropout = _dropout(cfg.dropout_rate)
+
+    def __call__(self, y_BxLxE, cross_kv, self_bias, cross_bias, deterministic: bool):
+        z = self.pre_self_attention_layer_norm(y_BxLxE)
+        z = self.self_attention(z, self.self_attention.keys_values(z), self_bias, deterministic)
+        return self._after_self_attention(y_BxLxE, z, cross_kv, cross_bias, deterministic)
+
+    def step(self, y_Bx1xE, kv_cache, position, cross_kv, self_bias, cross_bias):
+        """One token's way through the layer; returns its state and the new cache."""
+        z = self.pre_self_attention_layer_norm(y_Bx1xE)
+        z, kv_cache = self.self_attention.step(z, kv_cache, position, self_bias)
+        return self._after_self_attention(y_Bx1xE, z, cross_kv, cross_bias, True), kv_cache
+
+    def _after_self_attention(self, y_BxLxE, z_BxLxE, cross_kv, cross_bias, deterministic: bool):
+        y_BxLxE = y_BxLxE + self.dropout(z_BxLxE, deterministic=deterministic)
+        z = self.pre_cross_attention_layer_norm(y_BxLxE)
+        z = self.encoder_decoder_attention(z, cross_kv, cross_bias, deterministic)
+        y_BxLxE = y_BxLxE + self.dropout(z, deterministic=deterministic)
+        z = self.mlp(self.pre_mlp_layer_norm(y_BxLxE), deterministic)
+        return y_BxLxE + self.dropout(z, deterministic=deterministic)
+
+
+class Encoder(nn.Module):
+    config: Config
+
+    @nn.compact
+    def __call__(self, x_BxLxE, mask_BxLxL, deterministic: bool):
+        cfg = self.config
+        x_BxLxE = _dropout(cfg.dropout_rate)(x_BxLxE, deterministic=deterministic)
+        bias = RelativePositionBias(cfg.num_heads, True, cfg.jax_dtype, name="relpos_bias")
+        bias_BxHxLxL = bias(x_BxLxE.shape[1]) + _mask_bias(mask_BxLxL)
+        for i in range(cfg.num_encoder_layers):
+            x_BxLxE = EncoderLayer(cfg, name=f"layers_{i}")(x_BxLxE, bias_BxHxLxL, deterministic)
+        x_BxLxE = RMSNorm(cfg.jax_dtype, name="encoder_norm")(x_BxLxE)
+        return nn.Dropout(cfg.dropout_rate)(x_BxLxE, deterministic=deterministic)
+
+
+class Decoder(nn.Module):
+    config: Config
+
+    def setup(self):
+        cfg = self.config
+        self.relpos_bias = RelativePositionBias(cfg.num_heads, False, cfg.jax_dtype)
+        self.layers = [DecoderLayer(cfg) for _ in range(cfg.num_decoder_layers)]
+        self.decoder_norm = RMSNorm(cfg.jax_dtype)
+        # float32 for the softmax's sake, whatever the activations are
+        self.logits_dense = Dense(cfg.vocab_size, ("embed", "vocab"), jnp.float32)
+        self.dropout = _dropout(cfg.dropout_rate)
+
+    def cross_keys_values(self, encoded_BxKxE) -> list[tuple[jax.Array, jax.Array]]:
+        """Returns every layer's keys and values of the encoder's output, each [B, K, H, D]."""
+        return [
+            layer.encoder_decoder_attention.keys_values(encoded_BxKxE) for layer in self.layers
+        ]
+
+    def __call__(self, y_BxLxE, cross_kv, self_mask_BxLxL, cross_mask_BxLxK, deterministic: bool):
+        """Returns the states [B, L, E] that `logits_dense` turns into logits."""
+        y_BxLxE = self.dropout(y_BxLxE, deterministic=deterministic)
+        self_bias = self.relpos_bias(y_BxLxE.shape[1]) + _mask_bias(self_mask_BxLxL)
+        cross_bias = _mask_bias(cross_mask_BxLxK)
+        for layer, kv in zip(self.layers, cross_kv, strict=True):
+            y_BxLxE = layer(y_BxLxE, kv, self_bias, cross_bias, deterministic)
+        return self.dropout(self.decoder_norm(y_BxLxE), deterministic=deterministic)
+
+    def step(self, y_Bx1xE, kv_caches, position, cross_kv, cross_mask_Bx1xK):
+        """Returns the logits [B, V] after one more token, and the new caches."""
+        self_bias = self.relpos_bias(kv_caches[0][0].shape[1])
+        cross_bias = _mask_bias(cross_mask_Bx1xK)
+        new_caches = []
+        for layer, kv_cache, kv in zip(self.layers, kv_caches, cross_kv, strict=True):
+            y_Bx1xE, kv_cache = layer.step(y_Bx1xE, kv_cache, position, kv, self_bias, cross_bias)
+            new_caches.append(kv_cache)
+        return self.logits_dense(self.decoder_norm(y_Bx1xE))[:, 0], new_caches
+
+
+def _mask_bias(mask_BxQxK: jax.Array) -> jax.Array:
+    return jnp.where(mask_BxQxK, 0.0, MASKED)[:, None]
+
+
+def _pairs(query_BxQ: jax.Array, key_BxK: jax.Array) -> jax.Array:
+    return query_BxQ[:, :, None] & key_BxK[:, None, :]
+
+
+def _same_segment(query_BxQ: jax.Array | None, key_BxK: jax.Array | None) -> jax.Array | bool:
+    if query_BxQ is None or key_BxK is None:
+        return True
+    return query_BxQ[:, :, None] == key_BxK[:, None, :]
+
+
+class Transformer(nn.Module):
+    """The whole of mT5. Parameters: `token_embedder`, `encoder`, `decoder`, as in T5X."""
+
+    config: Config
+
+    def setup(self):
+        cfg = self.config
+        self.token_embedder = Embed(cfg.vocab_size, cfg.emb_dim, cfg.jax_dtype)
+        self.encoder = Encoder(cfg)
+        self.decoder = Decoder(cfg)
+
+    def encode(
+        self, encoder_input_tokens, encoder_segment_ids=None, *, enable_dropout: bool = False
+    ) -> jax.Array:
+        """Encodes tokens [B, K] (0 is padding) to states [B, K, E]."""
+        present_BxK = encoder_input_tokens > 0
+        mask = _pairs(present_BxK, present_BxK)
+        mask &= _same_segment(encoder_segment_ids, encoder_segment_ids)
+        x_BxKxE = self.token_embedder(encoder_input_tokens)
+        return self.encoder(x_BxKxE, mask, not enable_dropout)
+
+    def hidden(
+        self,
+        encoded,
+        encoder_input_tokens,
+        decoder_input_tokens,
+        decoder_target_tokens,
+        encoder_segment_ids=None,
+        decoder_segment_ids=None,
+        *,
+        enable_dropout: bool = False,
+    ) -> jax.Array:
+        """Decodes with teacher forcing to the states [B, L, E] under the logits.
+
+        The masks come from the targets, not from the shifted inputs, as in T5X.
+        """
+        present_BxL = decoder_target_tokens > 0
+        causal_LxL = np.tril(np.ones((present_BxL.shape[1],) * 2, bool))
+        self_mask = _pairs(present_BxL, present_BxL) & causal_LxL
+        self_mask &= _same_segment(decoder_segment_ids, decoder_segment_ids)
+        cross_mask = _pairs(present_BxL, encoder_input_tokens > 0)
+        cross_mask &= _same_segment(decoder_segment_ids, encoder_segment_ids)
+        return self.decoder(
+            self.token_embedder(decoder_input_tokens),
+            self.decoder.cross_keys_values(encoded),
+            self_mask,
+            cross_mask,
+            not enable_dropout,
+        )
+
+    def decode(self, *args, **kwargs) -> jax.Array:
+        """Returns the logits [B, L, V], float32, of `hidden` (same arguments)."""
+        return self.decoder.logits_dense(self.hidden(*args, **kwargs))
+
+    def cross_keys_values(self, encoded) -> list[tuple[jax.Array, jax.Array]]:
+        """Returns what `decode_step` needs of the encoder's output, computed once a sequence."""
+        return self.decoder.cross_keys_values(encoded)
+
+    def decode_step(self, tokens_B, kv_caches, position, cross_kv, encoder_input_tokens):
+        """Takes one step of autoregressive decoding.
+
+        Args:
+          tokens_B: int32 [B], the tokens at `position`.
+          kv_caches: a pair (keys, values) a layer, each [B, most positions, H, D]; `empty_caches`.
+          position: int32 scalar.
+          cross_kv: from `cross_keys_values`.
+          encoder_input_tokens: int32 [B, K], for the padding mask.
+
+        Returns:
+          The logits [B, V] of the next token, and the caches with this position filled.
+        """
+        y_Bx1xE = self.token_embedder(tokens_B[:, None])
+        cross_mask = (encoder_input_tokens > 0)[:, None, :]
+        return self.decoder.step(y_Bx1xE, kv_caches, position, cross_kv, cross_mask)
+
+    def empty_caches(self, batch: int, max_length: int) -> list[tuple[jax.Array, jax.Array]]:
+        """Returns the zeroed `kv_caches` of `decode_step` for at most `max_length` positions."""
+        cfg = self.config
+        shape = (batch, max_length, cfg.num_heads, cfg.head_dim)
+        zeros = jnp.zeros(shape, cfg.jax_dtype)
+        return [(zeros, zeros)] * cfg.num_decoder_layers
+
+    def forward(
+        self,
+        encoder_input_tokens,
+        decoder_input_tokens,
+        decoder_target_tokens,
+        encoder_segment_ids=None,
+        decoder_segment_ids=None,
+        *,
+        enable_dropout: bool = False,
+    ) -> jax.Array:
+        """Returns the states [B, L, E] under the logits; arguments as of `__call__`."""
+        encoded = self.encode(
+            encoder_input_tokens, encoder_segment_ids, enable_dropout=enable_dropout
+        )
+        return self.hidden(
+            encoded,
+            encoder_input_tokens,
+            decoder_input_tokens,
+            decoder_target_tokens,
+            encoder_segment_ids,
+            decoder_segment_ids,
+            enable_dropout=enable_dropout,
+        )
+
+    def __call__(self, *args, **kwargs) -> jax.Array:
+        """Returns the logits [B, L, V], float32, of a teacher-forced pass.
+
+        Args:
+          encoder_input_tokens: int32 [B, K]; 0 is padding.
+          decoder_input_tokens: int32 [B, L], the targets shifted right behind a 0.
+          decoder_target_tokens: int32 [B, L]; 0 is padding.
+          encoder_segment_ids: int32 [B, K] of a packed batch, which example each token is of.
+          decoder_segment_ids: int32 [B, L], likewise.
+          enable_dropout: draws masks from the `dropout` stream.
+        """
+        return self.decoder.logits_dense(self.forward(*args, **kwargs))
+
+
+class Embed(nn.Module):
+    """Token embedding [V, E], looked up without scaling; row 0 is padding and decoder start."""
+
+    vocab_size: int
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        embedding = nn_partitioning.param_with_axes(
+            "embedding",
+            nn.initializers.normal(stddev=1.0),
+            (self.vocab_size, self.features),
+            jnp.float32,
+            axes=("vocab", "embed"),
+        )
+        return embedding[tokens].astype(self.dtype)
+
+
+def initialise(config: Config, seed: int) -> tuple[dict, dict]:
+    """Draws a new model's parameters.
+
+    Args:
+      config: the sizes.
+      seed: of the initialisation.
+
+    Returns:
+      The parameter tree (float32), and the tree of logical axis names of the same structure.
+    """
+    token_1x1 = jnp.ones((1, 1), jnp.int32)
+    variables = Transformer(config).init(jax.random.key(seed), token_1x1, token_1x1, token_1x1)
+    return variables["params"], logical_axes(config)
+
+
+def logical_axes(config: Config) -> dict:
+    """Returns the tree of logical axis names (tuples of strings), shaped like the parameters."""
+    token_1x1 = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    shapes = jax.eval_shape(
+        Transformer(config).init, jax.random.key(0), token_1x1, token_1x1, token_1x1
+    )
+    names = nn_partitioning.get_axis_names(shapes["params_axes"])
+    return jax.tree.map(tuple, names, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
+
+
+def parameter_shapes(config: Config) -> dict:
+    """Returns the tree of `jax.ShapeDtypeStruct` that `initialise` would fill."""
+    token_1x1 = jax.ShapeDtypeStruct((1, 1), jnp.int32)
+    init = Transformer(config).init
+    return jax.eval_shape(init, jax.random.key(0), token_1x1, token_1x1, token_1x1)["params"]
