@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import flax
 import flax.linen as nn
 import gin
 import jax
@@ -479,7 +480,7 @@ class Embed(nn.Module):
         return embedding[tokens].astype(self.dtype)
 
 
-def initialise(config: Config, seed: int) -> tuple[dict, dict]:
+def initialise(config: Config, seed: int) -> dict:
     """Draws a new model's parameters.
 
     Args:
@@ -487,11 +488,11 @@ def initialise(config: Config, seed: int) -> tuple[dict, dict]:
       seed: of the initialisation.
 
     Returns:
-      The parameter tree (float32), and the tree of logical axis names of the same structure.
+      The parameter tree, float32.
     """
     token_1x1 = jnp.ones((1, 1), jnp.int32)
-    variables = Transformer(config).init(jax.random.key(seed), token_1x1, token_1x1, token_1x1)
-    return variables["params"], logical_axes(config)
+    init = Transformer(config).init
+    return init(jax.random.key(seed), token_1x1, token_1x1, token_1x1)["params"]
 
 
 def logical_axes(config: Config) -> dict:
@@ -500,7 +501,7 @@ def logical_axes(config: Config) -> dict:
     shapes = jax.eval_shape(
         Transformer(config).init, jax.random.key(0), token_1x1, token_1x1, token_1x1
     )
-    names = nn_partitioning.get_axis_names(shapes["params_axes"])
+    names = flax.core.unfreeze(nn_partitioning.get_axis_names(shapes["params_axes"]))
     return jax.tree.map(tuple, names, is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
 
 

@@ -1,0 +1,64 @@
+# Every target runs in .venv, which is made by the first one that needs it and brought up to date
+# when setup.py or the constraints change. Variables, given as `make test NAME=value`:
+#   PYTHON       the interpreter that .venv is made from (3.11 or newer)
+#   EXTRAS       extras of setup.py to install, separated by commas: test,parity
+#   PYTEST_ARGS  further arguments of pytest: make test PYTEST_ARGS='tests/xfer_jax -k loss'
+SHELL := bash
+PYTHON ?= python3
+EXTRAS ?= test
+PYTEST_ARGS ?=
+
+PY := .venv/bin/python
+STAMP := .venv/.installed
+
+# The stamp holds the extras that are installed. A new one reinstalls; none is ever dropped.
+comma := ,
+space := $(subst ,, )
+installed := $(shell cat $(STAMP) 2>/dev/null)
+extras := $(sort $(installed) $(subst $(comma),$(space),$(EXTRAS)))
+listed := $(subst $(space),$(comma),$(extras))
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint bench clean new-extras
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+quickstart: $(STAMP) ## run the pocket study from data to report (no download, no accelerator)
+	$(PY) -m xfer_jax.quickstart
+
+test: $(STAMP) ## run the tests; XFER_DATA_DIR=... adds those that read real data
+	$(PY) -m pytest -q $(PYTEST_ARGS)
+
+lint: $(STAMP) ## check formatting, style and types
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+bench: $(STAMP) ## measure speed and memory beside the peers
+	$(PY) -m benchmarks.run_all
+
+clean: ## remove .venv, builds and caches; results stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): setup.py $(wildcard constraints/*.txt) $(if $(filter-out $(installed),$(extras)),new-extras)
+	@$(PY) -m pip --version >/dev/null 2>&1 || { \
+	  command -v $(PYTHON) >/dev/null || { \
+	    echo "There is no '$(PYTHON)' here: name a Python 3.11 or newer with make PYTHON=..." >&2; \
+	    exit 1; }; \
+	  $(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and \
+	    "xfer-jax needs Python 3.11 or newer and $(PYTHON) is %d.%d: name another with make PYTHON=..." \
+	    % v[:2])' && \
+	  $(PYTHON) -m venv --clear .venv; }
+	@version=$$($(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	pins=constraints/py$${version/./}.txt; \
+	if [ -f $$pins ]; then \
+	  echo "Installing $(listed) into .venv with $$pins; the first time takes minutes."; \
+	else \
+	  echo "No tested constraints for Python $$version: installing the newest that setup.py allows."; \
+	  pins=; \
+	fi; \
+	$(PY) -m pip install $(if $(MAKE_TERMOUT),,-q) --disable-pip-version-check \
+	  $${pins:+-c $$pins} -e '.[$(listed)]'
+	@echo $(extras) >$@

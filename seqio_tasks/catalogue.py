@@ -1,0 +1,177 @@
+"""Which tasks there are, by name; plain Python, so that a name costs no TensorFlow.
+
+A task's name is `xfer_<family>.<language>`, e.g. `xfer_panx.sw`, with an optional subset of its
+training data: `.n100.s0` (100 examples drawn with seed 0; the 10 of `.n10.s0` are among them) or
+`.matched.s0` (as many as the family's smallest language has). `xfer_<family>.all_langs` is the
+mixture of all its languages.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+import numpy as np
+
+from seqio_tasks.errors import RequestError, did_you_mean
+
+PREFIX = "xfer_"
+ALL_LANGUAGES = "all_langs"
+SPLITS = ("train", "validation", "test")
+Example = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """One kind of task in several languages."""
+
+    name: str  # 'panx'
+    title: str  # for people: 'PAN-X (WikiANN) named entities'
+    languages: tuple[str, ...]
+    # (language, split) -> paths in the data folder that may hold it, first choice first
+    files: Callable[[str, str], tuple[str, ...]]
+    # (path, language, split) -> raw examples, with the fields of the TFDS source
+    read: Callable[[Path, str, str], Iterator[Example]]
+    # (language, split) -> TFDS name and split, or None where TFDS has none
+    tfds: Callable[[str, str], tuple[str, str] | None]
+    # (tf.data.Dataset of raw examples, language) -> with `inputs` and `targets` strings
+    preprocess: Callable[[Any, str], Any]
+    # (references, outputs) -> scores, as the mT5 release has it
+    metric: Callable[[Sequence[Any], Sequence[str]], dict[str, float]] | None
+    # (inputs, references, outputs, language) -> scores, without the compat metric's quirks
+    strict_metric: Callable[..., dict[str, float]] | None
+    score: str  # the key of `metric` that stands for the task
+    percent: float = 1.0  # times `score` gives percent
+    labels: tuple[str, ...] = ()  # the closed set of targets, where there is one
+    answers_field: str | None = None  # of the example, where the reference is a list of answers
+    objective: str = "supervised"  # or 'span_corruption': text to be corrupted, no targets
+    matched_size: int | None = None  # training examples of the smallest language
+    version: str = "1"  # of the formats; part of every cache's name
+    # (language, split) -> raw examples made here instead of read; with a digest of what makes them
+    make: Callable[[str, str], Iterator[Example]] | None = None
+    digest: Callable[[], str] | None = None
+    splits: tuple[str, ...] = SPLITS
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One family in one language, perhaps a subset of its training data."""
+
+    family: Family
+    language: str
+    subset: int | None = None  # number of training examples
+    seed: int = 0  # of the subset
+    matched: bool = False  # the subset is the size-matched arm
+
+    @property
+    def name(self) -> str:
+        if self.subset is None:
+            return self.full_name
+        size = "matched" if self.matched else f"n{self.subset}"
+        return f"{self.full_name}.{size}.s{self.seed}"
+
+    @property
+    def full_name(self) -> str:
+        """The task without its subset."""
+        return f"{PREFIX}{self.family.name}.{self.language}"
+
+
+@functools.cache
+def families() -> Mapping[str, Family]:
+    """Returns all families by name."""
+    from seqio_tasks import panx, pocket, tydiqa, xnli  # they import this module's Family
+
+    known = (xnli.FAMILY, panx.FAMILY, tydiqa.FAMILY, *pocket.FAMILIES)
+    return {family.name: family for family in known}
+
+
+def tasks(name: str) -> tuple[Task, ...]:
+    """Resolves a name to its task, or a mixture's name to its tasks.
+
+    Raises:
+      RequestError: no such task; names the nearest.
+    """
+    match = re.fullmatch(
+        rf"{PREFIX}([a-z0-9_]+)\.(\w+?)(?:\.(?:n([1-9]\d*)|(matched))\.s(\d+))?", name
+    )
+    family = families().get(match[1]) if match else None
+    if match is None or family is None or match[2] not in (*family.languages, ALL_LANGUAGES):
+        known = [
+            f"{PREFIX}{f.name}.{code}"
+            for f in families().values()
+            for code in (*f.languages, ALL_LANGUAGES)
+        ]
+        hint = did_you_mean(name, known) or "; `xfer-jax tasks` lists them"
+        raise RequestError(f"unknown task {name!r}{hint}")
+    size = int(match[3]) if match[3] else None
+    if match[4]:
+        if family.matched_size is None:
+            raise RequestError(f"{name}: {PREFIX}{family.name} has no size-matched arm")
+        size = family.matched_size
+    languages = family.languages if match[2] == ALL_LANGUAGES else (match[2],)
+    return tuple(
+        Task(family, code, size, int(match[5] or 0), bool(match[4])) for code in languages
+    )
+
+
+def task(name: str) -> Task:
+    """Resolves the name of a single task.
+
+    Raises:
+      RequestError: no such task, or a mixture.
+    """
+    found = tasks(name)
+    if len(found) > 1:
+        raise RequestError(f"{name} is a mixture of {len(found)} tasks where one task is needed")
+    return found[0]
+
+
+@gin.configurable(module="seqio_tasks.catalogue")
+def name(task: str, language: str, subset: str = "") -> str:
+    """Builds a task's name from its parts, for gin: `xfer_panx`, `sw`, `n100.s0`."""
+    return ".".join(part for part in (task, language, subset) if part)
+
+
+@gin.configurable(module="seqio_tasks.catalogue")
+def names(task: str, languages: Sequence[str]) -> tuple[str, ...]:
+    """Builds the names of a task in several languages, for gin."""
+    return tuple(name(task, language, subset="") for language in languages)
+
+
+def subset_order(texts: Sequence[str], seed: int) -> np.ndarray:
+    """Ranks examples for nested subsets: the first n are the subset of size n.
+
+    The rank of an example is a hash of its own text, so that it depends neither on the machine nor
+    on the order or the source of the data. Repeats of a text are told apart by their count.
+
+    Args:
+      texts: one string an example, that identifies it.
+      seed: of the draw.
+
+    Returns:
+      int64 [number of examples], indices in order of rank.
+    """
+    seen: dict[str, int] = {}
+    ranks = []
+    for text in texts:
+        seen[text] = seen.get(text, -1) + 1
+        ranks.append(hashlib.sha256(f"{seed}|{seen[text]}|{text}".encode()).digest())
+    return np.asarray(sorted(range(len(ranks)), key=ranks.__getitem__), np.int64)
+
+
+def subset_indices(task: Task, texts: Sequence[str]) -> np.ndarray:
+    """Returns the sorted indices of a task's training subset among all its training texts.
+
+    Raises:
+      RequestError: the subset is larger than the data.
+    """
+    assert task.subset is not None
+    if task.subset > len(texts):
+        raise RequestError(
+            f"{task.name} asks for {task.subset} training examples; {task.full_name} has {len(texts)}"
+        )
+    return np.sort(subset_order(texts, task.seed)[: task.subset])

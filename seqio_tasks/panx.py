@@ -1,0 +1,112 @@
+"""PAN-X (WikiANN): named entities, as text `tag: tokens` -> `PER: rick $$ LOC: paris`.
+
+Format and metric of the mT5 release (multilingual_t5 `preprocessors.wikiann`, `metrics.span_f1`);
+data of Pan et al. 2017 in the splits of Rahimi et al. 2019.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from seqio_tasks import metrics, sources
+from seqio_tasks.catalogue import Example, Family
+from seqio_tasks.errors import RequestError
+
+TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
+SEPARATOR = " $$ "  # between the entities of a target
+# the 48 languages of XTREME-R's WikiANN
+LANGUAGES = tuple(
+    (
+        "af ar az bg bn de el en es et eu fa fi fr gu he hi hu id it ja jv ka kk ko lt ml mr ms my nl"
+        " pa pl pt qu ro ru sw ta te th tl tr uk ur vi yo zh"
+    ).split()
+)
+_FILE_SPLIT = {"train": "train", "validation": "dev", "test": "test"}
+
+
+def spans(tokens: list[str], tags: list[str]) -> list[str]:
+    """Joins the tokens of each entity, in order of occurrence: ['PER: rick', …].
+
+    An entity starts at B-, or at I- of another type than what it follows.
+    """
+    found: list[tuple[str, list[str]]] = []
+    previous = "O"
+    for token, tag in zip(tokens, tags, strict=True):
+        if tag != "O":
+            if tag.startswith("B-") or previous[2:] != tag[2:]:
+                found.append((tag[2:], []))
+            found[-1][1].append(token)
+        previous = tag
+    return [f"{kind}: {' '.join(words)}" for kind, words in found]
+
+
+def read(path: Path, language: str, split: str) -> Iterator[Example]:
+    """Reads `token<TAB>tag` lines, a blank line between sentences.
+
+    Raises:
+      RequestError: a line of another form (file and line number), or a file without tags, such as
+        XTREME's test files.
+    """
+    tokens: list[str] = []
+    tags: list[str] = []
+
+    def example() -> Example:
+        return {
+            "tokens": list(tokens),
+            "tags": list(tags),
+            "langs": [language] * len(tokens),
+            "spans": spans(tokens, tags),
+        }
+
+    for number, line in sources.lines(path):
+        if not line.strip():
+            if tokens:
+                yield example()
+                tokens.clear()
+                tags.clear()
+            continue
+        token, tab, tag = line.partition("\t")
+        if not tab and split == "test":
+            raise RequestError(
+                f"{path}, line {number}: no tag; XTREME strips the test labels, use validation"
+            )
+        if not token.strip() or tag not in TAGS:
+            raise RequestError(
+                f"{path}, line {number}: expected token<TAB>tag with a tag of {', '.join(TAGS)},"
+                f" found {line[:80]!r}"
+            )
+        tokens.append(token.strip())
+        tags.append(tag)
+    if tokens:
+        yield example()
+
+
+def preprocess(dataset: Any, language: str) -> Any:
+    """Makes `inputs` and `targets` of WikiANN examples (`tokens`, `spans`)."""
+    import tensorflow as tf
+
+    del language
+
+    def as_text(example):
+        return {
+            "inputs": "tag: " + tf.strings.reduce_join(example["tokens"], separator=" "),
+            "targets": tf.strings.reduce_join(example["spans"], separator=SEPARATOR),
+        }
+
+    return dataset.map(as_text, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+FAMILY = Family(
+    name="panx",
+    title="PAN-X (WikiANN) named entities",
+    languages=LANGUAGES,
+    files=lambda language, split: (f"panx/{_FILE_SPLIT[split]}-{language}.tsv",),
+    read=read,
+    tfds=lambda language, split: (f"wikiann/{language}:1.0.0", split),
+    preprocess=preprocess,
+    metric=metrics.span_f1,
+    strict_metric=metrics.strict_span_f1,
+    score="span_f1",
+    percent=100.0,
+    matched_size=1000,  # Swahili's training sentences; the least of the ten study languages
+)

@@ -1,0 +1,90 @@
+"""Tasks on the miniature languages: NLI, NER and QA in the real tasks' formats, and plain text.
+
+`xfer_pocket_nli.sw`, `xfer_pocket_ner.sw`, `xfer_pocket_qa.sw` are fine-tuned; `xfer_pocket_text.sw`
+is unlabelled text for span corruption. All are made here from `miniature.World`, whose knobs gin can
+bind; nothing is downloaded. A test bench: it makes no claim about real languages.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from seqio_tasks import metrics, miniature, panx, sources, tydiqa, vocabulary, xnli
+from seqio_tasks.catalogue import Example, Family
+
+
+@gin.configurable(module="seqio_tasks.pocket")
+def vocabulary_file(size: int = 1024) -> Path:
+    """Returns the miniature languages' vocabulary, trained on first use.
+
+    Args:
+      size: number of pieces, sentinels included.
+    """
+    world = miniature.World()
+    path = sources.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
+    if not path.is_file():
+        vocabulary.train(_all_text(world), size, path)
+    return path
+
+
+def _all_text(world: miniature.World) -> Iterator[str]:
+    for language in miniature.LANGUAGES:
+        yield from world.text(language)
+        for example in world.examples("ner", language, "train"):
+            yield "tag: " + " ".join(example["tokens"])
+            yield panx.SEPARATOR.join(example["spans"])
+        for example in world.examples("nli", language, "train"):
+            yield f"xnli: premise: {example['premise']} hypothesis: {example['hypothesis']}"
+            yield str(example["label"])
+        for example in world.examples("qa", language, "train"):
+            yield f"question: {example['question']} context: {example['context']}"
+
+
+def _text_only(dataset: Any, language: str) -> Any:
+    del language
+    return dataset
+
+
+def _make(task: str):
+    def make(language: str, split: str) -> Iterator[Example]:
+        world = miniature.World()
+        if task == "text":
+            return ({"targets": text} for text in world.text(language, split))
+        return iter(world.examples(task, language, split))
+
+    return make
+
+
+def _family(task: str, like: Family, **changes: Any) -> Family:
+    return dataclasses.replace(
+        like,
+        name=f"pocket_{task}",
+        title=f"{task.upper()} in miniature languages",
+        languages=miniature.LANGUAGES,
+        files=lambda language, split: (),
+        tfds=lambda language, split: None,
+        make=_make(task),
+        digest=lambda: miniature.World().fingerprint(),
+        matched_size=None,
+        splits=("train", "validation", "test"),
+        **changes,
+    )
+
+
+FAMILIES = (
+    _family("nli", xnli.FAMILY),
+    _family("ner", panx.FAMILY),
+    _family("qa", tydiqa.FAMILY),
+    _family(
+        "text",
+        panx.FAMILY,
+        preprocess=_text_only,
+        metric=None,
+        strict_metric=None,
+        score="",
+        objective="span_corruption",
+    ),
+)

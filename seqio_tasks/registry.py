@@ -1,0 +1,188 @@
+"""Registers the catalogue's tasks with SeqIO (this is where TensorFlow comes in).
+
+`import seqio_tasks.registry` registers every task in every language and their mixtures; subsets
+(`….n100.s0`) are registered when `get` is first asked for them. Source, formats and vocabulary are
+looked up when a data set is opened, not when it is registered, so that gin and the environment may
+choose them later.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from seqio_tasks import catalogue, sources, vocabulary
+from seqio_tasks.catalogue import ALL_LANGUAGES, Example, Task
+
+# The accelerators are JAX's; TensorFlow only prepares data.
+tf.config.set_visible_devices([], "GPU")
+
+
+class StudyVocabulary(seqio.SentencePieceVocabulary):
+    """SeqIO's SentencePiece vocabulary, of the file that `seqio_tasks.vocabulary.file` names."""
+
+    def __init__(self):
+        super().__init__(sentencepiece_model_file="")
+
+    def _model_context(self):
+        path = vocabulary.file()
+        if path != self._sentencepiece_model_file:
+            self._sentencepiece_model_file = path
+            self._model = None
+        return super()._model_context()
+
+
+def raw_examples(task: Task, split: str) -> Iterator[Example]:
+    """Yields a task's examples as they are in its data folder, or as the family makes them."""
+    family = task.family
+    if family.make is not None:
+        return family.make(task.language, split)
+    tfds = family.tfds(task.language, split)
+    path = sources.find(
+        family.files(task.language, split), task.name, split, f"{tfds[0]} ({tfds[1]})" if tfds else None
+    )
+    return family.read(path, task.language, split)
+
+
+def _signature(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _signature(inner) for key, inner in value.items()}
+    kind = value[0] if isinstance(value, list) and value else value
+    dtype = tf.int32 if isinstance(kind, int) else tf.string
+    return tf.TensorSpec([None] if isinstance(value, list) else [], dtype)
+
+
+def _from_examples(examples: list[Example]) -> tf.data.Dataset:
+    return tf.data.Dataset.from_generator(
+        lambda: iter(examples), output_signature=_signature(examples[0])
+    )
+
+
+class StudySource(seqio.DataSource):
+    """The examples of one task with `inputs` and `targets` text.
+
+    Read from the data folder, made by the family, or loaded from TFDS; then the family's own
+    preprocessing; then, of the training split, the subset if the task is one. It is one shard,
+    since a subset is chosen over all examples.
+    """
+
+    def __init__(self, task: Task):
+        self._task = task
+        super().__init__(splits=task.family.splits, caching_permitted=task.subset is None)
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    def list_shards(self, split: str) -> list[str]:
+        return [split]
+
+    def get_dataset(self, split, shuffle=True, seed=None, shard_info=None, *, num_epochs=1):
+        task = self._task
+        tfds = task.family.tfds(task.language, split)
+        if task.family.make is None and sources.data_dir() is None and tfds is not None:
+            dataset = seqio.TfdsDataSource(tfds[0], splits={split: tfds[1]}).get_dataset(
+                split, shuffle=False
+            )
+        else:
+            dataset = _from_examples(list(raw_examples(task, split)))
+        dataset = task.family.preprocess(dataset, task.language)
+        if task.subset is not None and split == "train":
+            dataset = self._take_subset(dataset)
+        if shuffle:
+            dataset = dataset.shuffle(100_000, seed=seed)
+        if shard_info and shard_info.num_shards > 1:
+            dataset = dataset.shard(shard_info.num_shards, shard_info.index)
+        return dataset.repeat(num_epochs)
+
+    def _take_subset(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        texts = [
+            identity(e.get("inputs", b"").decode(), e["targets"].decode())
+            for e in dataset.as_numpy_iterator()
+        ]
+        keep = set(catalogue.subset_indices(self._task, texts).tolist())
+        chosen = tf.constant([i in keep for i in range(len(texts))])
+        return dataset.enumerate().filter(lambda i, _: chosen[i]).map(lambda _, e: e)
+
+
+def identity(inputs: str, targets: str) -> str:
+    """Returns the text that identifies an example when subsets are drawn."""
+    return f"{inputs}\t{targets}"
+
+
+def _references(task: Task):
+    field = task.family.answers_field
+
+    def postprocess(output: str, example: dict | None = None, is_target: bool = False):
+        if is_target and field is not None and example is not None:
+            return [tf.compat.as_text(answer) for answer in example[field]]
+        return output
+
+    return postprocess
+
+
+def _register(task: Task) -> None:
+    features = {"targets": seqio.Feature(StudyVocabulary(), add_eos=True)}
+    if task.family.objective == "supervised":
+        features = {"inputs": seqio.Feature(StudyVocabulary(), add_eos=True), **features}
+    seqio.TaskRegistry.add(
+        task.name,
+        source=StudySource(task),
+        preprocessors=[
+            seqio.preprocessors.tokenize,
+            seqio.CacheDatasetPlaceholder(),
+            seqio.preprocessors.append_eos_after_trim,
+        ],
+        output_features=features,
+        postprocess_fn=_references(task),
+        metric_fns=[task.family.metric] if task.family.metric else [],
+    )
+
+
+def get(name: str) -> seqio.Task | seqio.Mixture:
+    """Returns SeqIO's task or mixture of that name, registering it when it is new.
+
+    Raises:
+      RequestError: no such task; names the nearest.
+    """
+    tasks = catalogue.tasks(name)
+    for task in tasks:
+        if task.name not in seqio.TaskRegistry.names():
+            _register(task)
+    if len(tasks) > 1 and name not in seqio.MixtureRegistry.names():
+        seqio.MixtureRegistry.add(name, [t.name for t in tasks], default_rate=1.0)
+    return seqio.get_mixture_or_task(name)
+
+
+def tokenised(name: str, split: str, vocabulary_file: str) -> Iterator[dict[str, np.ndarray]]:
+    """Yields a task's examples in source order, tokenised, neither trimmed nor ended.
+
+    Args:
+      name: of a task.
+      split: train, validation or test.
+      vocabulary_file: to tokenise with, whatever gin and the environment say.
+
+    Fields: `inputs` and `targets` int32 arrays, `inputs_pretokenized` and `targets_pretokenized`
+    bytes, and what else the family's preprocessing keeps.
+    """
+    registered = get(name)
+    features = {
+        feature: dataclasses.replace(
+            old, vocabulary=seqio.SentencePieceVocabulary(vocabulary_file)
+        )
+        for feature, old in registered.output_features.items()
+    }
+    task = registered.replace(output_features=features)
+    dataset = task.source.get_dataset(split, shuffle=False)
+    yield from task.preprocess_precache(dataset, seed=0).as_numpy_iterator()
+
+
+for _family in catalogue.families().values():
+    for _language in (*_family.languages, ALL_LANGUAGES):
+        get(f"{catalogue.PREFIX}{_family.name}.{_language}")

@@ -1,0 +1,82 @@
+"""Where raw data comes from: TFDS, or files in the layout of XTREME's download scripts."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import gin
+
+from seqio_tasks.errors import RequestError
+
+
+@gin.configurable(module="seqio_tasks.sources")
+def data_dir(path: str | None = None) -> Path | None:
+    """Returns the folder of XTREME-layout files to read instead of TFDS, or None.
+
+    Args:
+      path: the folder; by default the environment's `XFER_DATA_DIR`, and TFDS when that is unset.
+
+    Raises:
+      RequestError: the folder does not exist.
+    """
+    path = path or os.environ.get("XFER_DATA_DIR")
+    if not path:
+        return None
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise RequestError(
+            f"the data folder {folder} (XFER_DATA_DIR) does not exist; name a folder in the layout of"
+            " XTREME's download scripts, or unset it to read from TFDS"
+        )
+    return folder
+
+
+def cache_dir() -> Path:
+    """Returns the folder of what is made once and kept: `XFER_CACHE_DIR`, or ~/.cache/xfer-jax."""
+    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "xfer-jax"
+    return Path(os.environ.get("XFER_CACHE_DIR") or default).expanduser()
+
+
+def find(candidates: tuple[str, ...], task: str, split: str, tfds_name: str | None) -> Path:
+    """Finds a task's file in the data folder.
+
+    Args:
+      candidates: paths inside the folder that may hold the split, first choice first.
+      task: the task's name, for the error.
+      split: likewise.
+      tfds_name: where TFDS has it, for the error.
+
+    Raises:
+      RequestError: none of the files exists; names the files, the task and the ways to get them.
+    """
+    folder = data_dir()
+    assert folder is not None, "find() is for the data folder; TFDS needs no file"
+    for candidate in candidates:
+        if (folder / candidate).is_file():
+            return folder / candidate
+    elsewhere = f", or unset XFER_DATA_DIR to read TFDS {tfds_name}" if tfds_name else ""
+    raise RequestError(
+        f"{task} ({split}) needs {' or '.join(candidates) or 'a file'} in {folder}, which is not"
+        f" there: put it there with XTREME's download scripts{elsewhere}"
+    )
+
+
+def lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yields (line number from 1, text without its line end) of a UTF-8 file.
+
+    Raises:
+      RequestError: the file is not UTF-8; names the line.
+    """
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            try:
+                yield number, raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError:
+                raise RequestError(f"{path}, line {number}: not UTF-8") from None
+
+
+def file_digest(path: Path) -> str:
+    """Returns the SHA-256 of a file, which names the caches made from it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,198 @@
+"""The SentencePiece vocabulary: mT5's by default, a file, or one trained from tasks' own text.
+
+Ids as in every T5: 0 padding, 1 end of sequence, 2 unknown; the 100 sentinels `<extra_id_0>` …
+are the last pieces of the model itself, counted down from the top, as in mT5's
+`mc4.250000.100extra`.
+"""
+
+import functools
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import gin
+import sentencepiece
+
+from seqio_tasks.errors import RequestError
+
+MT5_FILE = "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
+POCKET = "pocket"  # in place of a file: the vocabulary of the miniature languages, made on demand
+PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
+NUM_SENTINELS = 100
+_FETCH_SECONDS = 60  # to wait for a remote vocabulary
+
+
+@gin.configurable(module="seqio_tasks.vocabulary")
+def file(path: str | None = None) -> str:
+    """Returns the vocabulary's file: a local path or gs:// address.
+
+    Args:
+      path: the file, such as Hugging Face's `spiece.model`, or `pocket` for the vocabulary of the
+        miniature languages. By default the environment's `XFER_VOCAB`, else mT5's public one.
+    """
+    path = path or os.environ.get("XFER_VOCAB") or MT5_FILE
+    if path == POCKET:
+        from seqio_tasks import pocket  # it trains its vocabulary with this module
+
+        return str(pocket.vocabulary_file())
+    return path
+
+
+class Vocabulary:
+    """A loaded SentencePiece model; encodes and decodes exactly as SeqIO's does."""
+
+    def __init__(self, model: bytes, name: str):
+        self.name = name
+        self.digest = hashlib.sha256(model).hexdigest()
+        self._processor = sentencepiece.SentencePieceProcessor()
+        try:
+            self._processor.LoadFromSerializedProto(model)
+        except RuntimeError as error:
+            raise RequestError(f"{name} is not a SentencePiece model: {error}") from None
+        ids = (self._processor.pad_id(), self._processor.eos_id(), self._processor.unk_id())
+        if ids != (PAD_ID, EOS_ID, UNK_ID):
+            raise RequestError(
+                f"{name}: a T5 vocabulary has padding 0, end 1 and unknown 2, this one has"
+                f" {', '.join(map(str, ids))}"
+            )
+
+    @property
+    def size(self) -> int:
+        """Number of pieces, sentinels included."""
+        return self._processor.GetPieceSize()
+
+    def sentinel(self, index: int) -> int:
+        """Returns the id of `<extra_id_{index}>`."""
+        return self.size - 1 - index
+
+    def encode(self, text: str) -> list[int]:
+        """Returns the ids of a text, without an end of sequence."""
+        return self._processor.EncodeAsIds(text)
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Returns the ids of many texts, on all cores."""
+        return self._processor.EncodeAsIds(list(texts)) if texts else []
+
+    def pieces(self, text: str) -> list[str]:
+        """Returns the pieces of a text as strings."""
+        return self._processor.EncodeAsPieces(text)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns the text of ids up to the first end of sequence; ids past the top are unknown."""
+        kept: list[int] = []
+        for token in ids:
+            if token == EOS_ID:
+                break
+            kept.append(int(token) if token < self.size else UNK_ID)
+        return self._processor.DecodeIds(kept)
+
+
+def load(path: str | None = None) -> Vocabulary:
+    """Loads a vocabulary, once a process.
+
+    Args:
+      path: as in `file`.
+
+    Raises:
+      RequestError: the file cannot be read, or is no T5 vocabulary.
+    """
+    if path is None:
+        return _load(file())
+    return _load(file(path) if path == POCKET else path)
+
+
+@functools.lru_cache(maxsize=8)
+def _load(path: str) -> Vocabulary:
+    if path.startswith("gs://"):
+        return Vocabulary(_read_remote(path), path)
+    try:
+        return Vocabulary(Path(path).expanduser().read_bytes(), path)
+    except OSError as error:
+        raise RequestError(
+            f"the vocabulary {path} cannot be read ({error.strerror}); name a SentencePiece model"
+            " by VOCAB_FILE or XFER_VOCAB"
+        ) from None
+
+
+def _read_remote(path: str) -> bytes:
+    import tensorstore as ts
+
+    folder, _, name = path.rpartition("/")
+    try:
+        store = ts.KvStore.open(f"{folder}/").result(timeout=_FETCH_SECONDS)
+        result = store.read(name).result(timeout=_FETCH_SECONDS)
+    except Exception as error:  # tensorstore raises what its drivers raise
+        reason = (str(error).splitlines() or [f"no answer in {_FETCH_SECONDS} s"])[0][:200]
+        raise RequestError(
+            f"the vocabulary {path} cannot be fetched ({reason}); name a"
+            " local copy, such as Hugging Face's spiece.model, by VOCAB_FILE or XFER_VOCAB"
+        ) from None
+    if result.state != "value":
+        raise RequestError(f"there is no vocabulary {path}")
+    return result.value
+
+
+def train(texts: Iterable[str], size: int, destination: Path) -> Path:
+    """Trains a unigram SentencePiece model with sentinels, for models from scratch.
+
+    Args:
+      texts: what to train it on.
+      size: number of pieces, the 100 sentinels included.
+      destination: file to write, whole or not at all.
+
+    Returns:
+      `destination`.
+
+    Raises:
+      RequestError: the size does not fit the text.
+    """
+    from sentencepiece import sentencepiece_model_pb2
+
+    if size <= NUM_SENTINELS + 3:
+        raise RequestError(
+            f"a vocabulary of {size} pieces has no room beside its {NUM_SENTINELS} sentinels"
+        )
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.Train(
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            vocab_size=size - NUM_SENTINELS,
+            character_coverage=0.9999,
+            pad_id=PAD_ID,
+            eos_id=EOS_ID,
+            unk_id=UNK_ID,
+            bos_id=-1,
+            num_threads=os.cpu_count() or 1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1]
+        raise RequestError(f"a vocabulary of {size} pieces cannot be trained: {reason}") from None
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+    for index in reversed(range(NUM_SENTINELS)):
+        piece = proto.pieces.add()
+        piece.piece = f"▁<extra_id_{index}>"
+        piece.type = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+    proto.trainer_spec.vocab_size = len(proto.pieces)
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    temporary = destination.with_name(f".{destination.name}.{os.getpid()}")
+    temporary.write_bytes(proto.SerializeToString(deterministic=True))
+    temporary.replace(destination)
+    return destination
+
+
+ROW_MULTIPLE = 128  # T5 rounds embeddings up to it, for the accelerators' sake
+
+
+def rows(of: Vocabulary) -> int:
+    """Returns the rows of an embedding for a vocabulary: its size, rounded up to 128s."""
+    return -(-of.size // ROW_MULTIPLE) * ROW_MULTIPLE
+
+
+@gin.configurable(module="seqio_tasks.vocabulary")
+def vocab_size() -> int:
+    """Returns `rows` of the vocabulary in use, for gin: `VOCAB_SIZE = @vocab_size()`."""
+    return rows(load())

@@ -1,0 +1,123 @@
+"""XNLI: natural language inference, as text `xnli: premise: … hypothesis: …` -> `0`, `1` or `2`.
+
+Format and metric of the mT5 release (multilingual_t5 `process_mnli`, `process_xnli`); data of
+Conneau et al. 2018. English trains on MultiNLI, the other languages on its machine translations.
+"""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from seqio_tasks import metrics, sources
+from seqio_tasks.catalogue import Example, Family
+from seqio_tasks.errors import RequestError
+
+LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
+LABELS = ("entailment", "neutral", "contradiction")  # the targets are their indices
+_COLUMNS = ("language", "gold_label", "sentence1", "sentence2")  # of XNLI's own files
+
+
+def files(language: str, split: str) -> tuple[str, ...]:
+    """Returns XNLI-1.0's own file and the per-language files that XTREME's scripts make of it."""
+    if split == "train":
+        return (f"xnli/train-{language}.tsv", f"xnli/multinli.train.{language}.tsv")
+    if split == "validation":
+        return ("xnli/xnli.dev.tsv", f"xnli/dev-{language}.tsv")
+    return ("xnli/xnli.test.tsv",)  # XTREME's test-*.tsv are without labels
+
+
+def _label(text: str, where: str) -> int:
+    text = "contradiction" if text == "contradictory" else text  # as MultiNLI's translations say
+    if text not in LABELS:
+        raise RequestError(f"{where}: label {text[:40]!r} is not one of {', '.join(LABELS)}")
+    return LABELS.index(text)
+
+
+def read(path: Path, language: str, split: str) -> Iterator[Example]:
+    """Reads one language of XNLI-1.0's tables, or premise, hypothesis, label in three columns.
+
+    Raises:
+      RequestError: a malformed line (file and line number), or no line of the language.
+    """
+    del split
+    found = False
+    header: list[str] | None = None
+    numbered = sources.lines(path)
+    for number, line in numbered:
+        where = f"{path}, line {number}"
+        if number == 1:
+            fields = line.split("\t")
+            if set(_COLUMNS) <= set(fields):
+                header = fields
+                continue
+            if fields[-1] == "label":  # MultiNLI's translations have a header of their own
+                continue
+        if header is not None:
+            fields = line.split("\t")
+            if len(fields) < max(header.index(name) for name in _COLUMNS) + 1:
+                raise RequestError(
+                    f"{where}: expected {len(header)} tab-separated columns, found {len(fields)}"
+                )
+            row = dict(zip(header, fields, strict=False))
+            if row["language"] != language:
+                continue
+            premise, hypothesis, label = row["sentence1"], row["sentence2"], row["gold_label"]
+        else:
+            fields = next(csv.reader([line], delimiter="\t"), [])  # as Python's csv writes them
+            if len(fields) != 3:
+                raise RequestError(
+                    f"{where}: expected premise<TAB>hypothesis<TAB>label, found {len(fields)} columns"
+                )
+            premise, hypothesis, label = fields
+        found = True
+        yield {"premise": premise, "hypothesis": hypothesis, "label": _label(label, where)}
+    if not found:
+        raise RequestError(f"{path} has no line of language {language!r}")
+
+
+def tfds(language: str, split: str) -> tuple[str, str]:
+    """Returns TFDS's name and split."""
+    if split != "train":
+        return ("xnli:1.1.0", split)
+    return ("multi_nli:1.1.0", "train") if language == "en" else ("xtreme_xnli:1.1.0", "train")
+
+
+def preprocess(dataset: Any, language: str) -> Any:
+    """Makes `inputs` and `targets` of premise, hypothesis and label.
+
+    TFDS's XNLI holds all languages in one example (premises by language, hypotheses in a list of
+    translations): `language`'s are taken out.
+    """
+    import tensorflow as tf
+
+    def as_text(example):
+        premise, hypothesis = example["premise"], example["hypothesis"]
+        if isinstance(premise, dict):
+            premise = premise[language]
+            mine = tf.equal(hypothesis["language"], language)
+            hypothesis = tf.boolean_mask(hypothesis["translation"], mine)[0]
+        return {
+            "inputs": tf.strings.join(
+                ["xnli: premise: ", premise, " hypothesis: ", hypothesis]
+            ),
+            "targets": tf.strings.as_string(example["label"]),
+        }
+
+    return dataset.map(as_text, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+FAMILY = Family(
+    name="xnli",
+    title="XNLI natural language inference",
+    languages=LANGUAGES,
+    files=files,
+    read=read,
+    tfds=tfds,
+    preprocess=preprocess,
+    metric=metrics.accuracy,
+    strict_metric=metrics.strict_accuracy,
+    score="accuracy",
+    labels=("0", "1", "2"),
+    matched_size=392_702,  # every language: MultiNLI and its translations
+)

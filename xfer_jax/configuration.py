@@ -1,0 +1,89 @@
+"""Configuration by gin under T5X's flag conventions.
+
+`--gin_file=F` (many), `--gin.NAME=VALUE` (a macro, or a binding such as `--gin.Run.seed=1`),
+`--gin_search_paths=A,B`. A command starts from its own defaults, `gin/runs/<command>.gin`, which
+declare every macro; then come the files in order, then the bindings.
+"""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import gin
+
+from seqio_tasks import catalogue
+from seqio_tasks.errors import RequestError, did_you_mean
+
+_HERE = Path(__file__).resolve().parent
+
+
+def shipped_dir() -> Path:
+    """Returns the folder that holds `gin/`: the package once installed, else the checkout."""
+    return _HERE if (_HERE / "gin").is_dir() else _HERE.parent
+
+
+def load(
+    command: str, files: Sequence[str], bindings: Sequence[str], search_paths: Sequence[str] = ()
+) -> str:
+    """Parses a command's defaults, the user's files and bindings, and checks them.
+
+    Args:
+      command: train, eval or infer: `gin/runs/<command>.gin` has its defaults.
+      files: gin files, looked for as they stand, in the search paths, and among those shipped.
+      bindings: `NAME=VALUE`, as after `--gin.`.
+      search_paths: folders.
+
+    Returns:
+      The whole configuration as text, the same for the same settings.
+
+    Raises:
+      RequestError: a file that is not there or not gin, an unknown name, a misspelt macro.
+    """
+    catalogue.families()  # imports the modules whose knobs gin may bind
+    gin.clear_config()
+    for folder in (*search_paths, str(shipped_dir())):
+        gin.add_config_file_search_path(folder)
+    with _as_request():
+        gin.parse_config_file(f"gin/runs/{command}.gin")
+    declared = set(_macros())
+    for file in files:
+        with _as_request(file):
+            gin.parse_config_file(file)
+    with _as_request():
+        gin.parse_config(list(bindings))
+    text = gin.config_str()
+    for name in _macros():
+        if name not in declared and not re.search(rf"%{re.escape(name)}\b", text):
+            raise RequestError(f"unknown macro {name}{did_you_mean(name, declared)}; nothing uses it")
+    gin.finalize()
+    return text
+
+
+def _macros() -> list[str]:
+    # gin offers no public list of what has been bound.
+    return [scope for scope, name in gin.config._CONFIG if name == "gin.macro"]
+
+
+@contextlib.contextmanager
+def _as_request(file: str | None = None):
+    """Turns gin's errors into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        name = file or "a gin file"
+        reason = str(error).splitlines()[0]
+        raise RequestError(f"{name} cannot be read: {reason}") from None
+    except RequestError as error:
+        # gin appends where in the configuration the value stands, over several lines.
+        raise RequestError(str(error).splitlines()[0]) from None
+    except (ValueError, SyntaxError, TypeError, AttributeError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise RequestError(f"gin configuration: {' '.join(lines)[:400]}") from None
+
+
+@contextlib.contextmanager
+def reading():
+    """Within it, gin's complaints about bound values are wrong requests, not failures."""
+    with _as_request():
+        yield

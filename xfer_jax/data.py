@@ -1,0 +1,455 @@
+"""Delivers token batches: SeqIO tokenises a task once into a folder of arrays, Grain reads it.
+
+A cache folder is named by what it was made from (task, split, vocabulary, raw data, format), so a
+stale one is never read; it holds flat token arrays that are memory-mapped, and the texts that
+evaluation needs. While every cache exists, nothing here imports TensorFlow.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+
+from seqio_tasks import catalogue, sources, span_corruption
+from seqio_tasks.catalogue import Task
+from seqio_tasks.errors import RequestError
+from seqio_tasks.vocabulary import EOS_ID, Vocabulary
+
+CACHE_FORMAT = 1
+INPUTS, TARGETS = "inputs", "targets"
+_WINDOW = 32  # batches that are sorted by length together
+_LENGTH_MULTIPLE = 8  # bucket edges are rounded up to it
+
+Lengths = dict[str, int]  # {'inputs': most tokens, 'targets': most tokens}, end of sequence included
+
+
+# --- Caches ---------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """The tokenised examples of one task and split, or of a subset of them."""
+
+    task: Task
+    split: str
+    folder: Path
+    indices: np.ndarray  # int64, which of the folder's examples
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @functools.cached_property
+    def _arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return {
+            feature: tuple(  # type: ignore[misc]
+                np.load(self.folder / f"{feature}{part}.npy", mmap_mode="r")
+                for part in ("", "_offsets")
+            )
+            for feature in (INPUTS, TARGETS)
+        }
+
+    def tokens(self, feature: str, index: int) -> np.ndarray:
+        """Returns an example's tokens, neither trimmed nor ended."""
+        flat, offsets = self._arrays[feature]
+        i = self.indices[index]
+        return flat[offsets[i] : offsets[i + 1]]
+
+    def token_counts(self, feature: str) -> np.ndarray:
+        """Returns the number of tokens of every example, without end of sequence."""
+        _, offsets = self._arrays[feature]
+        return np.diff(offsets)[self.indices]
+
+    @functools.cached_property
+    def texts(self) -> list[dict[str, Any]]:
+        """`inputs_pretokenized`, `targets_pretokenized` and what else there is, by example."""
+        with (self.folder / "texts.jsonl").open(encoding="utf-8") as file:
+            every = [json.loads(line) for line in file]
+        return [every[i] for i in self.indices]
+
+    @property
+    def references(self) -> list[Any]:
+        """What the metrics compare with: the target text, or the list of answers."""
+        field = self.task.family.answers_field
+        return [text[field] if field else text["targets_pretokenized"] for text in self.texts]
+
+
+def _cache_key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
+    family = task.family
+    if family.digest is not None:
+        origin = family.digest()
+    elif sources.data_dir() is not None:
+        tfds = family.tfds(task.language, split)
+        where = f"{tfds[0]} ({tfds[1]})" if tfds else None
+        path = sources.find(family.files(task.language, split), task.name, split, where)
+        origin = sources.file_digest(path)
+    else:
+        origin = "/".join(family.tfds(task.language, split) or ("none",))
+    return {
+        "format": CACHE_FORMAT,
+        "task": task.full_name,
+        "task_version": family.version,
+        "split": split,
+        "origin": origin,
+        "vocabulary": vocabulary.digest,
+    }
+
+
+def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
+    """Opens a task's cache, and first makes it when there is none.
+
+    Args:
+      task: from the catalogue; a subset applies to the training split.
+      split: train, validation or test.
+      vocabulary: to tokenise with.
+
+    Raises:
+      RequestError: the task has no such split, or its data is missing or malformed.
+    """
+    if split not in task.family.splits:
+        raise RequestError(
+            f"{task.name} has no split {split!r}; it has {', '.join(task.family.splits)}"
+        )
+    key = _cache_key(task, split, vocabulary)
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    folder = sources.cache_dir() / "tokens" / f"{task.full_name}-{split}-{digest}"
+    if not (folder / "meta.json").is_file():
+        _build(task, split, vocabulary, key, folder)
+    count = json.loads((folder / "meta.json").read_text())["examples"]
+    cache = Cache(task, split, folder, np.arange(count))
+    if task.subset is None or split != "train":
+        return cache
+    identities = [
+        f"{text.get('inputs_pretokenized', '')}\t{text['targets_pretokenized']}"
+        for text in cache.texts
+    ]
+    return dataclasses.replace(cache, indices=catalogue.subset_indices(task, identities))
+
+
+def _build(task: Task, split: str, vocabulary: Vocabulary, key: dict, folder: Path) -> None:
+    from seqio_tasks import registry  # TensorFlow: only when there is something to tokenise
+
+    flat: dict[str, list[np.ndarray]] = {INPUTS: [], TARGETS: []}
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temporary.mkdir(parents=True, exist_ok=True)
+    try:
+        with (temporary / "texts.jsonl").open("w", encoding="utf-8") as texts:
+            for example in registry.tokenised(task.full_name, split, vocabulary.name):
+                for feature, parts in flat.items():
+                    parts.append(np.asarray(example.pop(feature, ()), np.int32))
+                texts.write(json.dumps(_as_text(example), ensure_ascii=False) + "\n")
+        if not flat[TARGETS]:
+            raise RequestError(f"{task.name} ({split}) holds no example")
+        for feature, parts in flat.items():
+            np.save(temporary / f"{feature}.npy", np.concatenate(parts))
+            np.save(
+                temporary / f"{feature}_offsets.npy", np.cumsum([0, *map(len, parts)], dtype=np.int64)
+            )
+        meta = key | {"examples": len(flat[TARGETS])}
+        (temporary / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
+        if folder.exists():  # left by another version without its meta.json, or made meanwhile
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_text(inner) for key, inner in value.items()}
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    return _as_text(value.tolist()) if isinstance(value, np.ndarray) else (
+        [_as_text(inner) for inner in value] if isinstance(value, list) else value
+    )
+
+
+# --- Examples -------------------------------------------------------------------------------------
+
+
+def ended(tokens: np.ndarray, most: int) -> np.ndarray:
+    """Trims tokens to `most` with the end of sequence appended, as `append_eos_after_trim`."""
+    return np.append(tokens[: most - 1], EOS_ID).astype(np.int32)
+
+
+LONG_TARGETS = ("error", "drop", "trim")  # what to do with a target that its length would cut
+
+
+class Supervised:
+    """Random access to a cache's examples as (inputs, targets), for Grain.
+
+    Raises:
+      RequestError: a target would be cut by its length, and nobody said what to do then: a cut
+        label is wrong data.
+    """
+
+    def __init__(self, cache: Cache, lengths: Lengths, long_targets: str = "error"):
+        check_lengths(lengths)
+        if long_targets not in LONG_TARGETS:
+            raise RequestError(
+                f"LONG_TARGETS must be one of {', '.join(LONG_TARGETS)}, not {long_targets!r}"
+            )
+        counts = cache.token_counts(TARGETS) + 1
+        fits = counts <= lengths[TARGETS]
+        self.long_targets = int((~fits).sum())
+        if self.long_targets and long_targets == "error":
+            raise RequestError(
+                f"{cache.task.name} ({cache.split}): {self.long_targets} of {len(cache)} targets are"
+                f" longer than the {lengths[TARGETS]} tokens of TASK_FEATURE_LENGTHS['targets'] and"
+                f" would be cut; the longest needs {counts.max()}. Raise the length, or set"
+                " LONG_TARGETS to 'drop' (leave those examples out) or 'trim' (cut them, as T5X does)"
+            )
+        if long_targets == "drop":
+            cache = dataclasses.replace(cache, indices=cache.indices[fits])
+        self._cache, self._lengths = cache, lengths
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        return {
+            feature: ended(self._cache.tokens(feature, index), self._lengths[feature])
+            for feature in (INPUTS, TARGETS)
+        }
+
+    @property
+    def truncated_inputs(self) -> int:
+        """How many examples lose the end of their inputs."""
+        return int((self._cache.token_counts(INPUTS) + 1 > self._lengths[INPUTS]).sum())
+
+    def sizes(self) -> np.ndarray:
+        """Returns int [examples, 2], tokens of inputs and targets as delivered."""
+        counts = [
+            np.minimum(self._cache.token_counts(feature) + 1, self._lengths[feature])
+            for feature in (INPUTS, TARGETS)
+        ]
+        return np.stack(counts, axis=1)
+
+
+class Chunks:
+    """Random access to a cache's text cut into pieces that span corruption makes full inputs of.
+
+    The texts stand one after the other, each with its end of sequence, as mT5's
+    `merge_examples_to_reduce_padding` has them.
+    """
+
+    truncated_inputs = long_targets = 0
+
+    def __init__(self, cache: Cache, lengths: Lengths):
+        check_lengths(lengths)
+        self._tokens_length, targets = span_corruption.lengths(lengths[INPUTS])
+        if targets > lengths[TARGETS]:
+            raise RequestError(
+                f"span corruption of {lengths[INPUTS]} input tokens needs {targets} target tokens;"
+                f" TASK_FEATURE_LENGTHS['targets'] is {lengths[TARGETS]}"
+            )
+        self._lengths = {INPUTS: lengths[INPUTS], TARGETS: targets}
+        parts = [np.append(cache.tokens(TARGETS, i), EOS_ID) for i in range(len(cache))]
+        self._stream = np.concatenate(parts).astype(np.int32)
+
+    def __len__(self) -> int:
+        return -(-len(self._stream) // self._tokens_length)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        start = index * self._tokens_length
+        return {"tokens": self._stream[start : start + self._tokens_length]}
+
+    def sizes(self) -> np.ndarray:
+        return np.asarray([[self._lengths[INPUTS], self._lengths[TARGETS]]])
+
+    def corrupt(self, first_sentinel: int) -> Callable:
+        """Returns Grain's random map from a chunk to (inputs, targets)."""
+
+        def random_map(element: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
+            tokens = element["tokens"]
+            mask = span_corruption.noise_mask(len(tokens), rng)
+            inputs, targets = span_corruption.corrupt(tokens, mask, first_sentinel)
+            return {
+                INPUTS: ended(inputs, self._lengths[INPUTS]),
+                TARGETS: ended(targets, self._lengths[TARGETS]),
+            }
+
+        return random_map
+
+
+def check_lengths(lengths: Lengths) -> None:
+    """Raises RequestError unless both features have room for a token and an end of sequence."""
+    for feature in (INPUTS, TARGETS):
+        length = lengths.get(feature)
+        if not isinstance(length, int) or length < 2:
+            raise RequestError(
+                f"TASK_FEATURE_LENGTHS[{feature!r}] must be an integer of at least 2, not {length!r}"
+            )
+
+
+# --- Batches --------------------------------------------------------------------------------------
+
+
+def bucket_edges(sizes: np.ndarray, buckets: int) -> np.ndarray:
+    """Chooses lengths to pad to: quantiles of what occurs, rounded up to multiples of 8.
+
+    Args:
+      sizes: int [examples], lengths that occur.
+      buckets: most edges.
+
+    Returns:
+      int, sorted, the last at least the longest.
+    """
+    quantiles = np.quantile(sizes, np.arange(1, buckets + 1) / buckets, method="higher")
+    return np.unique(-(-quantiles.astype(int) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE)
+
+
+def _pad(rows: Sequence[np.ndarray], edges: np.ndarray) -> np.ndarray:
+    longest = max(len(row) for row in rows)
+    out = np.zeros((len(rows), edges[np.searchsorted(edges, longest)]), np.int32)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return out
+
+
+class TrainingBatches:
+    """Random access to the batch of any step, a pure function of (data, seed, step), for Grain.
+
+    The examples of a window of batches are sorted by length and cut into batches, so that a batch
+    pads little and has one of few shapes; the batches of a window are then shuffled. Every example
+    of the stream is in exactly one batch.
+    """
+
+    def __init__(
+        self,
+        stream: grain.MapDataset,
+        sizes: np.ndarray,
+        batch_size: int,
+        num_batches: int,
+        seed: int,
+        buckets: tuple[int, int] = (4, 2),
+    ):
+        self._stream, self._batch_size, self._num_batches = stream, batch_size, num_batches
+        self._seed = seed
+        self.edges = [bucket_edges(sizes[:, i], buckets[i]) for i in (0, 1)]
+        self._window_batches = functools.lru_cache(maxsize=2)(self._sorted_window)
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def _sorted_window(self, window: int) -> list[list[dict[str, np.ndarray]]]:
+        size = self._batch_size * _WINDOW
+        examples = [self._stream[i] for i in range(window * size, (window + 1) * size)]
+
+        def by_length(example: dict[str, np.ndarray]) -> tuple[int, int, int]:
+            inputs, targets = len(example[INPUTS]), len(example[TARGETS])
+            return int(np.searchsorted(self.edges[0], inputs)), targets, inputs
+
+        examples.sort(key=by_length)
+        batches = [examples[i : i + self._batch_size] for i in range(0, size, self._batch_size)]
+        np.random.default_rng((self._seed, window)).shuffle(batches)
+        return batches
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        batch = self._window_batches(step // _WINDOW)[step % _WINDOW]
+        targets = _pad([example[TARGETS] for example in batch], self.edges[1])
+        return {
+            "encoder_input_tokens": _pad([example[INPUTS] for example in batch], self.edges[0]),
+            "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+            "decoder_target_tokens": targets,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """A run's training batches, and what a reader wants to know of them."""
+
+    batches: TrainingBatches
+    examples: int
+    truncated_inputs: int
+    long_targets: int
+
+    def iterator(self, first_step: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the batches from a step on, prepared ahead in a thread."""
+        dataset = grain.MapDataset.source(self.batches)[first_step:]
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
+        return iter(dataset.to_iter_dataset(options))
+
+
+def training_data(
+    tasks: Sequence[Task],
+    split: str,
+    vocabulary: Vocabulary,
+    lengths: Lengths,
+    batch_size: int,
+    num_batches: int,
+    seed: int,
+    long_targets: str = "error",
+) -> TrainingData:
+    """Opens the training batches of a task or of a mixture of tasks in equal parts.
+
+    Args:
+      tasks: what to train on.
+      split: usually train.
+      vocabulary: to tokenise with.
+      lengths: most tokens of inputs and targets.
+      batch_size: examples a batch.
+      num_batches: of the whole run, which starts at batch 0.
+      seed: of the order of the data and of the masks of span corruption.
+      long_targets: `error`, `drop` or `trim`, for targets that their length would cut.
+
+    Raises:
+      RequestError: see `open_cache`, `Supervised` and `Chunks`.
+    """
+    if batch_size < 1:
+        raise RequestError(f"BATCH_SIZE must be at least 1, not {batch_size}")
+    streams, all_sources = [], []
+    for i, task in enumerate(tasks):
+        cache = open_cache(task, split, vocabulary)
+        supervised = task.family.objective == "supervised"
+        source = (
+            Supervised(cache, lengths, long_targets) if supervised else Chunks(cache, lengths)
+        )
+        stream = grain.MapDataset.source(source).seed(seed + i).shuffle().repeat()
+        if isinstance(source, Chunks):
+            stream = stream.random_map(source.corrupt(vocabulary.sentinel(0)))
+        streams.append(stream)
+        all_sources.append(source)
+    stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams)
+    sizes = np.concatenate([source.sizes() for source in all_sources])
+    return TrainingData(
+        TrainingBatches(stream, sizes, batch_size, num_batches, seed),
+        examples=sum(len(source) for source in all_sources),
+        truncated_inputs=sum(source.truncated_inputs for source in all_sources),
+        long_targets=sum(source.long_targets for source in all_sources),
+    )
+
+
+def evaluation_batches(
+    cache: Cache, inputs_length: int, batch_size: int, limit: int | None = None
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+    """Batches of inputs, sorted by length so that they pad little.
+
+    Args:
+      cache: what to evaluate on.
+      inputs_length: most tokens of inputs.
+      batch_size: rows of every batch; the last is filled up with rows of padding.
+      limit: number of examples, from the first; all by default.
+
+    Returns:
+      Pairs of the examples' indices, int [n], and `encoder_input_tokens`, int32 [batch_size, K], of
+      which the first n rows count; and how many examples lose the end of their inputs.
+    """
+    counts = cache.token_counts(INPUTS)[:limit] + 1
+    sizes = np.minimum(counts, inputs_length)
+    edges = bucket_edges(sizes, 4)
+    order = np.argsort(-sizes, kind="stable")
+    batches = []
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        rows = [ended(cache.tokens(INPUTS, i), inputs_length) for i in indices]
+        rows += [np.zeros(0, np.int32)] * (batch_size - len(indices))
+        batches.append((indices, _pad(rows, edges)))
+    return batches, int((counts > inputs_length).sum())
