@@ -183,6 +183,15 @@ def tokenised(name: str, split: str, vocabulary_file: str) -> Iterator[dict[str,
     yield from task.preprocess_precache(dataset, seed=0).as_numpy_iterator()
 
 
+def texts(task: Task, split: str) -> Iterator[str]:
+    """Yields the input and target texts of a task's examples, e.g. to train a vocabulary on."""
+    dataset = get(task.name).source.get_dataset(split, shuffle=False)
+    for example in dataset.as_numpy_iterator():
+        for feature in ("inputs", "targets"):
+            if feature in example:
+                yield example[feature].decode("utf-8")
+
+
 for _family in catalogue.families().values():
     for _language in (*_family.languages, ALL_LANGUAGES):
         get(f"{catalogue.PREFIX}{_family.name}.{_language}")

@@ -138,7 +138,8 @@ def restore(checkpoint: Path, like: dict[str, Any]) -> dict[str, Any]:
 
     Args:
       checkpoint: from `locate`.
-      like: tree of `jax.ShapeDtypeStruct` (with shardings) that the checkpoint must match.
+      like: tree of `jax.ShapeDtypeStruct` (with shardings) that the checkpoint must match; of its
+        top level, `target` alone is enough.
 
     Raises:
       RequestError: arrays that are missing, left over, or of another shape; all at once.
@@ -149,12 +150,14 @@ def restore(checkpoint: Path, like: dict[str, Any]) -> dict[str, Any]:
         except (ValueError, FileNotFoundError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise RequestError(f"{checkpoint} is not a readable checkpoint: {reason}") from None
-        _check(checkpoint, metadata, like)
+        _check(checkpoint, {part: metadata.get(part, {}) for part in like}, like)
         restore_args = jax.tree.map(
             lambda leaf: ocp.ArrayRestoreArgs(sharding=leaf.sharding, dtype=leaf.dtype), like
         )
         try:
-            return checkpointer.restore(checkpoint / "state", item=like, restore_args=restore_args)
+            return checkpointer.restore(
+                checkpoint / "state", item=like, restore_args=restore_args, transforms={}
+            )
         except (ValueError, FileNotFoundError) as error:
             reason = str(error).splitlines()[0][:300]
             raise RequestError(f"{checkpoint} cannot be read: {reason}") from None

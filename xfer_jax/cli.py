@@ -1,6 +1,6 @@
 """The command line, `xfer-jax COMMAND`. Imports what a command needs, when it needs it.
 
-Exit codes: 0 done, 1 the work failed, 2 the request was wrong.
+Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted.
 """
 
 import argparse
@@ -12,11 +12,13 @@ from pathlib import Path
 
 from seqio_tasks.errors import RequestError
 
-_GIN_HELP = """
-Configuration (T5X's conventions):
-  --gin_file=FILE          a gin file, many allowed; later ones win
+_GIN_HELP = """\
+configuration, by T5X's conventions (later ones win):
+  --gin_file=FILE          a gin file; many allowed
   --gin.NAME=VALUE         sets a macro or a binding, e.g. --gin.SOURCE="'en'"
   --gin_search_paths=A,B   folders in which gin files are looked for
+
+gin/runs/{command}.gin lists every macro with its default.
 """
 
 
@@ -27,63 +29,149 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def add(name: str, summary: str, **kwargs) -> argparse.ArgumentParser:
+    def add(name: str, summary: str, epilog: str | None = None) -> argparse.ArgumentParser:
         command = commands.add_parser(
-            name, help=summary, description=summary, allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs,
+            name,
+            help=summary,
+            description=summary,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_argument("--debug", action="store_true", help="show tracebacks")
+        command.add_argument("--debug", action="store_true", help="show tracebacks of wrong requests")
         return command
 
     command = add("tasks", "List the tasks: languages, splits and where their data comes from.")
-    command.add_argument("name", nargs="?", default="", help="show those whose name contains this")
-    command.add_argument("--sizes", action="store_true", help="count examples in the data folder")
+    command.add_argument("name", nargs="?", default="", help="only tasks whose name contains this")
+    command.add_argument(
+        "--sizes", action="store_true", help="count the examples in the data folder (slower)"
+    )
 
     command = add("vocab", "Train a SentencePiece vocabulary, with sentinels, from tasks' text.")
-    command.add_argument("--tasks", required=True, help="names joined by commas, e.g. xfer_panx.all_langs")
-    command.add_argument("--size", type=int, required=True, help="pieces, the 100 sentinels included")
-    command.add_argument("--out", required=True, help="file to write, e.g. panx.model")
+    command.add_argument("--tasks", required=True, help="joined by commas: xfer_panx.all_langs")
+    command.add_argument("--languages", default="", help="of a mixture, only these: ar,bn,en")
     command.add_argument("--split", default="train", help="split to read (default: train)")
+    command.add_argument("--size", type=int, required=True, help="pieces, 100 sentinels included")
+    command.add_argument("--out", required=True, help="file to write, e.g. out/panx.model")
 
     for name, summary in (
-        ("train", "Pre-train or fine-tune, then score on the targets."),
+        ("train", "Pre-train or fine-tune an mT5, then score it on its targets."),
         ("eval", "Score a checkpoint on its targets."),
         ("infer", "Write a checkpoint's predictions, or the scores it gives to the targets."),
     ):
-        command = add(name, summary, epilog=_GIN_HELP)
+        command = add(name, summary, _GIN_HELP.format(command=name))
         command.add_argument("--gin_file", action="append", default=[], help=argparse.SUPPRESS)
         command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
     return parser
 
 
-def _configure(command: str, args: argparse.Namespace, bindings: list[str]) -> str:
-    from xfer_jax import configuration
+def _tasks(args: argparse.Namespace) -> None:
+    from seqio_tasks import catalogue, languages, sources
 
-    paths = [path for path in args.gin_search_paths.split(",") if path]
-    return configuration.load(command, args.gin_file, bindings, paths)
+    folder = sources.data_dir()
+    shown = 0
+    for family in catalogue.families().values():
+        for code in family.languages:
+            name = f"{catalogue.PREFIX}{family.name}.{code}"
+            if args.name not in name:
+                continue
+            shown += 1
+            origins = [_origin(catalogue.task(name), split, args.sizes) for split in family.splits]
+            print(f"{name:<22} {languages.get(code).name:<12} {'  '.join(origins)}")
+    if not shown:
+        raise RequestError(f"no task's name contains {args.name!r}; `xfer-jax tasks` lists all")
+    where = f"files in {folder}" if folder else "TFDS (set XFER_DATA_DIR to read files instead)"
+    print(f"{shown} tasks; each family has a mixture `.{catalogue.ALL_LANGUAGES}`; data: {where}")
 
 
-def _train(args: argparse.Namespace, bindings: list[str]) -> None:
+def _origin(task, split: str, count: bool) -> str:
+    from seqio_tasks import sources
+
+    family = task.family
+    if family.make is not None:
+        made = sum(1 for _ in family.make(task.language, split)) if count else "made here"
+        return f"{split} {made}"
+    if sources.data_dir() is None:
+        tfds = family.tfds(task.language, split)
+        return f"{split} {'/'.join(tfds)}" if tfds else f"{split} -"
+    try:
+        path = sources.find(family.files(task.language, split), task.name, split, None)
+    except RequestError:
+        return f"{split} -"
+    if not count:
+        return f"{split} {path.name}"
+    try:
+        return f"{split} {sum(1 for _ in family.read(path, task.language, split))}"
+    except RequestError:
+        return f"{split} unreadable"
+
+
+def _vocab(args: argparse.Namespace) -> None:
+    from seqio_tasks import catalogue, registry, vocabulary
+
+    wanted = [code for code in args.languages.split(",") if code]
+    tasks = [task for name in args.tasks.split(",") for task in catalogue.tasks(name)]
+    unknown = sorted(set(wanted) - {task.language for task in tasks})
+    if unknown:
+        raise RequestError(f"--languages {','.join(unknown)}: not among those of {args.tasks}")
+    tasks = [task for task in tasks if not wanted or task.language in wanted]
+    texts = (text for task in tasks for text in registry.texts(task, args.split))
+    path = vocabulary.train(texts, args.size, Path(args.out).expanduser())
+    loaded = vocabulary.load(str(path))
+    print(
+        f"wrote {path}: {loaded.size} pieces from {len(tasks)} tasks; train with"
+        f" --gin.VOCAB_FILE=\"'{path}'\""
+    )
+
+
+def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
     from xfer_jax import configuration, train
 
-    text = _configure("train", args, bindings)
+    paths = [path for path in args.gin_search_paths.split(",") if path]
+    text = configuration.load(args.command, args.gin_file, bindings, paths)
     with configuration.reading():
-        run = train.Run()
-    train.train(run, text)
+        request = train.Run() if args.command == "train" else train.Evaluation()
+    if isinstance(request, train.Run):
+        train.train(request, text)
+    elif args.command == "eval":
+        train.evaluate(request)
+    else:
+        train.infer(request)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns its exit code."""
+    """Runs a command.
+
+    Args:
+      argv: arguments, by default the process's.
+
+    Returns:
+      The exit code.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
-    bindings = [a.removeprefix("--gin.") for a in argv if a.startswith("--gin.")]
-    args = _parser().parse_args([a for a in argv if not a.startswith("--gin.")])
+    bindings = [arg.removeprefix("--gin.") for arg in argv if arg.startswith("--gin.")]
+    args = _parser().parse_args([arg for arg in argv if not arg.startswith("--gin.")])
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter, should it come in
     try:
-        {"train": _train}[args.command](args, bindings)
+        if args.command == "tasks":
+            _tasks(args)
+        elif args.command == "vocab":
+            _vocab(args)
+        else:
+            _gin_command(args, bindings)
     except RequestError as error:
         if args.debug:
             traceback.print_exc()
         print(f"xfer-jax: {error}", file=sys.stderr)
         return 2
+    except RuntimeError as error:
+        if args.debug or type(error).__name__ != "RunFailed":
+            traceback.print_exc()
+        print(f"xfer-jax: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("xfer-jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
     return 0
 
 

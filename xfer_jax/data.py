@@ -27,6 +27,7 @@ CACHE_FORMAT = 1
 INPUTS, TARGETS = "inputs", "targets"
 _WINDOW = 32  # batches that are sorted by length together
 _LENGTH_MULTIPLE = 8  # bucket edges are rounded up to it
+_BUCKET_QUANTILES = (0.5, 0.9, 1.0)
 
 Lengths = dict[str, int]  # {'inputs': most tokens, 'targets': most tokens}, end of sequence included
 
@@ -292,26 +293,45 @@ def check_lengths(lengths: Lengths) -> None:
 # --- Batches --------------------------------------------------------------------------------------
 
 
-def bucket_edges(sizes: np.ndarray, buckets: int) -> np.ndarray:
-    """Chooses lengths to pad to: quantiles of what occurs, rounded up to multiples of 8.
+def bucket_edges(sizes: np.ndarray) -> np.ndarray:
+    """Chooses the few shapes that batches are padded to.
+
+    Bucket i holds examples whose inputs and targets are both within the i-th quantile of their kind;
+    few and paired, because every shape costs a compilation.
 
     Args:
-      sizes: int [examples], lengths that occur.
-      buckets: most edges.
+      sizes: int [examples, 2], lengths of inputs and targets that occur.
 
     Returns:
-      int, sorted, the last at least the longest.
+      int [buckets, 2], rising, multiples of 8, the last at least the longest.
     """
-    quantiles = np.quantile(sizes, np.arange(1, buckets + 1) / buckets, method="higher")
-    return np.unique(-(-quantiles.astype(int) // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE)
+    edges = np.quantile(sizes, _BUCKET_QUANTILES, axis=0, method="higher").astype(int)
+    return np.unique(_round_up(edges), axis=0)
 
 
-def _pad(rows: Sequence[np.ndarray], edges: np.ndarray) -> np.ndarray:
-    longest = max(len(row) for row in rows)
-    out = np.zeros((len(rows), edges[np.searchsorted(edges, longest)]), np.int32)
+def _round_up(length: np.ndarray) -> np.ndarray:
+    return -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+
+
+def length_ladder(most: int) -> np.ndarray:
+    """Lengths that evaluation pads to, the same for all targets: 16, 24, 32, 48, 64, 96 … `most`."""
+    powers = [1 << i for i in range(4, 20)]
+    steps = sorted([*powers, *(p + p // 2 for p in powers)])
+    return np.asarray([*(step for step in steps if step < most), int(_round_up(np.asarray(most)))])
+
+
+def _pad(rows: Sequence[np.ndarray], length: int) -> np.ndarray:
+    out = np.zeros((len(rows), length), np.int32)
     for i, row in enumerate(rows):
         out[i, : len(row)] = row
     return out
+
+
+def pad_to_ladder(rows: Sequence[np.ndarray], batch_size: int, most: int) -> np.ndarray:
+    """Returns int32 [batch_size, length of the ladder]: the rows, then rows of padding."""
+    ladder = length_ladder(most)
+    length = ladder[np.searchsorted(ladder, max(map(len, rows)))]
+    return _pad([*rows, *[np.zeros(0, np.int32)] * (batch_size - len(rows))], length)
 
 
 class TrainingBatches:
@@ -329,11 +349,10 @@ class TrainingBatches:
         batch_size: int,
         num_batches: int,
         seed: int,
-        buckets: tuple[int, int] = (4, 2),
     ):
         self._stream, self._batch_size, self._num_batches = stream, batch_size, num_batches
         self._seed = seed
-        self.edges = [bucket_edges(sizes[:, i], buckets[i]) for i in (0, 1)]
+        self.edges = bucket_edges(sizes)
         self._window_batches = functools.lru_cache(maxsize=2)(self._sorted_window)
 
     def __len__(self) -> int:
@@ -343,20 +362,25 @@ class TrainingBatches:
         size = self._batch_size * _WINDOW
         examples = [self._stream[i] for i in range(window * size, (window + 1) * size)]
 
-        def by_length(example: dict[str, np.ndarray]) -> tuple[int, int, int]:
-            inputs, targets = len(example[INPUTS]), len(example[TARGETS])
-            return int(np.searchsorted(self.edges[0], inputs)), targets, inputs
+        def by_length(example: dict[str, np.ndarray]) -> tuple[int, int]:
+            size = len(example[INPUTS]), len(example[TARGETS])
+            return self._bucket(size), sum(size)
 
         examples.sort(key=by_length)
         batches = [examples[i : i + self._batch_size] for i in range(0, size, self._batch_size)]
         np.random.default_rng((self._seed, window)).shuffle(batches)
         return batches
 
+    def _bucket(self, size: tuple[int, int]) -> int:
+        return max(int(np.searchsorted(self.edges[:, i], size[i])) for i in (0, 1))
+
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         batch = self._window_batches(step // _WINDOW)[step % _WINDOW]
-        targets = _pad([example[TARGETS] for example in batch], self.edges[1])
+        bucket = max(self._bucket((len(e[INPUTS]), len(e[TARGETS]))) for e in batch)
+        inputs_length, targets_length = self.edges[bucket]
+        targets = _pad([example[TARGETS] for example in batch], targets_length)
         return {
-            "encoder_input_tokens": _pad([example[INPUTS] for example in batch], self.edges[0]),
+            "encoder_input_tokens": _pad([example[INPUTS] for example in batch], inputs_length),
             "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
             "decoder_target_tokens": targets,
         }
@@ -444,12 +468,10 @@ def evaluation_batches(
     """
     counts = cache.token_counts(INPUTS)[:limit] + 1
     sizes = np.minimum(counts, inputs_length)
-    edges = bucket_edges(sizes, 4)
     order = np.argsort(-sizes, kind="stable")
     batches = []
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
         rows = [ended(cache.tokens(INPUTS, i), inputs_length) for i in indices]
-        rows += [np.zeros(0, np.int32)] * (batch_size - len(indices))
-        batches.append((indices, _pad(rows, edges)))
+        batches.append((indices, pad_to_ladder(rows, batch_size, inputs_length)))
     return batches, int((counts > inputs_length).sum())

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ class Scores:
     split: str
     values: dict[str, float]  # every metric, as the mT5 release scales it, and the strict ones
     percent: float  # the task's own score in percent
-    baseline: float  # the better of always the majority target and always nothing, in percent
+    baseline: float  # in percent, see `baseline`
     baseline_output: str
     examples: int
     truncated_inputs: int
@@ -95,23 +95,21 @@ def _label_tokens(task: Task, vocabulary: Vocabulary, method: str) -> jnp.ndarra
     return jnp.asarray([np.pad(row, (0, width - len(row))) for row in rows])
 
 
-def baseline(cache: Cache, majority: str, limit: int | None = None) -> tuple[float, str]:
-    """Scores, in percent, the better of two answers that read no input: `majority`, and nothing."""
-    family = cache.task.family
-    assert family.metric is not None
-    references = cache.references[:limit]
+def baseline(cache: Cache, limit: int | None = None) -> tuple[float, str]:
+    """Scores the better of two answers that read no input: the commonest target, and nothing.
+
+    Returns:
+      The score in percent, and the answer.
+    """
+    family, references = cache.task.family, cache.references[:limit]
+    counts = Counter(text["targets_pretokenized"] for text in cache.texts[:limit])
+    metric = family.metric
+    assert metric is not None
 
     def percent(output: str) -> float:
-        assert family.metric is not None
-        return family.percent * family.metric(references, [output] * len(references))[family.score]
+        return family.percent * metric(references, [output] * len(references))[family.score]
 
-    return max((percent(output), output) for output in (majority, ""))
-
-
-def majority_target(caches: Sequence[Cache]) -> str:
-    """Returns the commonest target text."""
-    counts = Counter(text["targets_pretokenized"] for cache in caches for text in cache.texts)
-    return counts.most_common(1)[0][0]
+    return max((percent(output), output) for output in (counts.most_common(1)[0][0], ""))
 
 
 def evaluate(
@@ -124,7 +122,6 @@ def evaluate(
     *,
     output_dir: Path,
     step: int,
-    majority: str,
     method: str = GREEDY,
     limit: int | None = None,
     progress: Progress = lambda n: None,
@@ -134,7 +131,6 @@ def evaluate(
     Args:
       output_dir: the folder that gets `inference_eval/`.
       step: the model's, in the files' names and lines.
-      majority: the commonest training target, for the baseline.
       The others are those of `predict`.
     """
     task, family = cache.task, cache.task.family
@@ -173,7 +169,7 @@ def evaluate(
     )
     write_jsonl(folder / f"{task.name}-{step:06d}.jsonl", predictions)
     append_metrics(folder / f"{task.name}-metrics.jsonl", step, values)
-    score, output = baseline(cache, majority, limit)
+    score, output = baseline(cache, limit)
     return Scores(
         task,
         cache.split,
@@ -186,21 +182,24 @@ def evaluate(
     )
 
 
-def write_jsonl(path: Path, records: Iterator[dict[str, Any]]) -> None:
-    """Writes one JSON object a line, whole or not at all."""
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
+    """Writes one JSON object a line, whole or not at all."""
+    write_whole(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
 
 def append_metrics(path: Path, step: int, values: dict[str, float]) -> None:
     """Sets a step's line in `<task>-metrics.jsonl`; a step that is run again replaces its line."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     before = [record for line in lines if (record := json.loads(line))["step"] < step]
-    write_jsonl(path, iter([*before, {"step": step, **values}]))
+    write_jsonl(path, [*before, {"step": step, **values}])
 
 
 def table(results: Sequence[Scores], source: str) -> str:
@@ -217,7 +216,87 @@ def table(results: Sequence[Scores], source: str) -> str:
         + (f"  {row[4]}" if row[4] else "")
         for row in rows
     ]
-    outputs = sorted({r.baseline_output for r in results})
-    shown = " or ".join(repr(text) if text else "nothing" for text in outputs)
     title = f"{', '.join(sorted(scored))} in percent, trained on {source}"
-    return "\n".join([title, *lines, f"baseline: the output is always {shown}"])
+    note = "baseline: the better of always the commonest target and always nothing"
+    return "\n".join([title, *lines, note])
+
+
+# --- Inference ------------------------------------------------------------------------------------
+
+
+def infer(
+    module: Transformer,
+    params: dict,
+    cache: Cache,
+    vocabulary: Vocabulary,
+    lengths: data.Lengths,
+    batch_size: int,
+    *,
+    output_dir: Path,
+    mode: str,
+    method: str = GREEDY,
+    limit: int | None = None,
+    progress: Progress = lambda n: None,
+) -> Path:
+    """Writes predictions, or the scores of the targets, in the layout of T5X's `infer`.
+
+    Args:
+      mode: `predict`, or `score` for the summed log-probability of each target, in nats.
+      The others are those of `predict` and `evaluate`.
+
+    Returns:
+      The file `<task>-<mode>.jsonl-00000-of-00001`; an empty `….COMPLETED` stands beside it.
+
+    Raises:
+      RequestError: an unknown mode.
+    """
+    if mode == "predict":
+        values: Sequence[Any] = predict(
+            module,
+            params,
+            cache,
+            vocabulary,
+            lengths,
+            batch_size,
+            method=method,
+            limit=limit,
+            progress=progress,
+        )[0]
+        key = "prediction"
+    elif mode == "score":
+        values = score_targets(
+            module, params, cache, lengths, batch_size, limit=limit, progress=progress
+        )
+        key = "score"
+    else:
+        raise RequestError(f"unknown INFER_MODE {mode!r}: there are 'predict' and 'score'")
+    path = output_dir / f"{cache.task.name}-{mode}.jsonl-00000-of-00001"
+    texts = cache.texts[:limit]
+    write_jsonl(
+        path,
+        ({"inputs": text, key: value} for text, value in zip(texts, values, strict=True)),
+    )
+    path.with_name(path.name + ".COMPLETED").touch()
+    return path
+
+
+def score_targets(
+    module: Transformer,
+    params: dict,
+    cache: Cache,
+    lengths: data.Lengths,
+    batch_size: int,
+    *,
+    limit: int | None = None,
+    progress: Progress = lambda n: None,
+) -> list[float]:
+    """Returns the summed log-probability of every target, in nats; targets are cut to `lengths`."""
+    batches, _ = data.evaluation_batches(cache, lengths[data.INPUTS], batch_size, limit)
+    scores: dict[int, float] = {}
+    for indices, inputs in batches:
+        rows = [data.ended(cache.tokens(data.TARGETS, i), lengths[data.TARGETS]) for i in indices]
+        targets = data.pad_to_ladder(rows, batch_size, lengths[data.TARGETS])
+        values = np.asarray(decoding.score(module, params, inputs, targets))[: len(indices)]
+        scores.update(zip(indices.tolist(), values.tolist(), strict=True))
+        progress(len(indices))
+    return [scores[i] for i in range(len(scores))]

@@ -117,7 +117,10 @@ class Dense(nn.Module):
             jnp.float32,
             axes=self.kernel_axes,
         )
-        return x.astype(self.dtype) @ kernel.astype(self.dtype)
+        # Two-dimensional on purpose: the kernel's gradient then is one plain matrix product, which
+        # XLA's CPU backend runs several times faster than a contraction over batch and length.
+        flat = x.astype(self.dtype).reshape(-1, x.shape[-1])
+        return (flat @ kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
 
 
 class RMSNorm(nn.Module):

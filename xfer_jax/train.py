@@ -255,7 +255,6 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         run.long_targets,
     )
     targets = [data.open_cache(task, run.eval_split, vocab) for task in target_tasks]
-    majority = _majority(train_tasks, run.train_split, vocab) if targets else ""
     claim_model_dir(model_dir, config_text)
     progress.say(
         f"training on {run.task}: {training.examples} examples,"
@@ -287,15 +286,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         checkpoints.save(model_dir, checkpoints.to_tree(params, opt_state, step), meta)
 
     def evaluate() -> list[evaluation.Scores]:
-        return evaluate_targets(
-            module,
-            params,
-            targets,
-            vocab,
-            run,
-            step=step,
-            majority=majority,
-        )
+        return evaluate_targets(module, params, targets, vocab, run, step)
 
     scores: list[evaluation.Scores] = []
     bar = progress.Bar("train", last_step, step)
@@ -330,15 +321,8 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     if scores:
         text = evaluation.table(scores, source)
         progress.say(text)
-        _write_scores(model_dir, run, scores, source)
+        write_scores(model_dir, scores, source, run.seed)
     return scores
-
-
-def _majority(tasks: Sequence[catalogue.Task], split: str, vocab: vocabulary.Vocabulary) -> str:
-    supervised = [task for task in tasks if task.family.objective == "supervised"]
-    if not supervised:
-        return ""
-    return evaluation.majority_target([data.open_cache(t, split, vocab) for t in supervised])
 
 
 def evaluate_targets(
@@ -346,13 +330,22 @@ def evaluate_targets(
     params: dict,
     targets: Sequence[data.Cache],
     vocab: vocabulary.Vocabulary,
-    run: Run,
-    *,
+    how: Any,
     step: int,
-    majority: str,
 ) -> list[evaluation.Scores]:
-    """Scores every target in turn, with its files and TensorBoard events."""
-    total = sum(len(cache) if run.eval_examples is None else min(len(cache), run.eval_examples) for cache in targets)
+    """Scores every target in turn, with its files and TensorBoard events.
+
+    Args:
+      module: the network.
+      params: its parameters.
+      targets: what to score on.
+      vocab: to decode with.
+      how: a `Run` or an `Evaluation`.
+      step: of the parameters.
+    """
+    folder = Path(how.model_dir).expanduser()
+    limit = how.eval_examples
+    total = sum(len(cache) if limit is None else min(len(cache), limit) for cache in targets)
     scores = []
     bar = progress.Bar("evaluate", total, 0)
     for cache in targets:
@@ -361,17 +354,16 @@ def evaluate_targets(
             params,
             cache,
             vocab,
-            run.lengths,
-            run.eval_batch_size,
-            output_dir=Path(run.model_dir).expanduser(),
+            how.lengths,
+            how.eval_batch_size,
+            output_dir=folder,
             step=step,
-            majority=majority,
-            method=run.predict_by,
-            limit=run.eval_examples,
+            method=how.predict_by,
+            limit=limit,
             progress=lambda n: bar.advance(n, n),
         )
-        folder = Path(run.model_dir).expanduser() / "inference_eval" / cache.task.name
-        with SummaryWriter(str(folder), filename_suffix=".v2") as writer:
+        events = folder / "inference_eval" / cache.task.name
+        with SummaryWriter(str(events), filename_suffix=".v2") as writer:
             for name, value in result.values.items():
                 writer.add_scalar(f"inference/{name}", value, step)
         bar.show(**{cache.task.language: f"{result.percent:.1f}"})
@@ -399,20 +391,91 @@ def _log(
     return {"loss": f"{values['loss']:.3f}", "accuracy": f"{values['accuracy']:.3f}"}
 
 
-def _write_scores(
-    model_dir: Path, run: Run, scores: Sequence[evaluation.Scores], source: str
+def write_scores(
+    folder: Path, scores: Sequence[evaluation.Scores], source: str, seed: int
 ) -> None:
+    """Writes the table of the run's end as `scores.csv`, scores in percent."""
+    columns = "task,source,target,seed,metric,score,baseline,n_examples"
     rows = [
-        {
-            "task": s.task.full_name.rpartition(".")[0],
-            "source": source,
-            "target": s.task.language,
-            "metric": s.task.family.score,
-            "score": s.percent,
-            "baseline": s.baseline,
-            "n_examples": s.examples,
-            "seed": run.seed,
-        }
+        f"{s.task.full_name.rpartition('.')[0]},{source},{s.task.language},{seed},"
+        f"{s.task.family.score},{s.percent:.6g},{s.baseline:.6g},{s.examples}"
         for s in scores
     ]
-    evaluation.write_jsonl(model_dir / "scores.jsonl", iter(rows))
+    evaluation.write_whole(folder / "scores.csv", "\n".join([columns, *rows, ""]))
+
+
+# --- Evaluation and inference of a checkpoint ------------------------------------------------------
+
+
+@gin.configurable(module="xfer_jax.train")
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `xfer-jax eval` and `xfer-jax infer` do."""
+
+    checkpoint: str  # CHECKPOINT_PATH: a checkpoint or a run's folder
+    model_dir: str  # EVAL_OUTPUT_DIR or INFER_OUTPUT_DIR
+    model: model.Config
+    source: str  # what the model was trained on, for the table
+    targets: Sequence[str]
+    lengths: dict[str, int]
+    eval_split: str = "validation"
+    eval_batch_size: int = 256
+    eval_examples: int | None = None
+    predict_by: str = "greedy"
+    num_partitions: int = 1
+    mode: str = "predict"  # of infer: or 'score'
+
+
+def open_checkpoint(
+    how: Evaluation,
+) -> tuple[Transformer, dict, vocabulary.Vocabulary, list[data.Cache], int]:
+    """Loads what evaluation and inference need: network, parameters, vocabulary, data, step.
+
+    Raises:
+      RequestError: a wrong request.
+    """
+    vocab = run_vocabulary(how.model)
+    path = checkpoints.locate(how.checkpoint)
+    check_vocabulary(checkpoints.about(path), vocab, path)
+    if not how.targets:
+        raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
+    tasks = [task for name in how.targets for task in catalogue.tasks(name)]
+    caches = [data.open_cache(task, how.eval_split, vocab) for task in tasks]
+    mesh = partitioning.make_mesh(how.num_partitions)
+    shapes = model.parameter_shapes(how.model)
+    shardings = partitioning.parameter_shardings(mesh, model.logical_axes(how.model), shapes)
+    on_all = partitioning.replicated(mesh)
+    like = {
+        "target": _with_shardings(shapes, shardings),
+        "state": {"step": jax.ShapeDtypeStruct((), jnp.int32, sharding=on_all)},
+    }
+    tree = checkpoints.restore(path, like)
+    return Transformer(how.model), tree["target"], vocab, caches, int(tree["state"]["step"])
+
+
+def evaluate(how: Evaluation) -> list[evaluation.Scores]:
+    """Scores a checkpoint on its targets, in T5X's output layout, and prints the table."""
+    module, params, vocab, caches, step = open_checkpoint(how)
+    scores = evaluate_targets(module, params, caches, vocab, how, step)
+    progress.say(evaluation.table(scores, how.source))
+    write_scores(Path(how.model_dir).expanduser(), scores, how.source, seed=0)
+    return scores
+
+
+def infer(how: Evaluation) -> None:
+    """Writes a checkpoint's predictions or scores, one file a target."""
+    module, params, vocab, caches, _ = open_checkpoint(how)
+    for cache in caches:
+        path = evaluation.infer(
+            module,
+            params,
+            cache,
+            vocab,
+            how.lengths,
+            how.eval_batch_size,
+            output_dir=Path(how.model_dir).expanduser(),
+            mode=how.mode,
+            method=how.predict_by,
+            limit=how.eval_examples,
+        )
+        progress.say(f"wrote {path}")
