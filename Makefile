@@ -19,12 +19,12 @@ extras := $(sort $(installed) $(subst $(comma),$(space),$(EXTRAS)))
 listed := $(subst $(space),$(comma),$(extras))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint bench clean new-extras
+.PHONY: help quickstart test lint clean new-extras
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-quickstart: $(STAMP) ## run the pocket study from data to report (no download, no accelerator)
+quickstart: $(STAMP) ## a first look: pre-train, fine-tune and score a pocket mT5 (no download, no accelerator)
 	$(PY) -m xfer_jax.quickstart
 
 test: $(STAMP) ## run the tests; XFER_DATA_DIR=... adds those that read real data
@@ -34,9 +34,6 @@ lint: $(STAMP) ## check formatting, style and types
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-
-bench: $(STAMP) ## measure speed and memory beside the peers
-	$(PY) -m benchmarks.run_all
 
 clean: ## remove .venv, builds and caches; results stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

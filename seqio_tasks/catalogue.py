@@ -113,9 +113,7 @@ def tasks(name: str) -> tuple[Task, ...]:
             raise RequestError(f"{name}: {PREFIX}{family.name} has no size-matched arm")
         size = family.matched_size
     languages = family.languages if match[2] == ALL_LANGUAGES else (match[2],)
-    return tuple(
-        Task(family, code, size, int(match[5] or 0), bool(match[4])) for code in languages
-    )
+    return tuple(Task(family, code, size, int(match[5] or 0), bool(match[4])) for code in languages)
 
 
 def task(name: str) -> Task:
@@ -172,6 +170,7 @@ def subset_indices(task: Task, texts: Sequence[str]) -> np.ndarray:
     assert task.subset is not None
     if task.subset > len(texts):
         raise RequestError(
-            f"{task.name} asks for {task.subset} training examples; {task.full_name} has {len(texts)}"
+            f"{task.name} asks for {task.subset} training examples;"
+            f" {task.full_name} has {len(texts)}"
         )
     return np.sort(subset_order(texts, task.seed)[: task.subset])

@@ -15,12 +15,14 @@ from seqio_tasks.errors import RequestError
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 SEPARATOR = " $$ "  # between the entities of a target
 # the 48 languages of XTREME-R's WikiANN
-LANGUAGES = tuple(
-    (
-        "af ar az bg bn de el en es et eu fa fi fr gu he hi hu id it ja jv ka kk ko lt ml mr ms my nl"
-        " pa pl pt qu ro ru sw ta te th tl tr uk ur vi yo zh"
-    ).split()
+# fmt: off
+LANGUAGES = (
+    "af", "ar", "az", "bg", "bn", "de", "el", "en", "es", "et", "eu", "fa", "fi", "fr", "gu",
+    "he", "hi", "hu", "id", "it", "ja", "jv", "ka", "kk", "ko", "lt", "ml", "mr", "ms", "my",
+    "nl", "pa", "pl", "pt", "qu", "ro", "ru", "sw", "ta", "te", "th", "tl", "tr", "uk", "ur",
+    "vi", "yo", "zh",
 )
+# fmt: on
 _FILE_SPLIT = {"train": "train", "validation": "dev", "test": "test"}
 
 

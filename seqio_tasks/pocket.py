@@ -1,8 +1,9 @@
 """Tasks on the miniature languages: NLI, NER and QA in the real tasks' formats, and plain text.
 
-`xfer_pocket_nli.sw`, `xfer_pocket_ner.sw`, `xfer_pocket_qa.sw` are fine-tuned; `xfer_pocket_text.sw`
-is unlabelled text for span corruption. All are made here from `miniature.World`, whose knobs gin can
-bind; nothing is downloaded. A test bench: it makes no claim about real languages.
+`xfer_pocket_nli.sw`, `xfer_pocket_ner.sw` and `xfer_pocket_qa.sw` are fine-tuned;
+`xfer_pocket_text.sw` is unlabelled text for span corruption. All are made here from
+`miniature.World`, whose knobs gin can bind; nothing is downloaded. A test bench: it makes no claim
+about real languages.
 """
 
 import dataclasses
@@ -12,34 +13,35 @@ from typing import Any
 
 import gin
 
-from seqio_tasks import metrics, miniature, panx, sources, tydiqa, vocabulary, xnli
+from seqio_tasks import miniature, panx, sources, tydiqa, vocabulary, xnli
 from seqio_tasks.catalogue import Example, Family
 
 
 @gin.configurable(module="seqio_tasks.pocket")
-def vocabulary_file(size: int = 1024) -> Path:
+def vocabulary_file(size: int = 512) -> Path:
     """Returns the miniature languages' vocabulary, trained on first use.
 
     Args:
-      size: number of pieces, sentinels included.
+      size: most pieces, sentinels included; words of few syllables may yield less.
     """
     world = miniature.World()
     path = sources.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
     if not path.is_file():
-        vocabulary.train(_all_text(world), size, path)
+        vocabulary.train(_all_text(world), size, path, exact=False)
     return path
 
 
 def _all_text(world: miniature.World) -> Iterator[str]:
+    """The languages' plain text, and enough of the tasks for the words of their formats."""
     for language in miniature.LANGUAGES:
         yield from world.text(language)
-        for example in world.examples("ner", language, "train"):
+        for example in world.examples("ner", language, "validation"):
             yield "tag: " + " ".join(example["tokens"])
             yield panx.SEPARATOR.join(example["spans"])
-        for example in world.examples("nli", language, "train"):
+        for example in world.examples("nli", language, "validation"):
             yield f"xnli: premise: {example['premise']} hypothesis: {example['hypothesis']}"
             yield str(example["label"])
-        for example in world.examples("qa", language, "train"):
+        for example in world.examples("qa", language, "validation"):
             yield f"question: {example['question']} context: {example['context']}"
 
 

@@ -27,6 +27,8 @@ tf.config.set_visible_devices([], "GPU")
 class StudyVocabulary(seqio.SentencePieceVocabulary):
     """SeqIO's SentencePiece vocabulary, of the file that `seqio_tasks.vocabulary.file` names."""
 
+    _sentencepiece_model_file: str
+
     def __init__(self):
         super().__init__(sentencepiece_model_file="")
 
@@ -45,7 +47,10 @@ def raw_examples(task: Task, split: str) -> Iterator[Example]:
         return family.make(task.language, split)
     tfds = family.tfds(task.language, split)
     path = sources.find(
-        family.files(task.language, split), task.name, split, f"{tfds[0]} ({tfds[1]})" if tfds else None
+        family.files(task.language, split),
+        task.name,
+        split,
+        f"{tfds[0]} ({tfds[1]})" if tfds else None,
     )
     return family.read(path, task.language, split)
 
@@ -173,9 +178,7 @@ def tokenised(name: str, split: str, vocabulary_file: str) -> Iterator[dict[str,
     """
     registered = get(name)
     features = {
-        feature: dataclasses.replace(
-            old, vocabulary=seqio.SentencePieceVocabulary(vocabulary_file)
-        )
+        feature: dataclasses.replace(old, vocabulary=seqio.SentencePieceVocabulary(vocabulary_file))
         for feature, old in registered.output_features.items()
     }
     task = registered.replace(output_features=features)

@@ -26,8 +26,8 @@ def data_dir(path: str | None = None) -> Path | None:
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise RequestError(
-            f"the data folder {folder} (XFER_DATA_DIR) does not exist; name a folder in the layout of"
-            " XTREME's download scripts, or unset it to read from TFDS"
+            f"the data folder {folder} (XFER_DATA_DIR) does not exist; name a folder in the layout"
+            " of XTREME's download scripts, or unset it to read from TFDS"
         )
     return folder
 

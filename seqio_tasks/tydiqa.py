@@ -77,9 +77,9 @@ def tfds(language: str, split: str) -> tuple[str, str] | None:
 def preprocess(dataset: Any, language: str) -> Any:
     """Makes `inputs`, `targets` and `answers` of SQuAD-like examples, punctuation padded.
 
-    Every character but `_`, white space, numbers, letters and marks gets a space on both sides, then
-    runs of white space become one. TFDS's training examples of other languages are left out: their
-    language is the first part of their id (`finnish--76…`).
+    Every character but `_`, white space, numbers, letters and marks gets a space on both sides,
+    then runs of white space become one. TFDS's training examples of other languages are left out:
+    their language is the first part of their id (`finnish--76…`).
     """
     import tensorflow as tf
 
@@ -89,7 +89,9 @@ def preprocess(dataset: Any, language: str) -> Any:
 
     def of_language(example):
         prefix = tf.strings.split(example["id"], "-")[0]
-        return tf.equal(prefix, NAMES[language]) | ~tf.reduce_any(tf.equal(prefix, list(NAMES.values())))
+        return tf.equal(prefix, NAMES[language]) | ~tf.reduce_any(
+            tf.equal(prefix, list(NAMES.values()))
+        )
 
     def as_text(example):
         answers = pad_punctuation(example["answers"]["text"])

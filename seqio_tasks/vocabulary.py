@@ -11,6 +11,7 @@ import io
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import gin
 import sentencepiece
@@ -134,13 +135,14 @@ def _read_remote(path: str) -> bytes:
     return result.value
 
 
-def train(texts: Iterable[str], size: int, destination: Path) -> Path:
+def train(texts: Iterable[str], size: int, destination: Path, *, exact: bool = True) -> Path:
     """Trains a unigram SentencePiece model with sentinels, for models from scratch.
 
     Args:
       texts: what to train it on.
       size: number of pieces, the 100 sentinels included.
       destination: file to write, whole or not at all.
+      exact: refuse text that does not yield `size` pieces; else take as many as it yields.
 
     Returns:
       `destination`.
@@ -160,6 +162,7 @@ def train(texts: Iterable[str], size: int, destination: Path) -> Path:
             sentence_iterator=iter(texts),
             model_writer=model,
             vocab_size=size - NUM_SENTINELS,
+            hard_vocab_limit=exact,
             character_coverage=0.9999,
             pad_id=PAD_ID,
             eos_id=EOS_ID,
@@ -169,13 +172,14 @@ def train(texts: Iterable[str], size: int, destination: Path) -> Path:
             minloglevel=2,
         )
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1]
+        reason = str(error).splitlines()[-1].rpartition("] ")[2]
         raise RequestError(f"a vocabulary of {size} pieces cannot be trained: {reason}") from None
-    proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
+    model_proto: Any = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]
+    proto = model_proto.FromString(model.getvalue())
     for index in reversed(range(NUM_SENTINELS)):
         piece = proto.pieces.add()
         piece.piece = f"▁<extra_id_{index}>"
-        piece.type = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+        piece.type = model_proto.SentencePiece.USER_DEFINED
     proto.trainer_spec.vocab_size = len(proto.pieces)
     destination.parent.mkdir(parents=True, exist_ok=True)
     temporary = destination.with_name(f".{destination.name}.{os.getpid()}")

@@ -13,7 +13,23 @@ from seqio_tasks import metrics, sources
 from seqio_tasks.catalogue import Example, Family
 from seqio_tasks.errors import RequestError
 
-LANGUAGES = ("ar", "bg", "de", "el", "en", "es", "fr", "hi", "ru", "sw", "th", "tr", "ur", "vi", "zh")
+LANGUAGES = (
+    "ar",
+    "bg",
+    "de",
+    "el",
+    "en",
+    "es",
+    "fr",
+    "hi",
+    "ru",
+    "sw",
+    "th",
+    "tr",
+    "ur",
+    "vi",
+    "zh",
+)
 LABELS = ("entailment", "neutral", "contradiction")  # the targets are their indices
 _COLUMNS = ("language", "gold_label", "sentence1", "sentence2")  # of XNLI's own files
 
@@ -67,7 +83,8 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
             fields = next(csv.reader([line], delimiter="\t"), [])  # as Python's csv writes them
             if len(fields) != 3:
                 raise RequestError(
-                    f"{where}: expected premise<TAB>hypothesis<TAB>label, found {len(fields)} columns"
+                    f"{where}: expected premise<TAB>hypothesis<TAB>label, found"
+                    f" {len(fields)} columns"
                 )
             premise, hypothesis, label = fields
         found = True
@@ -98,9 +115,7 @@ def preprocess(dataset: Any, language: str) -> Any:
             mine = tf.equal(hypothesis["language"], language)
             hypothesis = tf.boolean_mask(hypothesis["translation"], mine)[0]
         return {
-            "inputs": tf.strings.join(
-                ["xnli: premise: ", premise, " hypothesis: ", hypothesis]
-            ),
+            "inputs": tf.strings.join(["xnli: premise: ", premise, " hypothesis: ", hypothesis]),
             "targets": tf.strings.as_string(example["label"]),
         }
 

@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict
 
 from seqio_tasks.errors import RequestError, did_you_mean
+from xfer_jax import optimizer
 
 _MOMENTS = ("v_row", "v_col", "v")
 
@@ -49,12 +50,14 @@ def to_tree(params: dict, opt_state: optax.OptState, step: int) -> dict[str, Any
     return {"target": params, "state": state}
 
 
-def from_tree(tree: dict[str, Any], opt_state: optax.OptState) -> tuple[dict, optax.OptState, int]:
+def from_tree(
+    tree: dict[str, Any], tx: optax.GradientTransformation
+) -> tuple[dict, optax.OptState, int]:
     """Takes a run's state out of T5X's arrangement.
 
     Args:
       tree: from `restore`.
-      opt_state: an optimizer state of the right structure, to be filled.
+      tx: the optimizer, `optimizer.adafactor`.
 
     Returns:
       Parameters, optimizer state and step.
@@ -65,18 +68,19 @@ def from_tree(tree: dict[str, Any], opt_state: optax.OptState) -> tuple[dict, op
         count=jnp.asarray(step, jnp.int32),
         **{
             name: jax.tree.map(
-                lambda slots, name=name: slots[name], tree["state"]["param_states"], is_leaf=is_moments
+                lambda slots, name=name: slots[name],
+                tree["state"]["param_states"],
+                is_leaf=is_moments,
             )
             for name in _MOMENTS
         },
     )
-    opt_state = optax.tree_utils.tree_set(opt_state, count=jnp.asarray(step, jnp.int32))
     opt_state = jax.tree.map(
         lambda part: factored if isinstance(part, optax.FactoredState) else part,
-        opt_state,
+        tx.init(tree["target"]),
         is_leaf=lambda part: isinstance(part, optax.FactoredState),
     )
-    return tree["target"], opt_state, step
+    return tree["target"], optimizer.at_step(opt_state, step), step
 
 
 def _factored(opt_state: optax.OptState) -> optax.FactoredState:
@@ -106,7 +110,9 @@ def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
 
 def steps(model_dir: Path) -> list[int]:
     """Returns the steps of a folder's whole checkpoints, in order."""
-    found = (re.fullmatch(r"checkpoint_(\d+)", path.name) for path in model_dir.glob("checkpoint_*"))
+    found = (
+        re.fullmatch(r"checkpoint_(\d+)", path.name) for path in model_dir.glob("checkpoint_*")
+    )
     return sorted(int(match[1]) for match in found if match)
 
 
@@ -171,8 +177,12 @@ def _check(checkpoint: Path, metadata: dict, like: dict) -> None:
         for name, shape in asked.items()
         if name in there and there[name] != shape
     ]
-    problems += [f"{name} is missing{did_you_mean(name, there)}" for name in asked if name not in there]
+    problems += [
+        f"{name} is missing{did_you_mean(name, there)}" for name in asked if name not in there
+    ]
     problems += [f"{name} is not the model's" for name in there if name not in asked]
     if problems:
-        shown = "; ".join(problems[:8]) + (f"; and {len(problems) - 8} more" if problems[8:] else "")
+        shown = "; ".join(problems[:8]) + (
+            f"; and {len(problems) - 8} more" if problems[8:] else ""
+        )
         raise RequestError(f"{checkpoint} does not fit the model: {shown}")

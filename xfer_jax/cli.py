@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqio_tasks.errors import RequestError
+from seqio_tasks.errors import RequestError, RunError
 
 _GIN_HELP = """\
 configuration, by T5X's conventions (later ones win):
@@ -25,7 +25,7 @@ gin/runs/{command}.gin lists every macro with its default.
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="xfer-jax",
-        description="Measures how mT5 carries knowledge from one language to another, and says why.",
+        description="Measures how mT5 carries knowledge from language to language, and says why.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_argument("--debug", action="store_true", help="show tracebacks of wrong requests")
+        command.add_argument(
+            "--debug", action="store_true", help="show tracebacks of wrong requests"
+        )
         return command
 
     command = add("tasks", "List the tasks: languages, splits and where their data comes from.")
@@ -129,14 +131,12 @@ def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
 
     paths = [path for path in args.gin_search_paths.split(",") if path]
     text = configuration.load(args.command, args.gin_file, bindings, paths)
-    with configuration.reading():
-        request = train.Run() if args.command == "train" else train.Evaluation()
-    if isinstance(request, train.Run):
-        train.train(request, text)
+    if args.command == "train":
+        train.train(configuration.build(train.Run), text)
     elif args.command == "eval":
-        train.evaluate(request)
+        train.evaluate(configuration.build(train.Evaluation))
     else:
-        train.infer(request)
+        train.infer(configuration.build(train.Evaluation))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -164,13 +164,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"xfer-jax: {error}", file=sys.stderr)
         return 2
-    except RuntimeError as error:
-        if args.debug or type(error).__name__ != "RunFailed":
-            traceback.print_exc()
+    except RunError as error:
         print(f"xfer-jax: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("xfer-jax: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(
+            "xfer-jax: interrupted; the same command goes on from the last checkpoint",
+            file=sys.stderr,
+        )
         return 130
     return 0
 

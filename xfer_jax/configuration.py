@@ -7,14 +7,16 @@ declare every macro; then come the files in order, then the bindings.
 
 import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import gin
 
 from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError, did_you_mean
 
+T = TypeVar("T")
 _HERE = Path(__file__).resolve().parent
 
 
@@ -55,7 +57,9 @@ def load(
     text = gin.config_str()
     for name in _macros():
         if name not in declared and not re.search(rf"%{re.escape(name)}\b", text):
-            raise RequestError(f"unknown macro {name}{did_you_mean(name, declared)}; nothing uses it")
+            raise RequestError(
+                f"unknown macro {name}{did_you_mean(name, declared)}; nothing uses it"
+            )
     gin.finalize()
     return text
 
@@ -66,7 +70,7 @@ def _macros() -> list[str]:
 
 
 @contextlib.contextmanager
-def _as_request(file: str | None = None):
+def _as_request(file: str | None = None) -> Iterator[None]:
     """Turns gin's errors into one sentence."""
     try:
         yield
@@ -82,8 +86,11 @@ def _as_request(file: str | None = None):
         raise RequestError(f"gin configuration: {' '.join(lines)[:400]}") from None
 
 
-@contextlib.contextmanager
-def reading():
-    """Within it, gin's complaints about bound values are wrong requests, not failures."""
+def build(configurable: Callable[..., T]) -> T:
+    """Calls a configurable with what gin has bound for it.
+
+    Raises:
+      RequestError: a value is missing or wrong.
+    """
     with _as_request():
-        yield
+        return configurable()

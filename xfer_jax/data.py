@@ -29,7 +29,9 @@ _WINDOW = 32  # batches that are sorted by length together
 _LENGTH_MULTIPLE = 8  # bucket edges are rounded up to it
 _BUCKET_QUANTILES = (0.5, 0.9, 1.0)
 
-Lengths = dict[str, int]  # {'inputs': most tokens, 'targets': most tokens}, end of sequence included
+Lengths = dict[
+    str, int
+]  # {'inputs': most tokens, 'targets': most tokens}, end of sequence included
 
 
 # --- Caches ---------------------------------------------------------------------------------------
@@ -50,7 +52,7 @@ class Cache:
     @functools.cached_property
     def _arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {
-            feature: tuple(  # type: ignore[misc]
+            feature: tuple(
                 np.load(self.folder / f"{feature}{part}.npy", mmap_mode="r")
                 for part in ("", "_offsets")
             )
@@ -151,7 +153,8 @@ def _build(task: Task, split: str, vocabulary: Vocabulary, key: dict, folder: Pa
         for feature, parts in flat.items():
             np.save(temporary / f"{feature}.npy", np.concatenate(parts))
             np.save(
-                temporary / f"{feature}_offsets.npy", np.cumsum([0, *map(len, parts)], dtype=np.int64)
+                temporary / f"{feature}_offsets.npy",
+                np.cumsum([0, *map(len, parts)], dtype=np.int64),
             )
         meta = key | {"examples": len(flat[TARGETS])}
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
@@ -167,8 +170,10 @@ def _as_text(value: Any) -> Any:
         return {key: _as_text(inner) for key, inner in value.items()}
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    return _as_text(value.tolist()) if isinstance(value, np.ndarray) else (
-        [_as_text(inner) for inner in value] if isinstance(value, list) else value
+    return (
+        _as_text(value.tolist())
+        if isinstance(value, np.ndarray)
+        else ([_as_text(inner) for inner in value] if isinstance(value, list) else value)
     )
 
 
@@ -202,10 +207,11 @@ class Supervised:
         self.long_targets = int((~fits).sum())
         if self.long_targets and long_targets == "error":
             raise RequestError(
-                f"{cache.task.name} ({cache.split}): {self.long_targets} of {len(cache)} targets are"
-                f" longer than the {lengths[TARGETS]} tokens of TASK_FEATURE_LENGTHS['targets'] and"
-                f" would be cut; the longest needs {counts.max()}. Raise the length, or set"
-                " LONG_TARGETS to 'drop' (leave those examples out) or 'trim' (cut them, as T5X does)"
+                f"{cache.task.name} ({cache.split}): {self.long_targets} of {len(cache)} targets"
+                f" are longer than the {lengths[TARGETS]} tokens of"
+                f" TASK_FEATURE_LENGTHS['targets'] and would be cut; the longest needs"
+                f" {counts.max()}: raise the length, or set LONG_TARGETS to 'drop' (leave those"
+                " examples out) or 'trim' (cut them, as T5X does)"
             )
         if long_targets == "drop":
             cache = dataclasses.replace(cache, indices=cache.indices[fits])
@@ -286,7 +292,8 @@ def check_lengths(lengths: Lengths) -> None:
         length = lengths.get(feature)
         if not isinstance(length, int) or length < 2:
             raise RequestError(
-                f"TASK_FEATURE_LENGTHS[{feature!r}] must be an integer of at least 2, not {length!r}"
+                f"TASK_FEATURE_LENGTHS[{feature!r}] must be an integer of at least 2, not"
+                f" {length!r}"
             )
 
 
@@ -296,8 +303,8 @@ def check_lengths(lengths: Lengths) -> None:
 def bucket_edges(sizes: np.ndarray) -> np.ndarray:
     """Chooses the few shapes that batches are padded to.
 
-    Bucket i holds examples whose inputs and targets are both within the i-th quantile of their kind;
-    few and paired, because every shape costs a compilation.
+    Bucket i holds examples whose inputs and targets are both within the i-th quantile of their
+    kind; few and paired, because every shape costs a compilation.
 
     Args:
       sizes: int [examples, 2], lengths of inputs and targets that occur.
@@ -314,7 +321,7 @@ def _round_up(length: np.ndarray) -> np.ndarray:
 
 
 def length_ladder(most: int) -> np.ndarray:
-    """Lengths that evaluation pads to, the same for all targets: 16, 24, 32, 48, 64, 96 … `most`."""
+    """Lengths that evaluation pads to, whatever the target: 16, 24, 32, 48, 64, 96 … `most`."""
     powers = [1 << i for i in range(4, 20)]
     steps = sorted([*powers, *(p + p // 2 for p in powers)])
     return np.asarray([*(step for step in steps if step < most), int(_round_up(np.asarray(most)))])
@@ -433,9 +440,7 @@ def training_data(
     for i, task in enumerate(tasks):
         cache = open_cache(task, split, vocabulary)
         supervised = task.family.objective == "supervised"
-        source = (
-            Supervised(cache, lengths, long_targets) if supervised else Chunks(cache, lengths)
-        )
+        source = Supervised(cache, lengths, long_targets) if supervised else Chunks(cache, lengths)
         stream = grain.MapDataset.source(source).seed(seed + i).shuffle().repeat()
         if isinstance(source, Chunks):
             stream = stream.random_map(source.corrupt(vocabulary.sentinel(0)))

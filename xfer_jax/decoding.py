@@ -1,13 +1,14 @@
 """Greedy decoding with a key-value cache, and scoring of closed label sets."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from xfer_jax.loss import token_loss
-from xfer_jax.model import Transformer
+from xfer_jax.model import Transformer, call
 
 PAD_ID = 0  # also the decoder's start token
 EOS_ID = 1
@@ -29,12 +30,11 @@ def greedy(
       tokens: int32 [B, max_length], without the start token; 0 after the end of sequence (id 1).
       scores: float32 [B], summed log-probability of the tokens emitted, in nats.
     """
-    variables = {"params": params}
-    encoded = module.apply(variables, encoder_input_tokens, method=Transformer.encode)
-    cross_kv = module.apply(variables, encoded, method=Transformer.cross_keys_values)
+    encoded = call(module, params, "encode", encoder_input_tokens)
+    cross_kv = call(module, params, "cross_keys_values", encoded)
     batch = encoder_input_tokens.shape[0]
 
-    state = {
+    state: dict[str, Any] = {
         "position": jnp.zeros((), jnp.int32),
         "last": jnp.full(batch, PAD_ID, jnp.int32),
         "ended": ~jnp.any(encoder_input_tokens > 0, axis=1),
@@ -47,14 +47,15 @@ def greedy(
         return (state["position"] < max_length) & ~jnp.all(state["ended"])
 
     def advance(state: dict) -> dict:
-        logits_BxV, caches = module.apply(
-            variables,
+        logits_BxV, caches = call(
+            module,
+            params,
+            "decode_step",
             state["last"],
             state["caches"],
             state["position"],
             cross_kv,
             encoder_input_tokens,
-            method=Transformer.decode_step,
         )
         next_B = jnp.argmax(logits_BxV, axis=-1).astype(jnp.int32)
         log_p_B = jnp.max(logits_BxV, axis=-1) - nn.logsumexp(logits_BxV, axis=-1)
@@ -95,7 +96,8 @@ def score(
     Returns:
       float32 [B], nats.
     """
-    logits = module.apply({"params": params}, encoder_input_tokens, shift_right(targets), targets)
+    decoder_inputs = shift_right(targets)
+    logits = call(module, params, "__call__", encoder_input_tokens, decoder_inputs, targets)
     loss_BxL, _ = token_loss(logits, targets, z_loss=0.0)
     return -jnp.sum(loss_BxL * (targets > 0), axis=1)
 
@@ -115,17 +117,13 @@ def score_labels(
     Returns:
       float32 [B, C], summed log-probability of each label in nats.
     """
-    encoded = module.apply({"params": params}, encoder_input_tokens, method=Transformer.encode)
+    encoded = call(module, params, "encode", encoder_input_tokens)
 
     def one_label(label_L: jax.Array) -> jax.Array:
         targets = jnp.broadcast_to(label_L, (encoded.shape[0], label_L.shape[0]))
-        logits = module.apply(
-            {"params": params},
-            encoded,
-            encoder_input_tokens,
-            shift_right(targets),
-            targets,
-            method=Transformer.decode,
+        decoder_inputs = shift_right(targets)
+        logits = call(
+            module, params, "decode", encoded, encoder_input_tokens, decoder_inputs, targets
         )
         loss_BxL, _ = token_loss(logits, targets, z_loss=0.0)
         return -jnp.sum(loss_BxL * (targets > 0), axis=1)

@@ -89,7 +89,9 @@ def _label_tokens(task: Task, vocabulary: Vocabulary, method: str) -> jnp.ndarra
     if method != LABELS:
         raise RequestError(f"unknown PREDICT_BY {method!r}: there are {GREEDY!r} and {LABELS!r}")
     if not task.family.labels:
-        raise RequestError(f"{task.name} has no closed set of labels: PREDICT_BY must be {GREEDY!r}")
+        raise RequestError(
+            f"{task.name} has no closed set of labels: PREDICT_BY must be {GREEDY!r}"
+        )
     rows = [data.ended(np.asarray(vocabulary.encode(x)), 1 << 20) for x in task.family.labels]
     width = max(map(len, rows))
     return jnp.asarray([np.pad(row, (0, width - len(row))) for row in rows])
@@ -208,7 +210,9 @@ def table(results: Sequence[Scores], source: str) -> str:
     rows = [("target", "score", "baseline", "examples", "")]
     for r in results:
         note = "source language" if r.task.language == source else "zero-shot"
-        rows.append((r.task.language, f"{r.percent:.1f}", f"{r.baseline:.1f}", str(r.examples), note))
+        rows.append(
+            (r.task.language, f"{r.percent:.1f}", f"{r.baseline:.1f}", str(r.examples), note)
+        )
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = [
         f"  {row[0]:<{widths[0]}}  "

@@ -12,7 +12,8 @@ def token_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """Computes each token's loss, -log p(target) + z_loss · (log Z)².
 
-    The z-loss keeps the partition function Z near 1 (Mesh TensorFlow; T5X `cross_entropy_with_logits`).
+    The z-loss keeps the partition function Z near 1 (Mesh TensorFlow; T5X's
+    `cross_entropy_with_logits`).
 
     Args:
       logits: float [..., V].

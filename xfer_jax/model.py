@@ -4,13 +4,12 @@ Shapes ride in names: B batch, L length (Q queries, K keys), E embedding, H head
 M hidden of the MLP, V vocabulary. The network is that of Raffel et al. 2020 (arXiv 1910.10683) in
 the T5.1.1 form of mT5 (Xue et al. 2021, arXiv 2010.11934): pre-norm residual blocks, RMS norm,
 gated GELU, relative position buckets shared by the layers of a stack, no biases, attention logits
-not divided by sqrt(D) (the query kernel is initialised smaller instead), output kernel separate from
-the embedding. Parameters carry T5X's logical axes in the `params_axes` collection.
+not divided by sqrt(D) (the query kernel is initialised smaller instead), output kernel separate
+from the embedding. Parameters carry T5X's logical axes in the `params_axes` collection.
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax
 import flax.linen as nn
@@ -105,7 +104,7 @@ class Dense(nn.Module):
     kernel_axes: tuple[str, str]
     dtype: Any
     init_divisor: float = 1.0  # the query's sqrt(D)
-    distribution: str = "truncated_normal"
+    distribution: Literal["truncated_normal", "normal"] = "truncated_normal"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -178,9 +177,7 @@ class Attention(nn.Module):
         self.query = projection(init_divisor=float(np.sqrt(cfg.head_dim)))
         self.key = projection()
         self.value = projection()
-        self.out = Dense(
-            cfg.emb_dim, ("joined_kv", "embed"), cfg.jax_dtype, distribution="normal"
-        )
+        self.out = Dense(cfg.emb_dim, ("joined_kv", "embed"), cfg.jax_dtype, distribution="normal")
         self.dropout = nn.Dropout(rate=cfg.dropout_rate, broadcast_dims=(-2,))
 
     def _heads(self, x_BxLxHD: jax.Array) -> jax.Array:
@@ -306,9 +303,7 @@ class Decoder(nn.Module):
 
     def cross_keys_values(self, encoded_BxKxE) -> list[tuple[jax.Array, jax.Array]]:
         """Returns every layer's keys and values of the encoder's output, each [B, K, H, D]."""
-        return [
-            layer.encoder_decoder_attention.keys_values(encoded_BxKxE) for layer in self.layers
-        ]
+        return [layer.encoder_decoder_attention.keys_values(encoded_BxKxE) for layer in self.layers]
 
     def __call__(self, y_BxLxE, cross_kv, self_mask_BxLxL, cross_mask_BxLxK, deterministic: bool):
         """Returns the states [B, L, E] that `logits_dense` turns into logits."""
@@ -481,6 +476,19 @@ class Embed(nn.Module):
             axes=("vocab", "embed"),
         )
         return embedding[tokens].astype(self.dtype)
+
+
+def call(module: Transformer, params: dict, method: str, *args: Any, **kwargs: Any) -> Any:
+    """Calls one of the network's methods with parameters, e.g. `call(module, params, "encode", x)`.
+
+    Args:
+      module: the network.
+      params: its parameters.
+      method: its method's name.
+      *args: the method's.
+      **kwargs: the method's, and `rngs` for dropout.
+    """
+    return module.apply({"params": params}, *args, method=method, **kwargs)
 
 
 def initialise(config: Config, seed: int) -> dict:

@@ -84,4 +84,5 @@ def adafactor(
 
 def at_step(state: optax.OptState, step: int) -> optax.OptState:
     """Sets every step counter in an optimizer state, to go on from a checkpoint's step."""
-    return optax.tree_utils.tree_set(state, count=jnp.asarray(step, jnp.int32))
+    state = optax.tree_utils.tree_set(state, count=jnp.asarray(step, jnp.int32))
+    return jax.tree.map(jnp.copy, state)  # each counter an array of its own: they are donated

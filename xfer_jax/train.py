@@ -20,16 +20,12 @@ import optax
 from tensorboardX import SummaryWriter
 
 from seqio_tasks import catalogue, vocabulary
-from seqio_tasks.errors import RequestError
+from seqio_tasks.errors import RequestError, RunError
 from xfer_jax import checkpoints, data, evaluation, model, optimizer, partitioning, progress
 from xfer_jax.loss import sequence_loss
 from xfer_jax.model import Transformer
 
 CONFIG_FILE = "config.gin"
-
-
-class RunFailed(RuntimeError):
-    """The request was right but the work failed, e.g. the loss became NaN."""
 
 
 @gin.configurable(module="xfer_jax.train")
@@ -104,7 +100,9 @@ def claim_model_dir(model_dir: Path, config_text: str) -> None:
             temporary.write_text(config_text)
             temporary.replace(file)
         except OSError as error:
-            raise RequestError(f"MODEL_DIR {model_dir} cannot be written: {error.strerror}") from None
+            raise RequestError(
+                f"MODEL_DIR {model_dir} cannot be written: {error.strerror}"
+            ) from None
         return
     old, new = (
         {line for line in text.splitlines() if line.strip() and not line.startswith("#")}
@@ -115,7 +113,8 @@ def claim_model_dir(model_dir: Path, config_text: str) -> None:
         differences += [f"now {line.strip()}" for line in sorted(new - old)]
         shown = "; ".join(differences[:6]) + ("; …" if differences[6:] else "")
         raise RequestError(
-            f"{model_dir} holds another run's results ({shown}); choose another MODEL_DIR or remove it"
+            f"{model_dir} holds another run's results ({shown}); choose another MODEL_DIR, or"
+            " remove it"
         )
 
 
@@ -134,12 +133,13 @@ def train_step(
     dropout = jax.random.fold_in(jax.random.key(seed), step)
 
     def loss_of(params: dict) -> tuple[jax.Array, dict[str, jax.Array]]:
-        hidden = module.apply(
-            {"params": params},
+        hidden = model.call(
+            module,
+            params,
+            "forward",
             **batch,
             enable_dropout=module.config.dropout_rate > 0,
             rngs={"dropout": dropout},
-            method=Transformer.forward,
         )
         targets = batch["decoder_target_tokens"]
         kernel = params["decoder"]["logits_dense"]["kernel"]
@@ -149,15 +149,6 @@ def train_step(
     (_, sums), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
     updates, opt_state = tx.update(gradients, opt_state, params)
     return optax.apply_updates(params, updates), opt_state, sums
-
-
-@functools.partial(jax.jit, static_argnames=("module", "z_loss"))
-def eval_step(module: Transformer, z_loss: float, params: dict, batch: dict) -> dict:
-    """Returns the loss's sums on a batch, without dropout."""
-    hidden = module.apply({"params": params}, **batch, method=Transformer.forward)
-    targets = batch["decoder_target_tokens"]
-    kernel = params["decoder"]["logits_dense"]["kernel"]
-    return sequence_loss(hidden, kernel, targets, targets > 0, z_loss)
 
 
 def abstract_state(run_model: model.Config, tx: optax.GradientTransformation, mesh) -> dict:
@@ -189,7 +180,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
 
     Raises:
       RequestError: a wrong request; nothing has been written then.
-      RunFailed: the loss is no longer finite.
+      RunError: the loss is no longer finite.
     """
     # ---- Vocabulary, mesh, data ----
     vocab = run_vocabulary(run.model)
@@ -221,13 +212,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         return model.initialise(run.model, run.seed)
 
     if origin:
-        template = jax.eval_shape(tx.init, like["target"])
-        params, opt_state, step = checkpoints.from_tree(checkpoints.restore(origin, like), template)
-        counts = jax.tree.map(
-            lambda x: jnp.zeros(x.shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else x,
-            opt_state,
-        )
-        opt_state = optimizer.at_step(counts, step)
+        params, opt_state, step = checkpoints.from_tree(checkpoints.restore(origin, like), tx)
     else:
         params, step = initialise(), 0
         opt_state = tx.init(params)
@@ -264,7 +249,9 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         what = {"drop": "left out", "trim": "cut"}[run.long_targets]
         progress.say(f"{training.long_targets} training targets are too long and {what}")
     if training.truncated_inputs:
-        progress.say(f"{training.truncated_inputs} training inputs are cut to {run.lengths['inputs']}")
+        progress.say(
+            f"{training.truncated_inputs} training inputs are cut to {run.lengths['inputs']}"
+        )
 
     # ---- Loop ----
     module = Transformer(run.model)
@@ -385,15 +372,15 @@ def _log(
     }
     if not math.isfinite(values["loss"]):
         bad = next(i for i, s in enumerate(sums) if not math.isfinite(float(s["loss"])))
-        raise RunFailed(f"the loss became {float(sums[bad]['loss'])} at step {step - len(sums) + bad}")
+        raise RunError(
+            f"the loss became {float(sums[bad]['loss'])} at step {step - len(sums) + bad}"
+        )
     for name, value in values.items():
         writer.add_scalar(name, value, step)
     return {"loss": f"{values['loss']:.3f}", "accuracy": f"{values['accuracy']:.3f}"}
 
 
-def write_scores(
-    folder: Path, scores: Sequence[evaluation.Scores], source: str, seed: int
-) -> None:
+def write_scores(folder: Path, scores: Sequence[evaluation.Scores], source: str, seed: int) -> None:
     """Writes the table of the run's end as `scores.csv`, scores in percent."""
     columns = "task,source,target,seed,metric,score,baseline,n_examples"
     rows = [
@@ -404,7 +391,7 @@ def write_scores(
     evaluation.write_whole(folder / "scores.csv", "\n".join([columns, *rows, ""]))
 
 
-# --- Evaluation and inference of a checkpoint ------------------------------------------------------
+# --- Evaluation and inference of a checkpoint -----------------------------------------------------
 
 
 @gin.configurable(module="xfer_jax.train")
