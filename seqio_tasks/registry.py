@@ -7,11 +7,8 @@ choose them later.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator
 from typing import Any
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow's start-up chatter
 
 import numpy as np
 import seqio

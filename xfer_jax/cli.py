@@ -4,7 +4,6 @@ Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted.
 """
 
 import argparse
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -109,7 +108,8 @@ def _origin(task, split: str, count: bool) -> str:
 
 
 def _vocab(args: argparse.Namespace) -> None:
-    from seqio_tasks import catalogue, registry, vocabulary
+    from seqio_tasks import catalogue, vocabulary
+    from xfer_jax import data
 
     wanted = [code for code in args.languages.split(",") if code]
     tasks = [task for name in args.tasks.split(",") for task in catalogue.tasks(name)]
@@ -117,7 +117,9 @@ def _vocab(args: argparse.Namespace) -> None:
     if unknown:
         raise RequestError(f"--languages {','.join(unknown)}: not among those of {args.tasks}")
     tasks = [task for task in tasks if not wanted or task.language in wanted]
+    registry = data.task_registry()
     texts = (text for task in tasks for text in registry.texts(task, args.split))
+    print(f"training {args.size} pieces on {len(tasks)} tasks; this can take minutes", flush=True)
     path = vocabulary.train(texts, args.size, Path(args.out).expanduser())
     loaded = vocabulary.load(str(path))
     print(
@@ -151,7 +153,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     bindings = [arg.removeprefix("--gin.") for arg in argv if arg.startswith("--gin.")]
     args = _parser().parse_args([arg for arg in argv if not arg.startswith("--gin.")])
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's chatter, should it come in
     try:
         if args.command == "tasks":
             _tasks(args)

@@ -8,11 +8,15 @@ evaluation needs. While every cache exists, nothing here imports TensorFlow.
 import dataclasses
 import functools
 import hashlib
+import importlib
 import json
 import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import grain
@@ -136,9 +140,29 @@ def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
     return dataclasses.replace(cache, indices=catalogue.subset_indices(task, identities))
 
 
-def _build(task: Task, split: str, vocabulary: Vocabulary, key: dict, folder: Path) -> None:
-    from seqio_tasks import registry  # TensorFlow: only when there is something to tokenise
+def task_registry() -> ModuleType:
+    """Imports `seqio_tasks.registry`, and TensorFlow with it, without its chatter at start-up.
 
+    TensorFlow writes lines about missing GPUs to file descriptor 2, which no setting silences; they
+    are shown only if the import fails.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            return importlib.import_module("seqio_tasks.registry")
+        except BaseException:
+            chatter.seek(0)
+            os.write(terminal, chatter.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+def _build(task: Task, split: str, vocabulary: Vocabulary, key: dict, folder: Path) -> None:
+    registry = task_registry()  # TensorFlow: only when there is something to tokenise
     flat: dict[str, list[np.ndarray]] = {INPUTS: [], TARGETS: []}
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     temporary.mkdir(parents=True, exist_ok=True)

@@ -49,8 +49,8 @@ def zero_shot(
     axes.set_axisbelow(True)
     for side in axes.spines.values():
         side.set_visible(False)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=_INK, fontweight="bold")
-    axes.set_title(subtitle, loc="left", fontsize=9, color=_MUTED, x=-0.28)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=12, color=_INK, fontweight="bold")
+    axes.set_title(subtitle, loc="left", fontsize=9, color=_MUTED)
     handles = [
         plt.Rectangle((0, 0), 1, 1, color=_SOURCE),
         plt.Rectangle((0, 0), 1, 1, color=_TARGET),
