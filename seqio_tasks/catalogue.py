@@ -96,7 +96,7 @@ def tasks(name: str) -> tuple[Task, ...]:
       RequestError: no such task; names the nearest.
     """
     match = re.fullmatch(
-        rf"{PREFIX}([a-z0-9_]+)\.(\w+?)(?:\.(?:n([1-9]\d*)|(matched))\.s(\d+))?", name
+        rf"{PREFIX}([a-z0-9_]+)\.(\w+?)(?:\.(?:n([1-9][0-9]*)|(matched))\.s(0|[1-9][0-9]*))?", name
     )
     family = families().get(match[1]) if match else None
     if match is None or family is None or match[2] not in (*family.languages, ALL_LANGUAGES):

@@ -90,9 +90,11 @@ def preprocess(dataset: Any, language: str) -> Any:
     del language
 
     def as_text(example):
+        # TFDS says ["None"] of a sentence without entities, where the format has an empty target.
+        entities = tf.boolean_mask(example["spans"], example["spans"] != "None")
         return {
             "inputs": "tag: " + tf.strings.reduce_join(example["tokens"], separator=" "),
-            "targets": tf.strings.reduce_join(example["spans"], separator=SEPARATOR),
+            "targets": tf.strings.reduce_join(entities, separator=SEPARATOR),
         }
 
     return dataset.map(as_text, num_parallel_calls=tf.data.AUTOTUNE)

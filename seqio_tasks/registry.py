@@ -16,13 +16,17 @@ import tensorflow as tf
 
 from seqio_tasks import catalogue, sources, vocabulary
 from seqio_tasks.catalogue import ALL_LANGUAGES, Example, Task
+from seqio_tasks.errors import RequestError
 
 # The accelerators are JAX's; TensorFlow only prepares data.
 tf.config.set_visible_devices([], "GPU")
 
 
 class StudyVocabulary(seqio.SentencePieceVocabulary):
-    """SeqIO's SentencePiece vocabulary, of the file that `seqio_tasks.vocabulary.file` names."""
+    """SeqIO's SentencePiece vocabulary, of the file that `seqio_tasks.vocabulary.file` names.
+
+    All of them are equal, whether or not the file has been read: they look it up in one place.
+    """
 
     _sentencepiece_model_file: str
 
@@ -30,11 +34,16 @@ class StudyVocabulary(seqio.SentencePieceVocabulary):
         super().__init__(sentencepiece_model_file="")
 
     def _model_context(self):
-        path = vocabulary.file()
+        path = vocabulary.load().name
         if path != self._sentencepiece_model_file:
             self._sentencepiece_model_file = path
             self._model = None
         return super()._model_context()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StudyVocabulary)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def raw_examples(task: Task, split: str) -> Iterator[Example]:
@@ -60,7 +69,10 @@ def _signature(value: Any) -> Any:
     return tf.TensorSpec([None] if isinstance(value, list) else [], dtype)
 
 
-def _from_examples(examples: list[Example]) -> tf.data.Dataset:
+def _from_examples(task: Task, split: str) -> tf.data.Dataset:
+    examples = list(raw_examples(task, split))
+    if not examples:
+        raise RequestError(f"{task.name} ({split}) holds no example")
     return tf.data.Dataset.from_generator(
         lambda: iter(examples), output_signature=_signature(examples[0])
     )
@@ -93,7 +105,7 @@ class StudySource(seqio.DataSource):
                 split, shuffle=False
             )
         else:
-            dataset = _from_examples(list(raw_examples(task, split)))
+            dataset = _from_examples(task, split)
         dataset = task.family.preprocess(dataset, task.language)
         if task.subset is not None and split == "train":
             dataset = self._take_subset(dataset)
@@ -133,12 +145,14 @@ def _register(task: Task) -> None:
     features = {"targets": seqio.Feature(StudyVocabulary(), add_eos=True)}
     if task.family.objective == "supervised":
         features = {"inputs": seqio.Feature(StudyVocabulary(), add_eos=True), **features}
+    # SeqIO refuses a placeholder for a cache where the source forbids caching, as subsets' does.
+    cache = [seqio.CacheDatasetPlaceholder()] if task.subset is None else []
     seqio.TaskRegistry.add(
         task.name,
         source=StudySource(task),
         preprocessors=[
             seqio.preprocessors.tokenize,
-            seqio.CacheDatasetPlaceholder(),
+            *cache,
             seqio.preprocessors.append_eos_after_trim,
         ],
         output_features=features,

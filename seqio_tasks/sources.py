@@ -71,9 +71,10 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             try:
-                yield number, raw.decode("utf-8").rstrip("\r\n")
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError:
                 raise RequestError(f"{path}, line {number}: not UTF-8") from None
+            yield number, text.rstrip("\r\n")
 
 
 def file_digest(path: Path) -> str:

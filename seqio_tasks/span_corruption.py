@@ -29,12 +29,19 @@ def noise_mask(
       bool [length].
     """
     tokens = max(length, 2)  # below two tokens there is nothing to alternate
-    noise = min(max(round(tokens * noise_density), 1), tokens - 1)
-    spans = min(max(round(noise / mean_span_length), 1), tokens - noise)
+    noise, spans = _counts(tokens, noise_density, mean_span_length)
     kept_lengths = _segment(tokens - noise, spans, rng)
     noise_lengths = _segment(noise, spans, rng)
     lengths = np.stack([kept_lengths, noise_lengths], axis=1).reshape(-1)
     return np.repeat(np.arange(2 * spans) % 2 == 1, lengths)[:length]
+
+
+def _counts(tokens: int, noise_density: float, mean_span_length: float) -> tuple[int, int]:
+    """Returns how many tokens and spans are masked, rounded in float32 as T5 does (ties differ)."""
+    noise = int(np.round(np.float32(tokens) * np.float32(noise_density)))
+    noise = min(max(noise, 1), tokens - 1)
+    spans = int(np.round(np.float32(noise) / np.float32(mean_span_length)))
+    return noise, min(max(spans, 1), tokens - noise)
 
 
 def _segment(items: int, segments: int, rng: np.random.Generator) -> np.ndarray:
@@ -83,11 +90,10 @@ def lengths(
     """
 
     def corrupted(tokens: int) -> tuple[int, int]:
-        noise = round(tokens * noise_density)
-        spans = round(noise / mean_span_length)
+        noise, spans = _counts(tokens, noise_density, mean_span_length)
         return tokens - noise + spans + 1, noise + spans + 1
 
-    tokens = max(inputs_length - 1, 1)
+    tokens = 2
     while corrupted(tokens + 1)[0] <= inputs_length:
         tokens += 1
     return tokens, corrupted(tokens)[1]

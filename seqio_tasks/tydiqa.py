@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics
+from seqio_tasks import metrics, sources
 from seqio_tasks.catalogue import Example, Family
 from seqio_tasks.errors import RequestError
 
+TFDS_NAME = "tydi_qa/goldp:3.0.0"  # the mT5 release's 2.1.0 is no longer in TFDS
 NAMES = {
     "ar": "arabic",
     "bn": "bengali",
@@ -46,32 +47,40 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
     """
     del language, split
     try:
-        articles = json.loads(path.read_text(encoding="utf-8"))["data"]
-        for article in articles:
-            for paragraph in article["paragraphs"]:
-                for qa in paragraph["qas"]:
-                    if not qa["answers"]:
-                        raise RequestError(
-                            f"{path}: question {qa['id']} has no answer; XTREME strips the dev"
-                            " answers, take the original TyDiQA-GoldP dev files"
-                        )
-                    yield {
-                        "id": str(qa["id"]),
-                        "question": qa["question"],
-                        "context": paragraph["context"],
-                        "answers": {"text": [answer["text"] for answer in qa["answers"]]},
-                    }
+        text = "\n".join(line for _, line in sources.lines(path))
+        articles = json.loads(text)["data"]
+        questions = [
+            (paragraph["context"], qa)
+            for article in articles
+            for paragraph in article["paragraphs"]
+            for qa in paragraph["qas"]
+        ]
+        for context, qa in questions:
+            if not qa["answers"]:
+                raise RequestError(
+                    f"{path}: question {qa['id']} has no answer; XTREME strips the dev answers,"
+                    " take the original TyDiQA-GoldP dev files"
+                )
+            texts = [answer["text"] for answer in qa["answers"]]
+            if not all(isinstance(text, str) for text in (qa["question"], context, *texts)):
+                raise TypeError("text that is no string")
+            yield {
+                "id": str(qa["id"]),
+                "question": qa["question"],
+                "context": context,
+                "answers": {"text": texts},
+            }
     except json.JSONDecodeError as error:
         raise RequestError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
     except (KeyError, TypeError) as error:
-        raise RequestError(f"{path}: not of SQuAD v1.1's form, {error} is missing") from None
+        raise RequestError(f"{path}: not of SQuAD v1.1's form ({error})") from None
 
 
 def tfds(language: str, split: str) -> tuple[str, str] | None:
     """Returns TFDS's name and split; its train split holds all languages."""
     if split == "train":
-        return ("tydi_qa/goldp:2.1.0", "train")
-    return ("tydi_qa/goldp:2.1.0", f"validation-{language}")
+        return (TFDS_NAME, "train")
+    return (TFDS_NAME, f"validation-{language}")
 
 
 def preprocess(dataset: Any, language: str) -> Any:

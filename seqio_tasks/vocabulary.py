@@ -9,6 +9,7 @@ import functools
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ POCKET = "pocket"  # in place of a file: the vocabulary of the miniature languag
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 NUM_SENTINELS = 100
 _FETCH_SECONDS = 60  # to wait for a remote vocabulary
+_TRAINING_THREADS = 4  # a constant: the number decides the pieces, in their last digits
 
 
 @gin.configurable(module="seqio_tasks.vocabulary")
@@ -51,7 +53,7 @@ class Vocabulary:
         try:
             self._processor.LoadFromSerializedProto(model)
         except RuntimeError as error:
-            raise RequestError(f"{name} is not a SentencePiece model: {error}") from None
+            raise RequestError(f"{name} is not a SentencePiece model") from error
         ids = (self._processor.pad_id(), self._processor.eos_id(), self._processor.unk_id())
         if ids != (PAD_ID, EOS_ID, UNK_ID):
             raise RequestError(
@@ -100,8 +102,10 @@ def load(path: str | None = None) -> Vocabulary:
       RequestError: the file cannot be read, or is no T5 vocabulary.
     """
     if path is None:
-        return _load(file())
-    return _load(file(path) if path == POCKET else path)
+        path = file()
+    elif path == POCKET:
+        path = file(path)
+    return _load(path if path.startswith("gs://") else str(Path(path).expanduser()))
 
 
 @functools.lru_cache(maxsize=8)
@@ -109,7 +113,7 @@ def _load(path: str) -> Vocabulary:
     if path.startswith("gs://"):
         return Vocabulary(_read_remote(path), path)
     try:
-        return Vocabulary(Path(path).expanduser().read_bytes(), path)
+        return Vocabulary(Path(path).read_bytes(), path)
     except OSError as error:
         raise RequestError(
             f"the vocabulary {path} cannot be read ({error.strerror}); name a SentencePiece model"
@@ -168,12 +172,15 @@ def train(texts: Iterable[str], size: int, destination: Path, *, exact: bool = T
             eos_id=EOS_ID,
             unk_id=UNK_ID,
             bos_id=-1,
-            num_threads=os.cpu_count() or 1,
+            num_threads=_TRAINING_THREADS,
             minloglevel=2,
         )
     except RuntimeError as error:
-        reason = str(error).splitlines()[-1].rpartition("] ")[2]
-        raise RequestError(f"a vocabulary of {size} pieces cannot be trained: {reason}") from None
+        most = re.search(r"value <= (\d+)", str(error))
+        remedy = f"it yields at most {int(most[1]) + NUM_SENTINELS}" if most else "is there text?"
+        raise RequestError(
+            f"a vocabulary of {size} pieces cannot be trained on this text: {remedy}"
+        ) from error
     model_proto: Any = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]
     proto = model_proto.FromString(model.getvalue())
     for index in reversed(range(NUM_SENTINELS)):

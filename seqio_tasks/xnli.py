@@ -50,6 +50,14 @@ def _label(text: str, where: str) -> int:
     return LABELS.index(text)
 
 
+def _unquote(line: str, where: str) -> list[str]:
+    """Splits a line that XTREME's scripts wrote with Python's csv module."""
+    try:
+        return next(csv.reader([line], delimiter="\t"), [])
+    except csv.Error as error:
+        raise RequestError(f"{where}: {error}") from None
+
+
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
     """Reads one language of XNLI-1.0's tables, or premise, hypothesis, label in three columns.
 
@@ -57,7 +65,7 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
       RequestError: a malformed line (file and line number), or no line of the language.
     """
     del split
-    found = False
+    found, quoted = False, True
     header: list[str] | None = None
     numbered = sources.lines(path)
     for number, line in numbered:
@@ -67,7 +75,8 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
             if set(_COLUMNS) <= set(fields):
                 header = fields
                 continue
-            if fields[-1] == "label":  # MultiNLI's translations have a header of their own
+            if fields[-1] == "label":  # XNLI's translations of MultiNLI: a header, and no quoting
+                quoted = False
                 continue
         if header is not None:
             fields = line.split("\t")
@@ -80,7 +89,7 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
                 continue
             premise, hypothesis, label = row["sentence1"], row["sentence2"], row["gold_label"]
         else:
-            fields = next(csv.reader([line], delimiter="\t"), [])  # as Python's csv writes them
+            fields = _unquote(line, where) if quoted else line.split("\t")
             if len(fields) != 3:
                 raise RequestError(
                     f"{where}: expected premise<TAB>hypothesis<TAB>label, found"

@@ -163,7 +163,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RequestError as error:
         if args.debug:
             traceback.print_exc()
-        print(f"xfer-jax: {error}", file=sys.stderr)
+        # gin appends which configurable was being called, on further lines.
+        print(f"xfer-jax: {str(error).splitlines()[0]}", file=sys.stderr)
         return 2
     except RunError as error:
         print(f"xfer-jax: {error}", file=sys.stderr)

@@ -25,13 +25,15 @@ import numpy as np
 from seqio_tasks import catalogue, sources, span_corruption
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
-from seqio_tasks.vocabulary import EOS_ID, Vocabulary
+from seqio_tasks.vocabulary import EOS_ID, NUM_SENTINELS, Vocabulary
 
 CACHE_FORMAT = 1
 INPUTS, TARGETS = "inputs", "targets"
 _WINDOW = 32  # batches that are sorted by length together
 _LENGTH_MULTIPLE = 8  # bucket edges are rounded up to it
 _BUCKET_QUANTILES = (0.5, 0.9, 1.0)
+
+MOST_CORRUPTED = 1800  # input tokens of span corruption that 100 sentinels are enough for
 
 Lengths = dict[
     str, int
@@ -280,6 +282,11 @@ class Chunks:
             raise RequestError(
                 f"span corruption of {lengths[INPUTS]} input tokens needs {targets} target tokens;"
                 f" TASK_FEATURE_LENGTHS['targets'] is {lengths[TARGETS]}"
+            )
+        if lengths[INPUTS] > MOST_CORRUPTED:
+            raise RequestError(
+                f"span corruption of {lengths[INPUTS]} input tokens needs more than the"
+                f" {NUM_SENTINELS} sentinels there are; {MOST_CORRUPTED} is the most"
             )
         self._lengths = {INPUTS: lengths[INPUTS], TARGETS: targets}
         parts = [np.append(cache.tokens(TARGETS, i), EOS_ID) for i in range(len(cache))]

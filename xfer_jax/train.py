@@ -21,7 +21,16 @@ from tensorboardX import SummaryWriter
 
 from seqio_tasks import catalogue, vocabulary
 from seqio_tasks.errors import RequestError, RunError
-from xfer_jax import checkpoints, data, evaluation, model, optimizer, partitioning, progress
+from xfer_jax import (
+    checkpoints,
+    data,
+    evaluation,
+    host_memory,
+    model,
+    optimizer,
+    partitioning,
+    progress,
+)
 from xfer_jax.loss import sequence_loss
 from xfer_jax.model import Transformer
 
@@ -182,7 +191,10 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
       RequestError: a wrong request; nothing has been written then.
       RunError: the loss is no longer finite.
     """
-    # ---- Vocabulary, mesh, data ----
+    if jax.default_backend() == "cpu":
+        host_memory.keep()
+
+    # ---- Vocabulary, mesh, tasks ----
     vocab = run_vocabulary(run.model)
     mesh = partitioning.make_mesh(run.num_partitions)
     if run.batch_size % mesh.shape["data"]:

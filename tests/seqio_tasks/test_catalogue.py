@@ -1,0 +1,280 @@
+"""The catalogue: names, mixtures, and subsets that are nested and the same for all readers."""
+
+import hashlib
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from seqio_tasks import catalogue, vocabulary
+from seqio_tasks.errors import RequestError
+
+FAMILIES = ("xnli", "panx", "tydiqa", "pocket_nli", "pocket_ner", "pocket_qa", "pocket_text")
+STUDY = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
+
+# ------------------------------------------------------------------------------------------- names
+
+
+def test_names_cost_no_tensorflow():
+    code = (
+        "import sys; from seqio_tasks import catalogue; catalogue.tasks('xfer_panx.sw');"
+        "print([m for m in ('tensorflow', 'seqio', 'jax') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_families():
+    assert tuple(catalogue.families()) == FAMILIES
+    sizes = {name: len(family.languages) for name, family in catalogue.families().items()}
+    assert sizes == {
+        "xnli": 15,
+        "panx": 48,
+        "tydiqa": 9,
+        "pocket_nli": 10,
+        "pocket_ner": 10,
+        "pocket_qa": 10,
+        "pocket_text": 10,
+    }
+    for family in catalogue.families().values():
+        assert len(set(family.languages)) == len(family.languages)
+        assert set(family.splits) <= set(catalogue.SPLITS)
+    # the paper's grid: NER in all ten languages, NLI and QA in seven each
+    assert set(STUDY) <= set(catalogue.families()["panx"].languages)
+    for name in ("xnli", "tydiqa"):
+        assert len(set(STUDY) & set(catalogue.families()[name].languages)) == 7
+
+
+def test_a_name_names_one_task():
+    task = catalogue.task("xfer_panx.sw")
+    assert (task.family.name, task.language, task.subset, task.seed) == ("panx", "sw", None, 0)
+    assert task.name == task.full_name == "xfer_panx.sw"
+
+
+def test_a_subset_has_a_size_and_a_seed():
+    task = catalogue.task("xfer_pocket_qa.hi.n100.s3")
+    assert (task.family.name, task.language, task.subset, task.seed) == ("pocket_qa", "hi", 100, 3)
+    assert (task.name, task.full_name) == ("xfer_pocket_qa.hi.n100.s3", "xfer_pocket_qa.hi")
+
+
+@pytest.mark.parametrize(("family", "size"), [("panx", 1000), ("tydiqa", 2390), ("xnli", 392_702)])
+def test_matched_is_the_size_of_the_smallest_language(family, size):
+    task = catalogue.task(f"xfer_{family}.en.matched.s2")
+    assert (task.subset, task.seed, task.matched) == (size, 2, True)
+    assert task.name == f"xfer_{family}.en.matched.s2"
+    assert task.full_name == f"xfer_{family}.en"
+
+
+def test_miniature_languages_have_no_matched_arm():
+    with pytest.raises(RequestError, match="xfer_pocket_ner has no size-matched arm"):
+        catalogue.task("xfer_pocket_ner.sw.matched.s0")
+
+
+@pytest.mark.parametrize("suffix", ["", ".n10.s0", ".n999999.s12", ".matched.s0"])
+def test_a_task_is_found_by_its_name(suffix):
+    for family in ("xnli", "panx", "tydiqa"):
+        for code in catalogue.families()[family].languages:
+            name = f"xfer_{family}.{code}{suffix}"
+            assert catalogue.task(name).name == name
+
+
+@pytest.mark.parametrize("suffix", ["", ".n10.s1"])
+def test_a_mixture_is_all_languages(suffix):
+    names = [task.name for task in catalogue.tasks(f"xfer_tydiqa.all_langs{suffix}")]
+    languages = ("ar", "bn", "en", "fi", "id", "ko", "ru", "sw", "te")
+    assert names == [f"xfer_tydiqa.{code}{suffix}" for code in languages]
+    with pytest.raises(RequestError, match="is a mixture of 9 tasks where one task is needed"):
+        catalogue.task(f"xfer_tydiqa.all_langs{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("xfer_panx.swa", "xfer_panx.sw"),
+        ("xfer_pnx.sw", "xfer_panx.sw"),
+        ("panx.sw", "xfer_panx.sw"),
+        ("xfer_xnli.all_lang", "xfer_xnli.all_langs"),
+        ("xfer_tidyqa.bn", "xfer_tydiqa.bn"),
+        ("xfer_pocket_ner", "xfer_pocket_ner."),
+        ("xfer_xnli.bn", "xfer_xnli.en"),  # XNLI has no Bengali
+        ("xfer_panx.sw.n100", "xfer_panx.sw"),  # no seed
+        ("xfer_panx.sw.s0", "xfer_panx.sw"),
+        ("xfer_panx.sw.n0.s0", "xfer_panx.sw"),
+        ("xfer_panx.sw.n010.s0", "xfer_panx.sw"),
+        ("xfer_panx.sw.n100.s-1", "xfer_panx.sw"),
+        ("xfer_panx.sw.n100.s0 ", "xfer_panx.sw"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name, nearest):
+    with pytest.raises(RequestError) as caught:
+        catalogue.tasks(name)
+    message = str(caught.value)
+    assert message.startswith(f"unknown task {name!r} (did you mean ")
+    assert nearest in message
+
+
+@pytest.mark.parametrize("name", ["", "nonsense", "XFER_PANX.SW"])
+def test_a_name_like_no_other_is_answered_with_the_command_that_lists_them(name):
+    with pytest.raises(RequestError, match=r"unknown task '.*'; `xfer-jax tasks` lists them"):
+        catalogue.tasks(name)
+
+
+@pytest.mark.parametrize("name", ["xfer_panx.sw.n10.s007", "xfer_panx.sw.n1\u0660.s0"])
+def test_a_task_has_one_name(name):
+    try:
+        found = catalogue.task(name).name
+    except RequestError:
+        return
+    assert found == name
+
+
+def test_names_for_gin():
+    assert catalogue.name("xfer_panx", "sw") == "xfer_panx.sw"
+    assert catalogue.name("xfer_panx", "sw", subset="n100.s0") == "xfer_panx.sw.n100.s0"
+    assert catalogue.names("xfer_xnli", ["ar", "hi"]) == ("xfer_xnli.ar", "xfer_xnli.hi")
+
+
+# ----------------------------------------------------------------------------------------- subsets
+
+TEXTS = [f"tag: mfano wa {i}\tLOC: {i}" for i in range(300)]
+
+
+def subset(size: int, seed: int = 0, texts: list[str] = TEXTS) -> list[int]:
+    return catalogue.subset_indices(catalogue.task(f"xfer_panx.sw.n{size}.s{seed}"), texts).tolist()
+
+
+def test_the_subset_is_the_same_on_every_machine():
+    """Results of studies hang on these: they may not change."""
+    small = [
+        "tag: rick\tPER: rick",
+        "tag: morty\t",
+        "tag: rick\tPER: rick",
+        "tag: हिन्दी\tLOC: हिन्दी",
+    ]
+    assert catalogue.subset_order(small, 0).tolist() == [2, 0, 1, 3]
+    assert catalogue.subset_order(small, 1).tolist() == [3, 0, 1, 2]
+    assert subset(8) == [6, 79, 80, 82, 85, 113, 156, 263]
+
+
+def test_the_order_is_that_of_the_texts_hashes():
+    def rank(text: str) -> str:
+        return hashlib.sha256(f"7|0|{text}".encode()).hexdigest()
+
+    expected = sorted(range(len(TEXTS)), key=lambda i: rank(TEXTS[i]))
+    order = catalogue.subset_order(TEXTS, 7)
+    assert order.tolist() == expected
+    assert order.dtype == np.int64
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_subsets_are_nested(seed):
+    previous: set[int] = set()
+    for size in (1, 10, 100, 299, 300):
+        chosen = subset(size, seed)
+        assert chosen == sorted(set(chosen))
+        assert len(chosen) == size
+        assert previous <= set(chosen)
+        previous = set(chosen)
+    assert previous == set(range(300))
+
+
+def test_seeds_draw_different_subsets():
+    draws = [set(subset(100, seed)) for seed in range(20)]
+    assert len(set(map(frozenset, draws))) == 20
+    overlaps = [len(a & b) for i, a in enumerate(draws) for b in draws[:i]]
+    assert np.mean(overlaps) == pytest.approx(100 / 3, abs=1)  # as for independent draws
+
+
+def test_all_examples_are_equally_likely():
+    counts = np.zeros(len(TEXTS))
+    for seed in range(200):
+        counts[subset(60, seed)] += 1
+    # binomial with mean 40 and standard deviation 5.7
+    assert counts.min() > 40 - 5 * 5.7
+    assert counts.max() < 40 + 5 * 5.7
+    assert counts.std() == pytest.approx(5.7, abs=1)
+
+
+def test_the_subset_does_not_hang_on_the_order_of_the_source():
+    shuffled = random.Random(0).sample(TEXTS, len(TEXTS))
+    for size in (1, 10, 100):
+        original = {TEXTS[i] for i in subset(size)}
+        assert {shuffled[i] for i in subset(size, texts=shuffled)} == original
+
+
+def test_repeats_are_examples_of_their_own():
+    texts = ["a", "b"] * 50
+    order = catalogue.subset_order(texts, 0)
+    assert sorted(order) == list(range(100))
+    # not one text first and then the other
+    assert 20 < sum(texts[i] == "a" for i in order[:50]) < 30 + 10
+    turned = catalogue.subset_order(texts[::-1], 0)
+    assert [texts[i] for i in order] == [texts[::-1][i] for i in turned]
+
+
+def test_a_subset_larger_than_the_data_is_refused():
+    assert subset(300) == list(range(300))
+    with pytest.raises(RequestError) as caught:
+        subset(301)
+    assert str(caught.value) == (
+        "xfer_panx.sw.n301.s0 asks for 301 training examples; xfer_panx.sw has 300"
+    )
+    with pytest.raises(RequestError, match=r"xfer_panx\.sw\.matched\.s0 asks for 1000 training"):
+        catalogue.subset_indices(catalogue.task("xfer_panx.sw.matched.s0"), TEXTS)
+
+
+# ---------------------------------------------------------------------- the subset in both readers
+
+
+def panx_file(texts: list[str]) -> str:
+    return "".join(f"{text}\tO\nhapa\tB-LOC\n\n" for text in texts)
+
+
+@pytest.fixture
+def subsets(tmp_path, monkeypatch):
+    """Returns the inputs of a PAN-X subset as SeqIO's source and the engine's cache have them."""
+    monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "cache"))
+    file = vocabulary.train(
+        ["tag: mfano wa hapa LOC 0 1 2 3"] * 9, 130, tmp_path / "v", exact=False
+    )
+
+    def of(name: str, words: list[str], split: str = "train") -> tuple[list[str], list[str]]:
+        import xfer_jax.data
+        from seqio_tasks import registry
+
+        (tmp_path / "panx").mkdir(exist_ok=True)
+        part = "dev" if split == "validation" else split
+        (tmp_path / "panx" / f"{part}-sw.tsv").write_text(panx_file(words))
+        task = catalogue.task(name)
+        dataset = registry.StudySource(task).get_dataset(split, shuffle=False)
+        by_seqio = [example["inputs"].decode() for example in dataset.as_numpy_iterator()]
+        cache = xfer_jax.data.open_cache(task, split, vocabulary.load(str(file)))
+        return by_seqio, [text["inputs_pretokenized"] for text in cache.texts]
+
+    return of
+
+
+WORDS = [f"mfano{i % 50}" for i in range(60)]  # ten of them twice
+
+
+@pytest.mark.parametrize(("size", "seed"), [(1, 0), (25, 0), (25, 1), (60, 0)])
+def test_seqio_and_the_engine_take_the_same_subset(subsets, size, seed):
+    by_seqio, by_engine = subsets(f"xfer_panx.sw.n{size}.s{seed}", WORDS)
+    assert by_seqio == by_engine
+    assert len(by_seqio) == size
+    identities = [f"tag: {word} hapa\tLOC: hapa" for word in WORDS]
+    expected = sorted(catalogue.subset_order(identities, seed)[:size])
+    assert by_seqio == [f"tag: {WORDS[i]} hapa" for i in expected]
+
+
+def test_only_training_data_is_cut(subsets):
+    by_seqio, by_engine = subsets("xfer_panx.sw.n25.s0", WORDS, "validation")
+    assert by_seqio == by_engine == [f"tag: {word} hapa" for word in WORDS]
+
+
+def test_a_subset_larger_than_the_file_is_refused(subsets):
+    with pytest.raises(RequestError, match=r"asks for 61 training examples; xfer_panx\.sw has 60"):
+        subsets("xfer_panx.sw.n61.s0", WORDS)

@@ -1,0 +1,84 @@
+"""The real files, where `XFER_DATA_DIR` names them: as many examples as their releases have."""
+
+import collections
+import os
+
+import pytest
+
+from seqio_tasks import catalogue, sources
+from seqio_tasks.errors import RequestError
+
+DATA_DIR = os.environ.get("XFER_DATA_DIR")  # at import: tests may change the environment
+pytestmark = pytest.mark.skipif(
+    not DATA_DIR, reason="XFER_DATA_DIR names no folder of XTREME-layout files"
+)
+
+# sentences and tokens, train and dev; Rahimi et al. 2019 as XTREME cuts it
+PANX = {
+    "ar": ((20000, 129184), (10000, 64291)),
+    "bn": ((10000, 42880), (1000, 4361)),
+    "en": ((20000, 160394), (10000, 80536)),
+    "hi": ((5000, 29443), (1000, 5808)),
+    "sw": ((1000, 5597), (1000, 5609)),
+}
+# of train, with their tags
+PANX_DISTINCT = {"ar": 17705, "bn": 4003, "en": 19637, "hi": 3951, "sw": 925}
+TYDIQA_DEV = {"ar": (921, 1620), "bn": (113, 193), "en": (440, 686), "sw": (499, 823)}  # answers
+TYDIQA_TRAIN = {"en": 3696, "sw": 2755}
+XNLI = ("ar", "en", "hi", "sw")
+XNLI_SIZES = {"validation": 2490, "test": 5010}  # a third each label
+
+
+@pytest.fixture(autouse=True)
+def folder(monkeypatch):
+    monkeypatch.setenv("XFER_DATA_DIR", DATA_DIR)
+
+
+def read(name: str, split: str) -> list[dict]:
+    """Returns a task's raw examples; skips where the folder lacks the file."""
+    task = catalogue.task(name)
+    try:
+        path = sources.find(task.family.files(task.language, split), name, split, None)
+    except RequestError as error:
+        pytest.skip(str(error))
+    return list(task.family.read(path, task.language, split))
+
+
+@pytest.mark.parametrize("language", PANX)
+def test_panx(language):
+    for split, expected in zip(("train", "validation"), PANX[language], strict=True):
+        examples = read(f"xfer_panx.{language}", split)
+        assert (len(examples), sum(len(e["tokens"]) for e in examples)) == expected
+        if split == "train":
+            distinct = {(*e["tokens"], *e["tags"]) for e in examples}
+            assert len(distinct) == PANX_DISTINCT[language]
+
+
+@pytest.mark.parametrize("split", XNLI_SIZES)
+@pytest.mark.parametrize("language", XNLI)
+def test_xnli(language, split):
+    labels = collections.Counter(e["label"] for e in read(f"xfer_xnli.{language}", split))
+    third = XNLI_SIZES[split] // 3
+    assert labels == {0: third, 1: third, 2: third}
+
+
+@pytest.mark.parametrize("language", TYDIQA_DEV)
+def test_tydiqa_dev(language):
+    examples = read(f"xfer_tydiqa.{language}", "validation")
+    answers = [answer for e in examples for answer in e["answers"]["text"]]
+    assert (len(examples), len(answers)) == TYDIQA_DEV[language]
+    assert all(answer in e["context"] for e in examples for answer in e["answers"]["text"])
+
+
+@pytest.mark.parametrize("language", TYDIQA_TRAIN)
+def test_tydiqa_train(language):
+    examples = read(f"xfer_tydiqa.{language}", "train")
+    assert len(examples) == TYDIQA_TRAIN[language]
+    assert {len(e["answers"]["text"]) for e in examples} == {1}
+    assert len({e["id"] for e in examples}) == len(examples)
+
+
+def test_the_smallest_training_set_is_the_matched_size():
+    for family, language in (("panx", "sw"),):
+        matched = catalogue.families()[family].matched_size
+        assert len(read(f"xfer_{family}.{language}", "train")) == matched

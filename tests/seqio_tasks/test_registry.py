@@ -1,0 +1,254 @@
+"""The SeqIO registry: every task and mixture is there and delivers what T5X would ask of it."""
+
+import gin
+import numpy as np
+import pytest
+import seqio
+
+from seqio_tasks import catalogue, metrics, miniature, pocket, registry, vocabulary
+from seqio_tasks.errors import RequestError
+
+LENGTHS = {"inputs": 12, "targets": 6}
+SENTENCES = [f"jina{i} Asha Juma alikwenda Nairobi jana" for i in range(20)]
+TAGS = ("O", "B-PER", "I-PER", "O", "B-LOC", "O")
+
+
+@pytest.fixture(scope="module")
+def vocabulary_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("registry") / "small.model"
+    texts = [f"tag: {sentence} PER: LOC: $$" for sentence in SENTENCES] * 3
+    return str(vocabulary.train(texts, 170, path, exact=False))
+
+
+@pytest.fixture
+def panx(tmp_path, monkeypatch, vocabulary_file):
+    """A data folder with Swahili and Arabic PAN-X."""
+    monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XFER_VOCAB", vocabulary_file)
+    (tmp_path / "panx").mkdir()
+    lines = ["".join(map("{}\t{}\n".format, s.split(), TAGS)) for s in SENTENCES]
+    for file in ("train-sw", "dev-sw", "train-ar"):
+        (tmp_path / "panx" / f"{file}.tsv").write_text("\n".join(lines))
+    return tmp_path
+
+
+def dataset(name: str, split: str = "train", **options) -> list[dict]:
+    options = {"shuffle": False, "use_cached": False, **options}
+    task = seqio.get_mixture_or_task(name)
+    return list(task.get_dataset(LENGTHS, split, **options).as_numpy_iterator())
+
+
+# ----------------------------------------------------------------------------------- what there is
+
+
+def test_every_task_and_mixture_is_registered():
+    for family in catalogue.families().values():
+        tasks = {f"xfer_{family.name}.{code}" for code in family.languages}
+        assert tasks <= set(seqio.TaskRegistry.names())
+        mixture = seqio.MixtureRegistry.get(f"xfer_{family.name}.all_langs")
+        assert {task.name for task in mixture.tasks} == tasks
+        assert {mixture.get_rate(task) for task in mixture.tasks} == {1.0}
+
+
+def test_metrics_and_features():
+    expected = {"panx": metrics.span_f1, "xnli": metrics.accuracy, "tydiqa": metrics.squad}
+    expected |= {"pocket_ner": metrics.span_f1, "pocket_nli": metrics.accuracy}
+    expected |= {"pocket_qa": metrics.squad}
+    for family, metric in expected.items():
+        task = seqio.TaskRegistry.get(f"xfer_{family}.sw")
+        assert task.metric_fns == [metric]
+        assert set(task.output_features) == {"inputs", "targets"}
+    text = seqio.TaskRegistry.get("xfer_pocket_text.sw")
+    assert text.metric_fns == []
+    assert set(text.output_features) == {"targets"}
+    for task in (text, seqio.TaskRegistry.get("xfer_panx.sw")):
+        assert all(feature.add_eos for feature in task.output_features.values())
+        assert list(task.splits) == ["train", "validation", "test"]
+    assert list(seqio.TaskRegistry.get("xfer_tydiqa.sw").splits) == ["train", "validation"]
+
+
+def test_get_again():
+    assert registry.get("xfer_panx.sw") is registry.get("xfer_panx.sw")
+    assert registry.get("xfer_panx.all_langs") is seqio.MixtureRegistry.get("xfer_panx.all_langs")
+    with pytest.raises(RequestError, match=r"did you mean .*xfer_panx\.sw"):
+        registry.get("xfer_panx.swa")
+
+
+# --------------------------------------------------------------------------------------- data sets
+
+
+def test_a_task_delivers_trimmed_tokens_with_their_end(panx, vocabulary_file):
+    loaded = vocabulary.load(vocabulary_file)
+    examples = dataset("xfer_panx.sw")
+    assert len(examples) == 20
+    for sentence, example in zip(SENTENCES, examples, strict=True):
+        texts = {"inputs": f"tag: {sentence}", "targets": "PER: Asha Juma $$ LOC: Nairobi"}
+        for feature, text in texts.items():
+            ids = loaded.encode(text)
+            assert len(ids) > LENGTHS[feature], "else nothing is trimmed"
+            assert example[feature].tolist() == [*ids[: LENGTHS[feature] - 1], 1]
+            assert example[f"{feature}_pretokenized"].decode() == text
+
+
+def test_what_fits_is_ended_and_not_trimmed(panx, vocabulary_file):
+    loaded = vocabulary.load(vocabulary_file)
+    (panx / "panx" / "dev-sw.tsv").write_text("Asha\tO\n")
+    (example,) = dataset("xfer_panx.sw", "validation")
+    assert example["inputs"].tolist() == [*loaded.encode("tag: Asha"), 1]
+
+
+def test_the_training_set_can_be_shuffled_repeated_and_sharded(panx):
+    texts = [f"tag: {sentence}" for sentence in SENTENCES]
+
+    def inputs(**options) -> list[str]:
+        return [e["inputs_pretokenized"].decode() for e in dataset("xfer_panx.sw", **options)]
+
+    assert inputs() == texts
+    shuffled = inputs(shuffle=True, seed=1)
+    assert shuffled != texts
+    assert sorted(shuffled) == sorted(texts)
+    assert inputs(shuffle=True, seed=1) == shuffled
+    assert sorted(inputs(num_epochs=2)) == sorted(texts * 2)
+    shards = [inputs(shard_info=seqio.ShardInfo(index=i, num_shards=3)) for i in range(3)]
+    assert sorted(text for shard in shards for text in shard) == sorted(texts)
+    assert {len(shard) for shard in shards} == {6, 7}
+
+
+def test_the_vocabulary_is_chosen_when_the_data_is_opened(panx, tmp_path, monkeypatch):
+    feature = seqio.get_mixture_or_task("xfer_panx.sw").output_features["inputs"]
+    before = dataset("xfer_panx.sw")[0]["inputs"].tolist()
+    size = feature.vocabulary.vocab_size
+    other = vocabulary.train(["tag: Asha Juma " * 5] * 9, 125, tmp_path / "other", exact=False)
+    monkeypatch.setenv("XFER_VOCAB", str(other))
+    assert feature.vocabulary.vocab_size == vocabulary.load(str(other)).size != size
+    assert dataset("xfer_panx.sw")[0]["inputs"].tolist() != before
+
+
+@pytest.fixture
+def two_languages(panx):
+    """A mixture of the two languages that the data folder has."""
+    del panx  # for its folder
+    tasks = [seqio.TaskRegistry.get(f"xfer_panx.{code}") for code in ("sw", "ar")]
+    seqio.MixtureRegistry.add("two_languages", [task.name for task in tasks], default_rate=1.0)
+    yield tasks
+    seqio.MixtureRegistry.remove("two_languages")
+
+
+def vocabularies(task: seqio.Task) -> list[seqio.Vocabulary]:
+    return [feature.vocabulary for feature in task.output_features.values()]
+
+
+def test_a_mixture_delivers_its_tasks(two_languages):
+    assert len({v.vocab_size for task in two_languages for v in vocabularies(task)}) == 1
+    found = dataset("two_languages", num_epochs=1)
+    assert 20 <= len(found) <= 40  # SeqIO stops when one of them has no more
+    assert all(example["inputs"][-1] == 1 for example in found)
+
+
+def test_a_mixture_does_not_mind_which_of_its_vocabularies_were_read(
+    two_languages, tmp_path, monkeypatch
+):
+    new = vocabulary.train(["tag: PER: LOC: Asha Juma"] * 9, 125, tmp_path / "new", exact=False)
+    monkeypatch.setenv("XFER_VOCAB", str(new))
+    (first, _), *_ = map(vocabularies, two_languages)
+    assert first.vocab_size > 100  # as a trainer asks before it opens the data
+    assert len(dataset("two_languages", num_epochs=1)) >= 20
+
+
+def test_a_vocabulary_may_be_in_the_home_folder(panx, vocabulary_file, monkeypatch):
+    folder, _, file = vocabulary_file.rpartition("/")
+    monkeypatch.setenv("HOME", folder)
+    loaded = vocabulary.load(f"~/{file}")
+    assert len(list(registry.tokenised("xfer_panx.sw", "train", loaded.name))) == 20
+
+
+def test_a_subset_is_registered_when_it_is_asked_for(panx):
+    name = "xfer_panx.sw.n7.s5"
+    assert name not in seqio.TaskRegistry.names()
+    try:
+        assert registry.get(name).name == name
+        chosen = [e["inputs_pretokenized"].decode() for e in dataset(name)]
+        every = [f"tag: {s}\tPER: Asha Juma $$ LOC: Nairobi" for s in SENTENCES]
+        expected = sorted(catalogue.subset_order(every, 5)[:7])
+        assert chosen == [f"tag: {SENTENCES[i]}" for i in expected]
+        assert len(dataset(name, "validation")) == 20
+    finally:
+        seqio.TaskRegistry.remove(name)
+
+
+def test_a_mixture_of_subsets():
+    mixture = registry.get("xfer_tydiqa.all_langs.n10.s0")
+    names = {f"xfer_tydiqa.{code}.n10.s0" for code in catalogue.families()["tydiqa"].languages}
+    assert {task.name for task in mixture.tasks} == names
+
+
+# ----------------------------------------------------------------------------- miniature languages
+
+
+@pytest.fixture
+def small_world():
+    try:
+        gin.parse_config(
+            "seqio_tasks.miniature.World.train_examples = 12\n"
+            "seqio_tasks.miniature.World.eval_examples = 6\n"
+            "seqio_tasks.miniature.World.text_sentences = 40\n"
+        )
+        yield miniature.World()
+    finally:
+        gin.clear_config()
+
+
+def texts(name: str, split: str, vocabulary_file: str) -> list[tuple[str, str]]:
+    return [
+        tuple(e.get(f"{f}_pretokenized", b"").decode() for f in ("inputs", "targets"))
+        for e in registry.tokenised(name, split, vocabulary_file)
+    ]
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_pocket_tasks_have_the_formats_of_the_real_ones(small_world, vocabulary_file, split):
+    size = 12 if split == "train" else 6
+
+    ner = small_world.examples("ner", "hi", split)
+    assert texts("xfer_pocket_ner.hi", split, vocabulary_file) == [
+        ("tag: " + " ".join(e["tokens"]), " $$ ".join(e["spans"])) for e in ner
+    ]
+    nli = small_world.examples("nli", "sw", split)
+    assert texts("xfer_pocket_nli.sw", split, vocabulary_file) == [
+        (f"xnli: premise: {e['premise']} hypothesis: {e['hypothesis']}", str(e["label"]))
+        for e in nli
+    ]
+    # Spanish and German are not among TyDiQA's languages: none of theirs may be left out
+    for language in ("en", "de"):
+        qa = small_world.examples("qa", language, split)
+        found = texts(f"xfer_pocket_qa.{language}", split, vocabulary_file)
+        assert len(found) == len(qa) == size
+        for example, (inputs, targets) in zip(qa, found, strict=True):
+            expected = f"question: {example['question']} context: {example['context']}"
+            assert inputs.split() == expected.split()  # punctuation stands apart already
+            assert targets.split() == example["answers"]["text"][0].split()
+    text = texts("xfer_pocket_text.bn", split, vocabulary_file)
+    assert text == [("", sentence) for sentence in small_world.text("bn", split)]
+
+
+def test_pocket_vocabulary_is_made_once(small_world, tmp_path, monkeypatch):
+    monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path))
+    path = pocket.vocabulary_file(size=300)
+    assert path.is_relative_to(tmp_path)
+    assert small_world.fingerprint() in str(path)
+    made = path.stat().st_mtime_ns
+    assert pocket.vocabulary_file(size=300).stat().st_mtime_ns == made
+    loaded = vocabulary.load(str(path))
+    assert loaded.size <= 300
+    sentence = small_world.text("fi")[0]
+    assert loaded.decode(loaded.encode(sentence)) == sentence
+    assert vocabulary.UNK_ID not in loaded.encode("tag: xnli: premise: 0 1 2 $$ PER: question: ?")
+
+
+def test_pocket_text_can_be_read_without_a_vocabulary(small_world):
+    task = catalogue.task("xfer_pocket_text.ar")
+    assert list(registry.texts(task, "train")) == small_world.text("ar", "train")
+    nli = list(registry.texts(catalogue.task("xfer_pocket_nli.ar"), "validation"))
+    assert len(nli) == 12
+    assert set(nli[1::2]) <= {"0", "1", "2"}
+    assert np.all([text.startswith("xnli: premise: ") for text in nli[::2]])
