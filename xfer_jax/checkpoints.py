@@ -162,7 +162,7 @@ def restore(checkpoint: Path, like: dict[str, Any]) -> dict[str, Any]:
         )
         try:
             return checkpointer.restore(
-                checkpoint / "state", item=like, restore_args=restore_args, transforms={}
+                checkpoint / "state", item=like, restore_args=restore_args, partial_restore=True
             )
         except (ValueError, FileNotFoundError) as error:
             reason = str(error).splitlines()[0][:300]

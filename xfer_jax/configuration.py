@@ -48,7 +48,7 @@ def load(
         gin.add_config_file_search_path(folder)
     with _as_request():
         gin.parse_config_file(f"gin/runs/{command}.gin")
-    declared = set(_macros())
+    declared = _declared()
     for file in files:
         with _as_request(file):
             gin.parse_config_file(file)
@@ -62,6 +62,12 @@ def load(
             )
     gin.finalize()
     return text
+
+
+def _declared() -> set[str]:
+    """Returns the macros of all commands' defaults: a task's file may set those of any command."""
+    texts = [path.read_text() for path in (shipped_dir() / "gin" / "runs").glob("*.gin")]
+    return {name for text in texts for name in re.findall(r"^([A-Z][A-Z0-9_]*) *=", text, re.M)}
 
 
 def _macros() -> list[str]:

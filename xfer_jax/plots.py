@@ -32,7 +32,7 @@ def zero_shot(
     Returns:
       `path`.
     """
-    figure, axes = plt.subplots(figsize=(8, 1.5 + 0.38 * len(rows)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(8, 1.4 + 0.38 * len(rows)), layout="constrained")
     heights = range(len(rows) - 1, -1, -1)
     for height, (language, score, base, _) in zip(heights, rows, strict=True):
         colour = _SOURCE if language == source else _TARGET
