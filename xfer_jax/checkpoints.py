@@ -144,8 +144,8 @@ def restore(checkpoint: Path, like: dict[str, Any]) -> dict[str, Any]:
 
     Args:
       checkpoint: from `locate`.
-      like: tree of `jax.ShapeDtypeStruct` (with shardings) that the checkpoint must match; of its
-        top level, `target` alone is enough.
+      like: tree of `jax.ShapeDtypeStruct` (with shardings) that the checkpoint must match; of
+        `state`, `step` alone is enough.
 
     Raises:
       RequestError: arrays that are missing, left over, or of another shape; all at once.
@@ -156,7 +156,7 @@ def restore(checkpoint: Path, like: dict[str, Any]) -> dict[str, Any]:
         except (ValueError, FileNotFoundError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise RequestError(f"{checkpoint} is not a readable checkpoint: {reason}") from None
-        _check(checkpoint, {part: metadata.get(part, {}) for part in like}, like)
+        _check(checkpoint, metadata, like)
         restore_args = jax.tree.map(
             lambda leaf: ocp.ArrayRestoreArgs(sharding=leaf.sharding, dtype=leaf.dtype), like
         )
@@ -170,6 +170,8 @@ def restore(checkpoint: Path, like: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check(checkpoint: Path, metadata: dict, like: dict) -> None:
+    if "param_states" not in like["state"]:  # only the parameters and the step are asked for
+        metadata = {"target": metadata["target"], "state": {"step": metadata["state"]["step"]}}
     there = {"/".join(k): tuple(v.shape) for k, v in flatten_dict(metadata).items()}
     asked = {"/".join(k): tuple(v.shape) for k, v in flatten_dict(like).items()}
     problems = [
@@ -180,7 +182,7 @@ def _check(checkpoint: Path, metadata: dict, like: dict) -> None:
     problems += [
         f"{name} is missing{did_you_mean(name, there)}" for name in asked if name not in there
     ]
-    problems += [f"{name} is not the model's" for name in there if name not in asked]
+    problems += [f"{name} is not the model's" for name in sorted(there.keys() - asked.keys())]
     if problems:
         shown = "; ".join(problems[:8]) + (
             f"; and {len(problems) - 8} more" if problems[8:] else ""
