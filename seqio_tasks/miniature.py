@@ -32,6 +32,7 @@ import hashlib
 import itertools
 import json
 import math
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -141,7 +142,9 @@ _URIEL_CODES = {
 def _uriel_flags(feature_set: str) -> dict[str, dict[str, bool | None]]:
     """Returns the flags of a URIEL set by language and flag name; None where unknown."""
     try:  # here and not above: the import takes seconds and only grammars need it
-        from lang2vec import lang2vec
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
+            from lang2vec import lang2vec
     except ImportError as error:
         raise RequestError(
             f"the grammars of the miniature languages are read with lang2vec, which cannot be "

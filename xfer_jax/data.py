@@ -184,9 +184,11 @@ def _build(task: Task, split: str, vocabulary: Vocabulary, key: dict, folder: Pa
             )
         meta = key | {"examples": len(flat[TARGETS])}
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
-        if folder.exists():  # left by another version without its meta.json, or made meanwhile
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not (folder / "meta.json").is_file():  # else another process made it meanwhile
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -234,7 +234,9 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         if run.train_steps_relative is not None
         else run.train_steps
     )
-    if last_step is None or last_step < step:
+    if last_step is None:
+        raise RequestError("how long to train is not said: set TRAIN_STEPS or TRAIN_STEPS_RELATIVE")
+    if last_step < step:
         raise RequestError(
             f"TRAIN_STEPS is {last_step}, but the run starts at step {step}: the total includes the"
             " initial checkpoint's steps; TRAIN_STEPS_RELATIVE counts from there"
