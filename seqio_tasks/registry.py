@@ -197,9 +197,15 @@ def tokenised(name: str, split: str, vocabulary_file: str) -> Iterator[dict[str,
     yield from task.preprocess_precache(dataset, seed=0).as_numpy_iterator()
 
 
-def texts(task: Task, split: str) -> Iterator[str]:
-    """Yields the input and target texts of a task's examples, e.g. to train a vocabulary on."""
-    dataset = get(task.name).source.get_dataset(split, shuffle=False)
+def texts(task: Task, split: str, examples: int = -1) -> Iterator[str]:
+    """Yields the input and target texts of a task's examples, e.g. to train a vocabulary on.
+
+    Args:
+      task: whose texts.
+      split: train, validation or test.
+      examples: how many, from the first; all when -1.
+    """
+    dataset = get(task.name).source.get_dataset(split, shuffle=False).take(examples)
     for example in dataset.as_numpy_iterator():
         for feature in ("inputs", "targets"):
             if feature in example:

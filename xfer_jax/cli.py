@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--tasks", required=True, help="joined by commas: xfer_panx.all_langs")
     command.add_argument("--languages", default="", help="of a mixture, only these: ar,bn,en")
     command.add_argument("--split", default="train", help="split to read (default: train)")
+    command.add_argument(
+        "--examples", type=int, default=5000, help="of each task, the first so many (default: 5000)"
+    )
     command.add_argument("--size", type=int, required=True, help="pieces, 100 sentinels included")
     command.add_argument("--out", required=True, help="file to write, e.g. out/panx.model")
 
@@ -118,7 +121,7 @@ def _vocab(args: argparse.Namespace) -> None:
         raise RequestError(f"--languages {','.join(unknown)}: not among those of {args.tasks}")
     tasks = [task for task in tasks if not wanted or task.language in wanted]
     registry = data.task_registry()
-    texts = (text for task in tasks for text in registry.texts(task, args.split))
+    texts = (text for task in tasks for text in registry.texts(task, args.split, args.examples))
     print(f"training {args.size} pieces on {len(tasks)} tasks; this can take minutes", flush=True)
     path = vocabulary.train(texts, args.size, Path(args.out).expanduser())
     loaded = vocabulary.load(str(path))
