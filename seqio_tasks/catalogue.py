@@ -140,6 +140,11 @@ def names(task: str, languages: Sequence[str]) -> tuple[str, ...]:
     return tuple(name(task, language, subset="") for language in languages)
 
 
+def identity(inputs: str, targets: str) -> str:
+    """Returns the text that identifies an example when subsets are drawn."""
+    return f"{inputs}\t{targets}"
+
+
 def subset_order(texts: Sequence[str], seed: int) -> np.ndarray:
     """Ranks examples for nested subsets: the first n are the subset of size n.
 

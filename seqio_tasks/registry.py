@@ -101,9 +101,7 @@ class StudySource(seqio.DataSource):
         task = self._task
         tfds = task.family.tfds(task.language, split)
         if task.family.make is None and sources.data_dir() is None and tfds is not None:
-            dataset = seqio.TfdsDataSource(tfds[0], splits={split: tfds[1]}).get_dataset(
-                split, shuffle=False
-            )
+            dataset = self._from_tfds(split, *tfds)
         else:
             dataset = _from_examples(task, split)
         dataset = task.family.preprocess(dataset, task.language)
@@ -115,19 +113,26 @@ class StudySource(seqio.DataSource):
             dataset = dataset.shard(shard_info.num_shards, shard_info.index)
         return dataset.repeat(num_epochs)
 
+    def _from_tfds(self, split: str, name: str, tfds_split: str) -> tf.data.Dataset:
+        try:
+            source = seqio.TfdsDataSource(name, splits={split: tfds_split})
+            return source.get_dataset(split, shuffle=False)
+        except Exception as error:  # whatever TFDS and the network raise, the remedy is the same
+            files = " or ".join(self._task.family.files(self._task.language, split))
+            reason = str(error).strip().splitlines()[0][:200]
+            raise RequestError(
+                f"{self._task.name} ({split}) cannot be read from TFDS {name} ({reason}); or set"
+                f" XFER_DATA_DIR to a folder in XTREME's layout that holds {files}"
+            ) from error
+
     def _take_subset(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         texts = [
-            identity(e.get("inputs", b"").decode(), e["targets"].decode())
+            catalogue.identity(e.get("inputs", b"").decode(), e["targets"].decode())
             for e in dataset.as_numpy_iterator()
         ]
         keep = set(catalogue.subset_indices(self._task, texts).tolist())
         chosen = tf.constant([i in keep for i in range(len(texts))])
         return dataset.enumerate().filter(lambda i, _: chosen[i]).map(lambda _, e: e)
-
-
-def identity(inputs: str, targets: str) -> str:
-    """Returns the text that identifies an example when subsets are drawn."""
-    return f"{inputs}\t{targets}"
 
 
 def _references(task: Task):

@@ -98,7 +98,8 @@ def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
     """
     final = model_dir.absolute() / f"checkpoint_{int(tree['state']['step'])}"
     temporary = final.with_name(f".{final.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    for leftover in model_dir.glob(".checkpoint_*"):  # of a run that was killed while saving
+        shutil.rmtree(leftover, ignore_errors=True)
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(temporary / "state", tree)
     (temporary / "run.json").write_text(json.dumps(about, indent=1, sort_keys=True))
@@ -152,11 +153,11 @@ def restore(checkpoint: Path, like: dict[str, Any]) -> dict[str, Any]:
     """
     with ocp.PyTreeCheckpointer() as checkpointer:
         try:
-            metadata = checkpointer.metadata(checkpoint / "state").item_metadata.tree
+            found = checkpointer.metadata(checkpoint / "state").item_metadata
         except (ValueError, FileNotFoundError, KeyError) as error:
             reason = str(error).splitlines()[0]
             raise RequestError(f"{checkpoint} is not a readable checkpoint: {reason}") from None
-        _check(checkpoint, metadata, like)
+        _check(checkpoint, getattr(found, "tree", None), like)
         restore_args = jax.tree.map(
             lambda leaf: ocp.ArrayRestoreArgs(sharding=leaf.sharding, dtype=leaf.dtype), like
         )
@@ -169,7 +170,9 @@ def restore(checkpoint: Path, like: dict[str, Any]) -> dict[str, Any]:
             raise RequestError(f"{checkpoint} cannot be read: {reason}") from None
 
 
-def _check(checkpoint: Path, metadata: dict, like: dict) -> None:
+def _check(checkpoint: Path, metadata: Any, like: dict) -> None:
+    if not isinstance(metadata, dict) or not {"target", "state"} <= metadata.keys():
+        raise RequestError(f"{checkpoint} is damaged or no checkpoint of a T5X model")
     if "param_states" not in like["state"]:  # only the parameters and the step are asked for
         metadata = {"target": metadata["target"], "state": {"step": metadata["state"]["step"]}}
     there = {"/".join(k): tuple(v.shape) for k, v in flatten_dict(metadata).items()}

@@ -6,8 +6,9 @@ Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted.
 import argparse
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from seqio_tasks.errors import RequestError, RunError
 
@@ -139,9 +140,36 @@ def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
     if args.command == "train":
         train.train(configuration.build(train.Run), text)
     elif args.command == "eval":
-        train.evaluate(configuration.build(train.Evaluation))
+        train.evaluate(configuration.build(train.Evaluation), text)
     else:
-        train.infer(configuration.build(train.Evaluation))
+        train.infer(configuration.build(train.Evaluation), text)
+
+
+def report(work: Callable[[], Any], debug: bool = False) -> int:
+    """Does some work; turns what goes wrong into one sentence on stderr and an exit code.
+
+    Args:
+      work: what to do.
+      debug: show the traceback too.
+
+    Returns:
+      The exit code, see the module.
+    """
+    try:
+        work()
+        return 0
+    except RequestError as error:
+        code = 2
+        sentence = str(error).splitlines()[0]  # gin appends which configurable was being called
+        trace = traceback.format_exc()
+    except (RunError, OSError) as error:
+        code, sentence, trace = 1, str(error), traceback.format_exc()
+    except KeyboardInterrupt:
+        code, sentence, trace = 130, "interrupted", ""
+    if debug:
+        print(trace, file=sys.stderr)
+    print(f"xfer-jax: {sentence}", file=sys.stderr)
+    return code
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -156,29 +184,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     bindings = [arg.removeprefix("--gin.") for arg in argv if arg.startswith("--gin.")]
     args = _parser().parse_args([arg for arg in argv if not arg.startswith("--gin.")])
-    try:
-        if args.command == "tasks":
-            _tasks(args)
-        elif args.command == "vocab":
-            _vocab(args)
-        else:
-            _gin_command(args, bindings)
-    except RequestError as error:
-        if args.debug:
-            traceback.print_exc()
-        # gin appends which configurable was being called, on further lines.
-        print(f"xfer-jax: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"xfer-jax: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(
-            "xfer-jax: interrupted; the same command goes on from the last checkpoint",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+    if args.command == "tasks":
+        return report(lambda: _tasks(args), args.debug)
+    if args.command == "vocab":
+        return report(lambda: _vocab(args), args.debug)
+    return report(lambda: _gin_command(args, bindings), args.debug)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import gin
 
@@ -60,7 +60,13 @@ def load(
             raise RequestError(
                 f"unknown macro {name}{did_you_mean(name, declared)}; nothing uses it"
             )
-    gin.finalize()
+    unset = [name for name in _macros() if _value(name) is gin.REQUIRED]
+    if unset:
+        raise RequestError(
+            f"{', '.join(unset)} must be set for {command}, in a gin file or as --gin.{unset[0]}=…"
+        )
+    with _as_request():
+        gin.finalize()
     return text
 
 
@@ -73,6 +79,10 @@ def _declared() -> set[str]:
 def _macros() -> list[str]:
     # gin offers no public list of what has been bound.
     return [scope for scope, name in gin.config._CONFIG if name == "gin.macro"]
+
+
+def _value(macro: str) -> Any:
+    return gin.config._CONFIG[macro, "gin.macro"]["value"]
 
 
 @contextlib.contextmanager

@@ -136,7 +136,7 @@ def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
     if task.subset is None or split != "train":
         return cache
     identities = [
-        f"{text.get('inputs_pretokenized', '')}\t{text['targets_pretokenized']}"
+        catalogue.identity(text.get("inputs_pretokenized", ""), text["targets_pretokenized"])
         for text in cache.texts
     ]
     return dataclasses.replace(cache, indices=catalogue.subset_indices(task, identities))
@@ -322,7 +322,7 @@ class Chunks:
 def check_lengths(lengths: Lengths) -> None:
     """Raises RequestError unless both features have room for a token and an end of sequence."""
     for feature in (INPUTS, TARGETS):
-        length = lengths.get(feature)
+        length = lengths.get(feature) if isinstance(lengths, dict) else lengths
         if not isinstance(length, int) or length < 2:
             raise RequestError(
                 f"TASK_FEATURE_LENGTHS[{feature!r}] must be an integer of at least 2, not"
@@ -434,12 +434,18 @@ class TrainingData:
     examples: int
     truncated_inputs: int
     long_targets: int
+    caches: list[str]  # names of the folders that it is read from: they change with the data
 
     def iterator(self, first_step: int) -> Iterator[dict[str, np.ndarray]]:
         """Yields the batches from a step on, prepared ahead in a thread."""
         dataset = grain.MapDataset.source(self.batches)[first_step:]
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
         return iter(dataset.to_iter_dataset(options))
+
+
+def _seed_of(seed: int, name: str) -> int:
+    """Returns a 32-bit seed of a task's own, so that tasks are not shuffled alike."""
+    return int.from_bytes(hashlib.sha256(f"{seed}|{name}".encode()).digest()[:4], "big")
 
 
 def training_data(
@@ -467,14 +473,18 @@ def training_data(
     Raises:
       RequestError: see `open_cache`, `Supervised` and `Chunks`.
     """
-    if batch_size < 1:
-        raise RequestError(f"BATCH_SIZE must be at least 1, not {batch_size}")
     streams, all_sources = [], []
-    for i, task in enumerate(tasks):
+    folders = []
+    for task in tasks:
+        if task.subset is not None and split != "train":
+            raise RequestError(
+                f"{task.name} is a subset of the training split; TRAIN_SPLIT is {split!r}"
+            )
         cache = open_cache(task, split, vocabulary)
+        folders.append(cache.folder.name)
         supervised = task.family.objective == "supervised"
         source = Supervised(cache, lengths, long_targets) if supervised else Chunks(cache, lengths)
-        stream = grain.MapDataset.source(source).seed(seed + i).shuffle().repeat()
+        stream = grain.MapDataset.source(source).seed(_seed_of(seed, task.name)).shuffle().repeat()
         if isinstance(source, Chunks):
             stream = stream.random_map(source.corrupt(vocabulary.sentinel(0)))
         streams.append(stream)
@@ -486,6 +496,7 @@ def training_data(
         examples=sum(len(source) for source in all_sources),
         truncated_inputs=sum(source.truncated_inputs for source in all_sources),
         long_targets=sum(source.long_targets for source in all_sources),
+        caches=folders,
     )
 
 

@@ -7,11 +7,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from seqio_tasks.vocabulary import EOS_ID, PAD_ID
 from xfer_jax.loss import token_loss
 from xfer_jax.model import Transformer, call
-
-PAD_ID = 0  # also the decoder's start token
-EOS_ID = 1
 
 
 @functools.partial(jax.jit, static_argnames=("module", "max_length"))
@@ -36,7 +34,7 @@ def greedy(
 
     state: dict[str, Any] = {
         "position": jnp.zeros((), jnp.int32),
-        "last": jnp.full(batch, PAD_ID, jnp.int32),
+        "last": jnp.full(batch, PAD_ID, jnp.int32),  # padding is the start token too
         "ended": ~jnp.any(encoder_input_tokens > 0, axis=1),
         "tokens": jnp.zeros((batch, max_length), jnp.int32),
         "scores": jnp.zeros(batch, jnp.float32),

@@ -31,7 +31,6 @@ class Scores:
     values: dict[str, float]  # every metric, as the mT5 release scales it, and the strict ones
     percent: float  # the task's own score in percent
     baseline: float  # in percent, see `baseline`
-    baseline_output: str
     examples: int
     truncated_inputs: int
 
@@ -68,7 +67,8 @@ def predict(
       RequestError: an unknown method, or labels for a task without a closed set.
     """
     data.check_lengths(lengths)
-    label_tokens = _label_tokens(cache.task, vocabulary, method)
+    check_method(cache.task, method)
+    label_tokens = _label_tokens(cache.task, vocabulary) if method == LABELS else None
     batches, truncated = data.evaluation_batches(cache, lengths[data.INPUTS], batch_size, limit)
     outputs: dict[int, str] = {}
     for indices, tokens in batches:
@@ -83,25 +83,29 @@ def predict(
     return [outputs[i] for i in range(len(outputs))], truncated
 
 
-def _label_tokens(task: Task, vocabulary: Vocabulary, method: str) -> jnp.ndarray | None:
-    if method == GREEDY:
-        return None
-    if method != LABELS:
+def check_method(task: Task, method: str) -> None:
+    """Raises RequestError unless a task can be evaluated, and by this method."""
+    if task.family.objective != "supervised":
+        raise RequestError(f"{task.name} is text without targets: there is nothing to evaluate")
+    if method not in (GREEDY, LABELS):
         raise RequestError(f"unknown PREDICT_BY {method!r}: there are {GREEDY!r} and {LABELS!r}")
-    if not task.family.labels:
+    if method == LABELS and not task.family.labels:
         raise RequestError(
             f"{task.name} has no closed set of labels: PREDICT_BY must be {GREEDY!r}"
         )
+
+
+def _label_tokens(task: Task, vocabulary: Vocabulary) -> jnp.ndarray:
     rows = [data.ended(np.asarray(vocabulary.encode(x)), 1 << 20) for x in task.family.labels]
     width = max(map(len, rows))
     return jnp.asarray([np.pad(row, (0, width - len(row))) for row in rows])
 
 
-def baseline(cache: Cache, limit: int | None = None) -> tuple[float, str]:
+def baseline(cache: Cache, limit: int | None = None) -> float:
     """Scores the better of two answers that read no input: the commonest target, and nothing.
 
     Returns:
-      The score in percent, and the answer.
+      The score in percent.
     """
     family, references = cache.task.family, cache.references[:limit]
     counts = Counter(text["targets_pretokenized"] for text in cache.texts[:limit])
@@ -111,7 +115,7 @@ def baseline(cache: Cache, limit: int | None = None) -> tuple[float, str]:
     def percent(output: str) -> float:
         return family.percent * metric(references, [output] * len(references))[family.score]
 
-    return max((percent(output), output) for output in (counts.most_common(1)[0][0], ""))
+    return max(percent(output) for output in (counts.most_common(1)[0][0], ""))
 
 
 def evaluate(
@@ -171,14 +175,12 @@ def evaluate(
     )
     write_jsonl(folder / f"{task.name}-{step:06d}.jsonl", predictions)
     append_metrics(folder / f"{task.name}-metrics.jsonl", step, values)
-    score, output = baseline(cache, limit)
     return Scores(
         task,
         cache.split,
         values,
         family.percent * values[family.score],
-        score,
-        output,
+        baseline(cache, limit),
         len(outputs),
         truncated,
     )
@@ -200,8 +202,8 @@ def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
 def append_metrics(path: Path, step: int, values: dict[str, float]) -> None:
     """Sets a step's line in `<task>-metrics.jsonl`; a step that is run again replaces its line."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    before = [record for line in lines if (record := json.loads(line))["step"] < step]
-    write_jsonl(path, [*before, {"step": step, **values}])
+    others = [record for line in lines if (record := json.loads(line))["step"] != step]
+    write_jsonl(path, sorted([*others, {"step": step, **values}], key=lambda r: r["step"]))
 
 
 def table(results: Sequence[Scores], source: str) -> str:
@@ -221,8 +223,11 @@ def table(results: Sequence[Scores], source: str) -> str:
         for row in rows
     ]
     title = f"{', '.join(sorted(scored))} in percent, trained on {source}"
-    note = "baseline: the better of always the commonest target and always nothing"
-    return "\n".join([title, *lines, note])
+    lines.append("baseline: the better of always the commonest target and always nothing")
+    cut = sum(r.truncated_inputs for r in results)
+    if cut:
+        lines.append(f"{cut} of {sum(r.examples for r in results)} inputs were cut to their length")
+    return "\n".join([title, *lines])
 
 
 # --- Inference ------------------------------------------------------------------------------------
@@ -294,7 +299,14 @@ def score_targets(
     limit: int | None = None,
     progress: Progress = lambda n: None,
 ) -> list[float]:
-    """Returns the summed log-probability of every target, in nats; targets are cut to `lengths`."""
+    """Returns the summed log-probability of every target, in nats.
+
+    Raises:
+      RequestError: a task without targets, or a target longer than its length.
+    """
+    data.check_lengths(lengths)
+    check_method(cache.task, GREEDY)
+    data.Supervised(cache, lengths)  # refuses targets that would be cut: their score would be wrong
     batches, _ = data.evaluation_batches(cache, lengths[data.INPUTS], batch_size, limit)
     scores: dict[int, float] = {}
     for indices, inputs in batches:

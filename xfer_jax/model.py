@@ -178,7 +178,7 @@ class Attention(nn.Module):
         self.key = projection()
         self.value = projection()
         self.out = Dense(cfg.emb_dim, ("joined_kv", "embed"), cfg.jax_dtype, distribution="normal")
-        self.dropout = nn.Dropout(rate=cfg.dropout_rate, broadcast_dims=(-2,))
+        self.dropout = _dropout(cfg.dropout_rate)
 
     def _heads(self, x_BxLxHD: jax.Array) -> jax.Array:
         return x_BxLxHD.reshape(*x_BxLxHD.shape[:-1], self.config.num_heads, self.config.head_dim)

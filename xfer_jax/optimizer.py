@@ -48,6 +48,9 @@ def schedule(
                 f"there are {', '.join(_FACTORS)}"
             )
 
+    if warmup_steps < 1:
+        raise RequestError(f"WARMUP_STEPS must be at least 1, not {warmup_steps}")
+
     def learning_rate(step: jax.Array) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)
         rate = jnp.ones((), jnp.float32)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from seqio_tasks import miniature
-from xfer_jax import configuration, evaluation, plots, progress, train
+from xfer_jax import cli, configuration, evaluation, plots, progress, train
 
 SOURCE = "en"
 OUT = Path("out/quickstart")
@@ -69,5 +69,4 @@ def draw(scores: list[evaluation.Scores], path: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main()
-    sys.exit(0)
+    sys.exit(cli.report(main))

@@ -8,7 +8,7 @@ INITIAL_CHECKPOINT_PATH: from there, with its step and optimizer state, as T5X d
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,24 @@ class Run:
     num_partitions: int = 1  # devices that share one copy of the model
     seed: int = 0
 
+    def __post_init__(self):
+        _check_numbers(self, ("batch_size", "eval_batch_size", "log_period"))
+        optional = ("train_steps", "eval_period", "save_period", "eval_examples")
+        _check_numbers(self, (name for name in optional if getattr(self, name) is not None))
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
+            raise RequestError(f"RANDOM_SEED must lie in [0, 2^32), not {self.seed!r}")
+        if self.train_steps is None and self.train_steps_relative is None:
+            raise RequestError(
+                "how long to train is not said: set TRAIN_STEPS or TRAIN_STEPS_RELATIVE"
+            )
+
+
+def _check_numbers(settings: Any, names: Iterable[str]) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, int) or value < 1:
+            raise RequestError(f"{name} must be an integer of at least 1, not {value!r}")
+
 
 def run_vocabulary(config: model.Config) -> vocabulary.Vocabulary:
     """Loads the vocabulary and checks that the model's embedding is made for it.
@@ -91,8 +109,8 @@ def check_vocabulary(about: dict, used: vocabulary.Vocabulary, checkpoint: Path)
         )
 
 
-def claim_model_dir(model_dir: Path, config_text: str) -> None:
-    """Writes the run's configuration, or checks that the folder is this run's.
+def check_model_dir(model_dir: Path, config_text: str) -> None:
+    """Checks that a folder is new or this run's own.
 
     Raises:
       RequestError: the folder holds another run; shows what differs.
@@ -103,15 +121,6 @@ def claim_model_dir(model_dir: Path, config_text: str) -> None:
             raise RequestError(
                 f"{model_dir} holds checkpoints but no {CONFIG_FILE}; choose another MODEL_DIR"
             )
-        try:
-            model_dir.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_name(f".{file.name}")
-            temporary.write_text(config_text)
-            temporary.replace(file)
-        except OSError as error:
-            raise RequestError(
-                f"MODEL_DIR {model_dir} cannot be written: {error.strerror}"
-            ) from None
         return
     old, new = (
         {line for line in text.splitlines() if line.strip() and not line.startswith("#")}
@@ -125,6 +134,19 @@ def claim_model_dir(model_dir: Path, config_text: str) -> None:
             f"{model_dir} holds another run's results ({shown}); choose another MODEL_DIR, or"
             " remove it"
         )
+
+
+def claim_model_dir(model_dir: Path, config_text: str) -> None:
+    """Makes the folder and writes the run's configuration into it.
+
+    Raises:
+      RequestError: the folder cannot be written.
+    """
+    try:
+        evaluation.write_whole(model_dir / CONFIG_FILE, config_text)
+    except OSError as error:
+        reason = error.strerror
+        raise RequestError(f"the folder {model_dir} cannot be written: {reason}") from None
 
 
 def train_step(
@@ -205,7 +227,10 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     train_tasks = catalogue.tasks(run.task)
     target_tasks = [task for name in run.targets for task in catalogue.tasks(name)]
     source = train_tasks[0].language if len(train_tasks) == 1 else catalogue.ALL_LANGUAGES
+    for task in target_tasks:
+        evaluation.check_method(task, run.predict_by)
     model_dir = Path(run.model_dir).expanduser()
+    check_model_dir(model_dir, config_text)
 
     # ---- Where to start ----
     tx = optimizer.adafactor(run.schedule)
@@ -217,6 +242,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     if origin:
         check_vocabulary(about, vocab, origin)
     like = abstract_state(run.model, tx, mesh)
+    on_all = partitioning.replicated(mesh)
     shardings = jax.tree.map(lambda leaf: leaf.sharding, like["target"])
 
     @functools.partial(jax.jit, out_shardings=shardings)
@@ -228,14 +254,12 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     else:
         params, step = initialise(), 0
         opt_state = tx.init(params)
-    first_step = about["first_step"] if resumed else step
-    last_step = (
-        first_step + run.train_steps_relative
-        if run.train_steps_relative is not None
-        else run.train_steps
-    )
-    if last_step is None:
-        raise RequestError("how long to train is not said: set TRAIN_STEPS or TRAIN_STEPS_RELATIVE")
+    opt_state = jax.device_put(opt_state, on_all)
+    first_step = about.get("first_step", step) if resumed else step
+    last_step = run.train_steps
+    if run.train_steps_relative is not None:
+        last_step = first_step + run.train_steps_relative
+    assert last_step is not None, "a Run has one of the two"
     if last_step < step:
         raise RequestError(
             f"TRAIN_STEPS is {last_step}, but the run starts at step {step}: the total includes the"
@@ -253,6 +277,11 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         run.seed,
         run.long_targets,
     )
+    if resumed and about.get("data", training.caches) != training.caches:
+        raise RequestError(
+            f"the data of {run.task} have changed since {origin} was written; go on with the data"
+            " it was trained on, or choose another MODEL_DIR"
+        )
     targets = [data.open_cache(task, run.eval_split, vocab) for task in target_tasks]
     claim_model_dir(model_dir, config_text)
     progress.say(
@@ -271,7 +300,9 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     module = Transformer(run.model)
     factor = run.loss_normalizing_factor or 1.0
     update = jax.jit(
-        functools.partial(train_step, module, tx, run.z_loss, factor), donate_argnums=(0, 1)
+        functools.partial(train_step, module, tx, run.z_loss, factor),
+        donate_argnums=(0, 1),
+        out_shardings=(shardings, on_all, on_all),
     )
     seed = jnp.asarray(run.seed, jnp.uint32)
     on_data = partitioning.batch_sharding(mesh)
@@ -281,9 +312,15 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         "vocabulary": vocab.digest,
         "vocabulary_file": vocab.name,
         "task": run.task,
+        "source": source,
+        "n_shots": train_tasks[0].subset,
+        "seed": run.seed,
+        "data": training.caches,
     }
 
     def save() -> None:
+        if not _all_finite(params):
+            raise RunError(f"the parameters are no longer finite at step {step}; nothing is saved")
         checkpoints.save(model_dir, checkpoints.to_tree(params, opt_state, step), meta)
 
     def evaluate() -> list[evaluation.Scores]:
@@ -302,11 +339,11 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         step += 1
         pending.append(sums)
         bar.advance(1, run.batch_size)
-        due = step % run.log_period == 0 or step == last_step
-        if due:
+        saving = run.save_period is not None and step % run.save_period == 0
+        if step % run.log_period == 0 or saving or step == last_step:
             bar.show(**_log(writer, pending, step, float(run.schedule(jnp.asarray(step - 1)))))
             pending.clear()
-        if run.save_period and step % run.save_period == 0 and step < last_step:
+        if saving and step < last_step:
             save()
         if run.eval_period and step % run.eval_period == 0 and step < last_step:
             bar.pause()
@@ -322,8 +359,13 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     if scores:
         text = evaluation.table(scores, source)
         progress.say(text)
-        write_scores(model_dir, scores, source, run.seed)
+        write_scores(model_dir, scores, meta)
     return scores
+
+
+@jax.jit
+def _all_finite(params: dict) -> jax.Array:
+    return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(params)]))
 
 
 def evaluate_targets(
@@ -394,11 +436,19 @@ def _log(
     return {"loss": f"{values['loss']:.3f}", "accuracy": f"{values['accuracy']:.3f}"}
 
 
-def write_scores(folder: Path, scores: Sequence[evaluation.Scores], source: str, seed: int) -> None:
-    """Writes the table of the run's end as `scores.csv`, scores in percent."""
-    columns = "task,source,target,seed,metric,score,baseline,n_examples"
+def write_scores(folder: Path, scores: Sequence[evaluation.Scores], about: dict[str, Any]) -> None:
+    """Writes the table of the run's end as `scores.csv`, scores in percent.
+
+    Args:
+      folder: gets the file.
+      scores: one a target.
+      about: what the checkpoint knows of its training: source, n_shots (empty: all), seed.
+    """
+    columns = "task,source,target,n_shots,seed,metric,score,baseline,n_examples"
+    trained = [about.get(name) for name in ("source", "n_shots", "seed")]
+    source, n_shots, seed = ("" if value is None else value for value in trained)
     rows = [
-        f"{s.task.full_name.rpartition('.')[0]},{source},{s.task.language},{seed},"
+        f"{s.task.full_name.rpartition('.')[0]},{source},{s.task.language},{n_shots},{seed},"
         f"{s.task.family.score},{s.percent:.6g},{s.baseline:.6g},{s.examples}"
         for s in scores
     ]
@@ -416,7 +466,6 @@ class Evaluation:
     checkpoint: str  # CHECKPOINT_PATH: a checkpoint or a run's folder
     model_dir: str  # EVAL_OUTPUT_DIR or INFER_OUTPUT_DIR
     model: model.Config
-    source: str  # what the model was trained on, for the table
     targets: Sequence[str]
     lengths: dict[str, int]
     eval_split: str = "validation"
@@ -426,21 +475,28 @@ class Evaluation:
     num_partitions: int = 1
     mode: str = "predict"  # of infer: or 'score'
 
+    def __post_init__(self):
+        _check_numbers(self, ("eval_batch_size",))
+        _check_numbers(self, ("eval_examples",) if self.eval_examples is not None else ())
+        if not self.targets:
+            raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
+
 
 def open_checkpoint(
     how: Evaluation,
-) -> tuple[Transformer, dict, vocabulary.Vocabulary, list[data.Cache], int]:
-    """Loads what evaluation and inference need: network, parameters, vocabulary, data, step.
+) -> tuple[Transformer, dict, vocabulary.Vocabulary, list[data.Cache], int, dict[str, Any]]:
+    """Loads network, parameters, vocabulary, data, step, and what the checkpoint knows of itself.
 
     Raises:
       RequestError: a wrong request.
     """
     vocab = run_vocabulary(how.model)
     path = checkpoints.locate(how.checkpoint)
-    check_vocabulary(checkpoints.about(path), vocab, path)
-    if not how.targets:
-        raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
+    about = checkpoints.about(path)
+    check_vocabulary(about, vocab, path)
     tasks = [task for name in how.targets for task in catalogue.tasks(name)]
+    for task in tasks:
+        evaluation.check_method(task, how.predict_by)
     caches = [data.open_cache(task, how.eval_split, vocab) for task in tasks]
     mesh = partitioning.make_mesh(how.num_partitions)
     shapes = model.parameter_shapes(how.model)
@@ -451,21 +507,28 @@ def open_checkpoint(
         "state": {"step": jax.ShapeDtypeStruct((), jnp.int32, sharding=on_all)},
     }
     tree = checkpoints.restore(path, like)
-    return Transformer(how.model), tree["target"], vocab, caches, int(tree["state"]["step"])
+    step = int(tree["state"]["step"])
+    return Transformer(how.model), tree["target"], vocab, caches, step, about
 
 
-def evaluate(how: Evaluation) -> list[evaluation.Scores]:
+def evaluate(how: Evaluation, config_text: str) -> list[evaluation.Scores]:
     """Scores a checkpoint on its targets, in T5X's output layout, and prints the table."""
-    module, params, vocab, caches, step = open_checkpoint(how)
+    folder = Path(how.model_dir).expanduser()
+    check_model_dir(folder, config_text)
+    module, params, vocab, caches, step, about = open_checkpoint(how)
+    claim_model_dir(folder, config_text)
     scores = evaluate_targets(module, params, caches, vocab, how, step)
-    progress.say(evaluation.table(scores, how.source))
-    write_scores(Path(how.model_dir).expanduser(), scores, how.source, seed=0)
+    progress.say(evaluation.table(scores, about.get("source", "an unknown language")))
+    write_scores(folder, scores, about)
     return scores
 
 
-def infer(how: Evaluation) -> None:
+def infer(how: Evaluation, config_text: str) -> None:
     """Writes a checkpoint's predictions or scores, one file a target."""
-    module, params, vocab, caches, _ = open_checkpoint(how)
+    folder = Path(how.model_dir).expanduser()
+    check_model_dir(folder, config_text)
+    module, params, vocab, caches, *_ = open_checkpoint(how)
+    claim_model_dir(folder, config_text)
     for cache in caches:
         path = evaluation.infer(
             module,
@@ -474,7 +537,7 @@ def infer(how: Evaluation) -> None:
             vocab,
             how.lengths,
             how.eval_batch_size,
-            output_dir=Path(how.model_dir).expanduser(),
+            output_dir=folder,
             mode=how.mode,
             method=how.predict_by,
             limit=how.eval_examples,
