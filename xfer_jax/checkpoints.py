@@ -165,7 +165,7 @@ def restore(checkpoint: Path, like: dict[str, Any]) -> dict[str, Any]:
             return checkpointer.restore(
                 checkpoint / "state", item=like, restore_args=restore_args, partial_restore=True
             )
-        except (ValueError, FileNotFoundError) as error:
+        except Exception as error:  # Orbax and TensorStore raise all kinds, plain ones too
             reason = str(error).splitlines()[0][:300]
             raise RequestError(f"{checkpoint} cannot be read: {reason}") from None
 

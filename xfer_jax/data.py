@@ -184,6 +184,8 @@ def _build(task: Task, split: str, vocabulary: Vocabulary, key: dict, folder: Pa
             )
         meta = key | {"examples": len(flat[TARGETS])}
         (temporary / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
+        if folder.exists() and not (folder / "meta.json").is_file():
+            shutil.rmtree(folder)  # somebody took it apart
         try:
             temporary.rename(folder)
         except OSError:
@@ -322,7 +324,7 @@ class Chunks:
 def check_lengths(lengths: Lengths) -> None:
     """Raises RequestError unless both features have room for a token and an end of sequence."""
     for feature in (INPUTS, TARGETS):
-        length = lengths.get(feature) if isinstance(lengths, dict) else lengths
+        length = lengths.get(feature) if isinstance(lengths, dict) else None
         if not isinstance(length, int) or length < 2:
             raise RequestError(
                 f"TASK_FEATURE_LENGTHS[{feature!r}] must be an integer of at least 2, not"

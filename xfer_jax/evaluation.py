@@ -19,6 +19,7 @@ from xfer_jax.data import Cache
 from xfer_jax.model import Transformer
 
 GREEDY, LABELS = "greedy", "labels"
+MODES = ("predict", "score")  # of inference
 Progress = Callable[[int], None]  # told how many more examples are done
 
 
@@ -255,9 +256,6 @@ def infer(
 
     Returns:
       The file `<task>-<mode>.jsonl-00000-of-00001`; an empty `….COMPLETED` stands beside it.
-
-    Raises:
-      RequestError: an unknown mode.
     """
     if mode == "predict":
         values: Sequence[Any] = predict(
@@ -272,13 +270,11 @@ def infer(
             progress=progress,
         )[0]
         key = "prediction"
-    elif mode == "score":
+    else:
         values = score_targets(
             module, params, cache, lengths, batch_size, limit=limit, progress=progress
         )
         key = "score"
-    else:
-        raise RequestError(f"unknown INFER_MODE {mode!r}: there are 'predict' and 'score'")
     path = output_dir / f"{cache.task.name}-{mode}.jsonl-00000-of-00001"
     texts = cache.texts[:limit]
     write_jsonl(

@@ -48,6 +48,8 @@ def schedule(
                 f"there are {', '.join(_FACTORS)}"
             )
 
+    if not isinstance(base_learning_rate, (int, float)):
+        raise RequestError(f"LEARNING_RATE must be a number, not {base_learning_rate!r}")
     if warmup_steps < 1:
         raise RequestError(f"WARMUP_STEPS must be at least 1, not {warmup_steps}")
 

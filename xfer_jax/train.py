@@ -72,6 +72,9 @@ class Run:
         _check_numbers(self, (name for name in optional if getattr(self, name) is not None))
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
             raise RequestError(f"RANDOM_SEED must lie in [0, 2^32), not {self.seed!r}")
+        factor = self.loss_normalizing_factor
+        if factor is not None and not (isinstance(factor, (int, float)) and factor > 0):
+            raise RequestError(f"LOSS_NORMALIZING_FACTOR must be above 0 or None, not {factor!r}")
         if self.train_steps is None and self.train_steps_relative is None:
             raise RequestError(
                 "how long to train is not said: set TRAIN_STEPS or TRAIN_STEPS_RELATIVE"
@@ -406,7 +409,8 @@ def evaluate_targets(
             progress=lambda n: bar.advance(n, n),
         )
         events = folder / "inference_eval" / cache.task.name
-        with SummaryWriter(str(events), filename_suffix=".v2") as writer:
+        # The step in the name: two evaluations may fall into one second.
+        with SummaryWriter(str(events), filename_suffix=f".step{step}.v2") as writer:
             for name, value in result.values.items():
                 writer.add_scalar(f"inference/{name}", value, step)
         bar.show(**{cache.task.language: f"{result.percent:.1f}"})
@@ -478,6 +482,11 @@ class Evaluation:
     def __post_init__(self):
         _check_numbers(self, ("eval_batch_size",))
         _check_numbers(self, ("eval_examples",) if self.eval_examples is not None else ())
+        data.check_lengths(self.lengths)
+        if self.mode not in evaluation.MODES:
+            raise RequestError(
+                f"unknown INFER_MODE {self.mode!r}: there are {' and '.join(evaluation.MODES)}"
+            )
         if not self.targets:
             raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
 

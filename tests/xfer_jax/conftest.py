@@ -1,0 +1,162 @@
+"""What the engine's tests share: T5X's numbers, a tiny world and a clean configuration."""
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+
+import gin
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import unflatten_dict
+
+from seqio_tasks import catalogue, vocabulary
+from xfer_jax import model
+
+T5X_FOLDER = Path(__file__).parents[1] / "fixtures" / "t5x"
+
+
+@dataclasses.dataclass(frozen=True)
+class T5X:
+    """The numbers that T5X made (see the folder's README): a small mT5 and two batches."""
+
+    folder: Path
+
+    def json(self, name: str):
+        return json.loads((self.folder / f"{name}.json").read_text())
+
+    @functools.cached_property
+    def reference(self) -> dict[str, np.ndarray]:
+        return dict(np.load(self.folder / "reference.npz"))
+
+    @functools.cached_property
+    def adafactor(self) -> dict[str, np.ndarray]:
+        return dict(np.load(self.folder / "adafactor.npz"))
+
+    @functools.cached_property
+    def flat_params(self) -> dict[str, np.ndarray]:
+        return {
+            name.removeprefix("target/"): array
+            for name, array in np.load(self.folder / "params.npz").items()
+        }
+
+    @property
+    def params(self) -> dict:
+        return unflatten_dict(self.flat_params, sep="/")
+
+    def batch(self, kind: str) -> dict[str, np.ndarray]:
+        """Returns the features that the network reads of the `unpacked` or `packed` batch."""
+        arrays = np.load(
+            self.folder / {"unpacked": "batch.npz", "packed": "batch_packed.npz"}[kind]
+        )
+        # T5X's mT5 ignores the positions, and the weights are those of the targets.
+        return {name: arrays[name] for name in arrays if "_tokens" in name or "_segment_" in name}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Returns the network's sizes by the names of `xfer_jax.model.Config`."""
+        network = self.json("config")["network"]
+        names = ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim")
+        return {n: network[n] for n in (*names, "num_encoder_layers", "num_decoder_layers")}
+
+
+@pytest.fixture(scope="session")
+def t5x() -> T5X:
+    return T5X(T5X_FOLDER)
+
+
+@pytest.fixture(scope="session")
+def t5x_config(t5x):
+    """T5X's small mT5, in float32 and without dropout, as the numbers were made."""
+    return model.Config(**t5x.sizes, dropout_rate=0.0, dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def t5x_module(t5x_config):
+    return model.Transformer(t5x_config)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_once(cache_dir):
+    """Every run of the command line compiles its programs anew: within a session, not twice."""
+    settings = {
+        "jax_compilation_cache_dir": str(cache_dir / "compiled"),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+        "jax_persistent_cache_min_entry_size_bytes": 0,
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+            patch.setenv(name.upper(), str(value))  # for the processes that tests start
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _settings_of_the_shell_do_not_count():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("XFER_DATA_DIR", "XFER_VOCAB"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _no_bindings_of_other_tests():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+# A world of 64 training examples a task and language: 32 batches of 2, one window of the stream.
+TINY_WORLD = """
+World.train_examples = 64
+World.eval_examples = 20
+World.text_sentences = 200
+pocket.vocabulary_file.size = 400
+"""
+TINY_MODEL = """
+EMB_DIM = 32
+NUM_HEADS = 2
+HEAD_DIM = 16
+MLP_DIM = 48
+NUM_ENCODER_LAYERS = 1
+NUM_DECODER_LAYERS = 1
+DTYPE = 'float32'
+"""
+TINY_TASK = """
+TASK = 'xfer_pocket_nli'
+SOURCE = 'en'
+TARGETS = ('en', 'sw')
+VOCAB_FILE = 'pocket'
+TASK_FEATURE_LENGTHS = {'inputs': 24, 'targets': 4}
+BATCH_SIZE = 4
+EVAL_BATCH_SIZE = 16
+DROPOUT_RATE = 0.1
+"""
+
+
+@pytest.fixture
+def tiny_world():
+    """Makes the miniature languages tiny for one test; returns their vocabulary."""
+    catalogue.families()  # imports the modules that the bindings are of
+    gin.parse_config(TINY_WORLD)
+    return vocabulary.load(vocabulary.POCKET)
+
+
+@pytest.fixture(scope="session")
+def tiny_gin(tmp_path_factory) -> Path:
+    """A gin file of the tiny world, a model of one layer a stack, and inference in English."""
+    file = tmp_path_factory.mktemp("gin") / "tiny.gin"
+    file.write_text(TINY_WORLD + TINY_MODEL + TINY_TASK)
+    return file
+
+
+@pytest.fixture(scope="session")
+def command(tiny_gin):
+    """Builds the arguments of a command on the tiny world from macros."""
+
+    def arguments(name: str, **macros) -> list[str]:
+        bindings = [f"--gin.{macro}={value!r}" for macro, value in macros.items()]
+        return [name, f"--gin_file={tiny_gin}", *bindings]
+
+    return arguments

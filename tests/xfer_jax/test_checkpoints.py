@@ -1,0 +1,270 @@
+"""Checkpoints: bit-exact there and back, whole or not there, T5X's own, and what does not fit."""
+
+import dataclasses
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from seqio_tasks.errors import RequestError
+from xfer_jax import checkpoints, model, optimizer, partitioning, train
+
+# Orbax leaves coroutines behind when it cannot read an array.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+# One side of some matrices is 128, so that both kinds of moments, factored and whole, occur.
+TINY = model.Config(
+    vocab_size=128,
+    emb_dim=128,
+    num_heads=2,
+    head_dim=8,
+    mlp_dim=16,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    dtype="float32",
+)
+
+
+def flat(tree) -> dict[str, np.ndarray]:
+    return {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
+
+
+@pytest.fixture(scope="module")
+def tx():
+    return optimizer.adafactor(optimizer.schedule("linear_decay", 0.01, 100, 0.001))
+
+
+@pytest.fixture(scope="module")
+def state(tx):
+    """A run's state in which every array is different."""
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda x: jnp.asarray(rng.standard_normal(x.shape), x.dtype), model.parameter_shapes(TINY)
+    )
+    moments = jax.tree.map(
+        lambda x: jnp.asarray(rng.random(x.shape), x.dtype) if x.ndim else x, tx.init(params)
+    )
+    return params, optimizer.at_step(moments, 1_000_007)
+
+
+def like(tx, config=TINY):
+    """What training asks of a checkpoint."""
+    return train.abstract_state(config, tx, partitioning.make_mesh())
+
+
+def parameters_like(tx, config=TINY):
+    """What evaluation asks of a checkpoint."""
+    asked = like(tx, config)
+    return {"target": asked["target"], "state": {"step": asked["state"]["step"]}}
+
+
+@pytest.fixture
+def saved(tmp_path, state):
+    tree = checkpoints.to_tree(*state, 1_000_007)
+    return checkpoints.save(tmp_path / "run", tree, {"first_step": 1_000_000, "task": "x"}), tree
+
+
+def test_what_is_saved_is_restored_bit_for_bit(saved, state, tx):
+    path, tree = saved
+    assert path.name == "checkpoint_1000007"
+    assert checkpoints.about(path) == {"first_step": 1_000_000, "task": "x"}
+    restored = checkpoints.restore(path, like(tx))
+    expected = flat(tree)
+    for name, array in flat(restored).items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+        assert array.dtype == expected[name].dtype
+    assert set(flat(restored)) == set(expected)
+
+    params, opt_state, step = checkpoints.from_tree(restored, tx)
+    assert step == 1_000_007
+    assert jax.tree.structure(opt_state) == jax.tree.structure(state[1])
+    for mine, original in zip(
+        jax.tree.leaves((params, opt_state)), jax.tree.leaves(state), strict=True
+    ):
+        np.testing.assert_array_equal(mine, original)
+
+
+def test_the_tree_is_t5x_s(state, t5x, t5x_config, tx):
+    like_t5x = like(tx, t5x_config)
+    names = set(flatten_dict(like_t5x, sep="/"))
+    params = set(t5x.flat_params)
+    slots = {
+        f"state/param_states/{p}/{slot}" for p in params for slot in ("m", "v", "v_row", "v_col")
+    }
+    assert names == {f"target/{p}" for p in params} | slots | {"state/step"}
+
+
+def test_the_parameters_alone_may_be_restored(saved, tx):
+    path, tree = saved
+    restored = flat(checkpoints.restore(path, parameters_like(tx)))
+    assert set(restored) == {name for name in flat(tree) if "param_states" not in name}
+    for name, array in restored.items():
+        np.testing.assert_array_equal(array, flat(tree)[name])
+
+
+def test_everything_that_does_not_fit_is_said_at_once(saved, tx):
+    path, _ = saved
+    other = dataclasses.replace(TINY, mlp_dim=24, num_encoder_layers=2)
+    with pytest.raises(RequestError, match="does not fit the model") as error:
+        checkpoints.restore(path, parameters_like(tx, other))
+    said = str(error.value)
+    assert str(path) in said
+    shape = "target/encoder/layers_0/mlp/wi_0/kernel is (128, 16), the model has (128, 24)"
+    assert shape in said
+    assert "more" in said  # of a second layer's nine parameters and the MLPs, eight are shown
+
+    larger = dataclasses.replace(TINY, num_encoder_layers=2)
+    with pytest.raises(
+        RequestError, match="target/encoder/layers_1/attention/key/kernel is missing"
+    ):
+        checkpoints.restore(path, parameters_like(tx, larger))
+
+
+def test_arrays_that_the_model_lacks_are_named(tmp_path, tx):
+    larger = dataclasses.replace(TINY, num_decoder_layers=2)
+    params = jax.tree.map(lambda x: jnp.zeros(x.shape), model.parameter_shapes(larger))
+    tree = checkpoints.to_tree(params, tx.init(params), 3)
+    path = checkpoints.save(tmp_path, tree, {})
+    for asked in (like(tx), parameters_like(tx)):
+        with pytest.raises(RequestError, match=r"decoder/layers_1/.* is not the model's"):
+            checkpoints.restore(path, asked)
+
+
+def refusal(path, asked) -> str:
+    """Returns what is said of a checkpoint that cannot be restored."""
+    try:
+        checkpoints.restore(path, asked)
+    except RequestError as error:
+        return str(error)
+    except Exception as error:  # Orbax's own have reports that pytest cannot print
+        kind = type(error).__name__
+    else:
+        kind = "nothing"
+    return pytest.fail(f"raised {kind}, not a RequestError", pytrace=False)
+
+
+def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path, tx):
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(RequestError, match=f"{path} is neither a checkpoint"):
+            checkpoints.locate(path)
+    (tmp_path / "checkpoint_5" / "state").mkdir(parents=True)
+    (tmp_path / "checkpoint_5" / "state" / "note.txt").write_text("not Orbax")
+    said = refusal(checkpoints.locate(tmp_path), like(tx))
+    assert "checkpoint_5 is damaged or no checkpoint" in said
+
+
+@pytest.mark.parametrize("asked", [like, parameters_like])
+def test_another_program_s_checkpoint_does_not_fit(tmp_path, tx, asked):
+    with checkpoints.ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "checkpoint_3" / "state", {"params": {"w": jnp.ones(3)}})
+    said = refusal(checkpoints.locate(tmp_path), asked(tx))
+    assert "checkpoint_3 is damaged or no checkpoint of a T5X model" in said
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "all removed",
+        "all cut short",
+        "one overwritten",
+    ],
+)
+def test_a_damaged_checkpoint_is_named_in_one_line(saved, tx, damage):
+    path, _ = saved
+    files = sorted((path / "state").rglob("d/*"), key=lambda file: file.stat().st_size)
+    for file in files[-1:] if damage == "one overwritten" else files:
+        if damage == "all removed":
+            file.unlink()
+        elif damage == "all cut short":
+            file.write_bytes(file.read_bytes()[:-100])
+        else:
+            file.write_bytes(bytes(100))
+    said = refusal(path, like(tx))
+    assert "checkpoint_1000007 " in said
+    assert "\n" not in said
+
+
+def test_the_latest_checkpoint_is_the_one_of_the_highest_step(saved, state):
+    path, _ = saved
+    folder = path.parent
+    checkpoints.save(folder, checkpoints.to_tree(*state, 999_999), {})
+    assert checkpoints.steps(folder) == [999_999, 1_000_007]
+    assert checkpoints.locate(folder) == path
+    assert checkpoints.locate(folder / "checkpoint_999999").name == "checkpoint_999999"
+
+
+def test_saving_a_step_again_replaces_it(saved, state, tx):
+    path, _ = saved
+    other = jax.tree.map(lambda x: x + 1, state[0])
+    checkpoints.save(path.parent, checkpoints.to_tree(other, state[1], 1_000_007), {"again": True})
+    restored = checkpoints.restore(path, like(tx))
+    np.testing.assert_array_equal(
+        restored["target"]["decoder"]["decoder_norm"]["scale"],
+        other["decoder"]["decoder_norm"]["scale"],
+    )
+    assert checkpoints.about(path) == {"again": True}
+
+
+@pytest.mark.parametrize("when", ["arrays", "about", "rename"])
+def test_a_save_that_is_killed_leaves_no_checkpoint(tmp_path, state, monkeypatch, when):
+    tree = checkpoints.to_tree(*state, 4)
+
+    class Killed(BaseException):  # past every handler, as a signal is
+        pass
+
+    def kill(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        if when == "arrays":
+            patch.setattr(checkpoints.ocp.PyTreeCheckpointer, "save", kill)
+        elif when == "about":
+            patch.setattr(checkpoints.json, "dumps", kill)
+        else:
+            patch.setattr("pathlib.Path.rename", kill)
+        with pytest.raises(Killed):
+            checkpoints.save(tmp_path, tree, {})
+    assert checkpoints.steps(tmp_path) == []
+    with pytest.raises(RequestError):
+        checkpoints.locate(tmp_path)
+    checkpoints.save(tmp_path, tree, {"whole": True})  # what was left is no hindrance, and goes
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_4"]
+    assert checkpoints.steps(tmp_path) == [4]
+    assert checkpoints.about(checkpoints.locate(tmp_path)) == {"whole": True}
+
+
+def test_other_names_are_not_taken_for_checkpoints(tmp_path):
+    for name in (
+        ".checkpoint_6.4711",
+        "checkpoint_6.orbax-checkpoint-tmp-12",
+        "checkpoint_six",
+        "checkpoint_",
+        "old_checkpoint_6",
+    ):
+        (tmp_path / name / "state").mkdir(parents=True)
+    assert checkpoints.steps(tmp_path) == []
+
+
+def test_t5x_s_own_checkpoint_loads_with_its_moments(t5x, t5x_config, tx, tmp_path):
+    original = t5x.folder / "checkpoint_orbax" / "checkpoint_30"
+    if not original.is_dir():
+        pytest.skip("T5X's Orbax checkpoint (4 MB) is not among the fixtures of this checkout")
+    copy = tmp_path / "checkpoint_30"
+    shutil.copytree(original, copy)
+    path = checkpoints.locate(tmp_path)
+    assert path == copy
+    assert checkpoints.about(path) == {}
+    params, opt_state, step = checkpoints.from_tree(
+        checkpoints.restore(path, like(tx, t5x_config)), tx
+    )
+    assert step == 30
+    for name, array in flat(params).items():
+        np.testing.assert_array_equal(array, t5x.flat_params[name], err_msg=name)
+    again = flat(checkpoints.to_tree(params, opt_state, step))
+    assert all(
+        array.any() for name, array in again.items() if name.endswith("/v_row") and array.size > 1
+    )
+    assert set(again) == set(flatten_dict(like(tx, t5x_config), sep="/"))

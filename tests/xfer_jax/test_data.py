@@ -1,0 +1,476 @@
+"""Caches that are built once and whole; batches that hold what they should, in a fixed order."""
+
+import collections
+import json
+import os
+import subprocess
+import sys
+
+import gin
+import grain
+import numpy as np
+import pytest
+
+from seqio_tasks import catalogue, span_corruption, vocabulary
+from seqio_tasks.errors import RequestError
+from xfer_jax import data
+
+NER, TEXT = "xfer_pocket_ner.en", "xfer_pocket_text.en"
+LENGTHS = {"inputs": 64, "targets": 48}
+WINDOW = 32  # batches that are sorted and shuffled together
+EOS = 1
+
+
+@pytest.fixture
+def builds(monkeypatch):
+    """Records which caches are built."""
+    built = []
+    build = data._build
+
+    def counted(task, split, *args):
+        built.append(f"{task.full_name}-{split}")
+        return build(task, split, *args)
+
+    monkeypatch.setattr(data, "_build", counted)
+    return built
+
+
+def open_ner(words, name: str = NER, split: str = "train") -> data.Cache:
+    return data.open_cache(catalogue.task(name), split, words)
+
+
+def pair(example) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tuple(example["inputs"].tolist()), tuple(example["targets"].tolist())
+
+
+def pairs(batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Returns a batch's examples without their padding."""
+    columns = (batch["encoder_input_tokens"], batch["decoder_target_tokens"])
+    rows = zip(*columns, strict=True)
+    return [tuple(tuple(part[part > 0].tolist()) for part in row) for row in rows]
+
+
+# --- Caches ---------------------------------------------------------------------------------------
+
+
+def test_a_cache_holds_what_the_task_says(tiny_world):
+    cache = open_ner(tiny_world, split="validation")
+    assert len(cache) == 20
+    examples = list(catalogue.task(NER).family.make("en", "validation"))
+    for i, (text, example) in enumerate(zip(cache.texts, examples, strict=True)):
+        assert text["inputs_pretokenized"] == "tag: " + " ".join(example["tokens"])
+        assert text["targets_pretokenized"] == " $$ ".join(example["spans"])
+        for feature in ("inputs", "targets"):
+            tokens = tiny_world.encode(text[f"{feature}_pretokenized"])
+            assert cache.tokens(feature, i).tolist() == tokens
+            assert cache.token_counts(feature)[i] == len(tokens)
+    assert cache.references == [text["targets_pretokenized"] for text in cache.texts]
+
+
+def test_a_second_opening_builds_nothing(tiny_world, builds):
+    first = open_ner(tiny_world)
+    assert len(builds) <= 1  # another test may have built it before
+    builds.clear()
+    second = open_ner(tiny_world)
+    assert builds == []
+    assert second.folder == first.folder
+
+
+def test_a_cache_that_exists_needs_no_tensorflow(tiny_world):
+    folder = open_ner(tiny_world).folder
+    code = f"""
+import gin, sys
+from seqio_tasks import catalogue, vocabulary
+from xfer_jax import data
+catalogue.families()
+gin.parse_config({gin.config_str()!r})
+cache = data.open_cache(catalogue.task({NER!r}), "train", vocabulary.load("pocket"))
+assert str(cache.folder) == {str(folder)!r}, cache.folder
+assert len(cache.texts) == len(cache)
+assert not {{"tensorflow", "seqio"}} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+
+
+def test_another_vocabulary_or_world_is_another_cache(tiny_world, tmp_path, builds):
+    folders = [open_ner(tiny_world).folder]
+    other = vocabulary.train(
+        (text["inputs_pretokenized"] for text in open_ner(tiny_world).texts),
+        150,
+        tmp_path / "other.model",
+        exact=False,
+    )
+    folders.append(open_ner(vocabulary.load(str(other))).folder)
+    with gin.unlock_config():
+        gin.bind_parameter("World.seed", 7)
+    folders.append(open_ner(tiny_world).folder)
+    folders.append(open_ner(tiny_world, split="validation").folder)
+    assert len(set(folders)) == 4
+    assert len({(folder / "inputs.npy").read_bytes() for folder in folders}) == 4
+
+
+def test_changed_files_are_another_cache(tiny_world, tmp_path, monkeypatch):
+    monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
+    (tmp_path / "panx").mkdir()
+    file = tmp_path / "panx" / "train-sw.tsv"
+    file.write_text("Rick\tB-PER\nanaishi\tO\nParis\tB-LOC\n\n")
+    first = open_ner(tiny_world, "xfer_panx.sw")
+    assert first.references == ["PER: Rick $$ LOC: Paris"]
+    file.write_text("Rick\tO\n\nParis\tB-LOC\n")
+    second = open_ner(tiny_world, "xfer_panx.sw")
+    assert second.folder != first.folder
+    assert second.references == ["", "LOC: Paris"]
+    assert [second.tokens("targets", i).size for i in (0, 1)] == [
+        0,
+        len(tiny_world.encode("LOC: Paris")),
+    ]
+
+
+def test_subsets_share_the_cache_and_are_nested(tiny_world, builds):
+    whole = open_ner(tiny_world)
+    builds.clear()
+    small, large = (open_ner(tiny_world, f"{NER}.n{n}.s0") for n in (5, 20))
+    assert builds == []
+    assert (len(small), len(large)) == (5, 20)
+    assert set(small.indices) < set(large.indices) < set(range(len(whole)))
+    for i, index in enumerate(small.indices):
+        assert small.texts[i] == whole.texts[index]
+        assert small.tokens("inputs", i).tolist() == whole.tokens("inputs", index).tolist()
+    other = open_ner(tiny_world, f"{NER}.n20.s1")
+    assert set(other.indices) != set(large.indices)
+    assert len(open_ner(tiny_world, f"{NER}.n5.s0", "validation")) == 20  # of training data alone
+    with pytest.raises(RequestError, match=r"asks for 65 training examples.* has 64"):
+        open_ner(tiny_world, f"{NER}.n65.s0")
+
+
+def test_an_unknown_split_is_an_error_that_lists_the_splits(tiny_world):
+    with pytest.raises(RequestError, match="no split 'dev'; it has train, validation, test"):
+        open_ner(tiny_world, split="dev")
+
+
+def token_folders(cache_dir, name) -> list:
+    return [path for path in (cache_dir / "tokens").iterdir() if name in path.name]
+
+
+def test_a_build_that_fails_leaves_nothing(tiny_world, cache_dir, monkeypatch):
+    from seqio_tasks import registry
+
+    gin.bind_parameter("World.seed", 101)
+    task = "xfer_pocket_nli.fi"
+    tokenised = registry.tokenised
+
+    def failing(*args):
+        for i, example in enumerate(tokenised(*args)):
+            if i == 3:
+                raise OSError("the disk is full")
+            yield example
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "tokenised", failing)
+        with pytest.raises(OSError, match="disk is full"):
+            open_ner(tiny_world, task)
+    assert token_folders(cache_dir, task) == []
+    assert len(open_ner(tiny_world, task)) == 64
+
+
+def test_a_build_that_is_killed_leaves_no_folder_that_looks_finished(
+    tiny_world, cache_dir, monkeypatch
+):
+    gin.bind_parameter("World.seed", 102)
+    task = "xfer_pocket_nli.ru"
+    with monkeypatch.context() as patch:  # as after SIGKILL: nobody tidies up, no last rename
+        patch.setattr(data.shutil, "rmtree", lambda *args, **kwargs: None)
+        patch.setattr("pathlib.Path.rename", lambda *args: None)
+        with pytest.raises(FileNotFoundError):
+            open_ner(tiny_world, task)
+    left = token_folders(cache_dir, task)
+    assert left
+    assert all(path.name.startswith(".") for path in left)
+    assert len(open_ner(tiny_world, task)) == 64
+
+
+def test_a_folder_without_its_last_file_is_made_again(tiny_world, builds):
+    folder = open_ner(tiny_world, split="test").folder
+    builds.clear()
+    (folder / "meta.json").unlink()
+    assert len(open_ner(tiny_world, split="test")) == 20
+    assert builds == [f"{NER}-test"]
+
+
+def test_a_task_without_examples_is_an_error(tiny_world, tmp_path, monkeypatch):
+    monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
+    (tmp_path / "panx").mkdir()
+    (tmp_path / "panx" / "train-sw.tsv").write_text("\n\n")
+    with pytest.raises(RequestError, match=r"xfer_panx\.sw"):
+        open_ner(tiny_world, "xfer_panx.sw")
+
+
+# --- Examples -------------------------------------------------------------------------------------
+
+
+def test_examples_are_trimmed_then_ended(tiny_world):
+    cache = open_ner(tiny_world)
+    source = data.Supervised(cache, {"inputs": 10, "targets": 48})
+    for i in range(len(cache)):
+        example = source[i]
+        tokens = cache.tokens("inputs", i).tolist()
+        assert example["inputs"].tolist() == [*tokens[:9], EOS]
+        assert example["targets"].tolist() == [*cache.tokens("targets", i).tolist(), EOS]
+        assert example["inputs"].dtype == np.int32
+    sizes = [(len(source[i]["inputs"]), len(source[i]["targets"])) for i in range(len(source))]
+    assert source.sizes().tolist() == [list(size) for size in sizes]
+    assert source.truncated_inputs == sum(cache.token_counts("inputs") > 9)
+
+
+def test_a_target_that_would_be_cut_is_an_error_unless_said_otherwise(tiny_world):
+    cache = open_ner(tiny_world)
+    counts = cache.token_counts("targets") + 1  # with the end of sequence
+    limit = int(np.median(counts))
+    too_long = int((counts > limit).sum())
+    lengths = {"inputs": 64, "targets": limit}
+    assert 0 < too_long < len(cache)
+
+    message = rf"{too_long} of 64 targets are longer than the {limit} tokens.*needs {counts.max()}"
+    with pytest.raises(RequestError, match=message):
+        data.Supervised(cache, lengths)
+
+    dropped = data.Supervised(cache, lengths, "drop")
+    assert len(dropped) == len(cache) - too_long
+    assert dropped.long_targets == too_long
+    kept = [pair(dropped[i]) for i in range(len(dropped))]
+    whole = data.Supervised(cache, LENGTHS)
+    assert kept == [pair(whole[i]) for i in np.flatnonzero(counts <= limit)]
+
+    trimmed = data.Supervised(cache, lengths, "trim")
+    assert len(trimmed) == len(cache)
+    assert trimmed.long_targets == too_long
+    for i in range(len(cache)):
+        tokens = cache.tokens("targets", i).tolist()
+        assert trimmed[i]["targets"].tolist() == [*tokens[: limit - 1], EOS]
+
+    exact = data.Supervised(cache, {"inputs": 64, "targets": int(counts.max())})
+    assert exact.long_targets == 0
+    with pytest.raises(RequestError, match="error, drop, trim, not 'cut'"):
+        data.Supervised(cache, LENGTHS, "cut")
+
+
+@pytest.mark.parametrize("length", [0, 1, -5, None, 2.5, "long"])
+@pytest.mark.parametrize("feature", ["inputs", "targets"])
+def test_lengths_need_room_for_a_token_and_the_end(tiny_world, feature, length):
+    lengths = {**LENGTHS, feature: length}
+    with pytest.raises(RequestError, match=rf"TASK_FEATURE_LENGTHS\['{feature}'\] must be"):
+        data.training_data([catalogue.task(NER)], "train", tiny_world, lengths, 2, 1, 0)
+
+
+@pytest.mark.parametrize("inputs_length", [10, 11, 24, 64, 100])
+def test_corrupted_chunks_reconstruct_the_text(tiny_world, inputs_length):
+    cache = data.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    chunks = data.Chunks(cache, {"inputs": inputs_length, "targets": inputs_length})
+    first = tiny_world.sentinel(0)
+    sentinels = range(tiny_world.size - vocabulary.NUM_SENTINELS, tiny_world.size)
+    assert first == sentinels[-1]
+    corrupt = chunks.corrupt(first)
+    stream = []
+    for i in range(len(chunks)):
+        example = corrupt(chunks[i], np.random.default_rng(i))
+        most = chunks.sizes()[0].tolist()
+        assert [len(example["inputs"]), len(example["targets"])] <= most
+        if i < len(chunks) - 1:
+            assert [len(example["inputs"]), len(example["targets"])] == most
+        stream += merge(*pair(example), sentinels)
+    texts = [cache.tokens("targets", i).tolist() for i in range(len(cache))]
+    assert stream == [token for text in texts for token in (*text, EOS)]
+
+
+def merge(inputs, targets, sentinels) -> list[int]:
+    """Puts each masked span of the targets where the inputs have its sentinel."""
+    assert inputs[-1] == targets[-1] == EOS
+    masked = collections.defaultdict(list)
+    for token in targets[:-1]:
+        if token in sentinels:
+            span = token
+        else:
+            masked[span].append(token)
+    used = [token for token in inputs if token in sentinels]
+    assert used == list(masked) == sorted(used, reverse=True)
+    merged = []
+    for token in inputs[:-1]:
+        merged += masked[token] if token in sentinels else [token]
+    return merged
+
+
+@pytest.mark.parametrize("inputs_length", range(10, 40))
+def test_no_part_of_a_chunk_is_cut_however_short(inputs_length):
+    tokens, targets_length = span_corruption.lengths(inputs_length)
+    for length in range(1, tokens + 1):  # the last chunk is shorter
+        mask = span_corruption.noise_mask(length, np.random.default_rng(0))
+        inputs, targets = span_corruption.corrupt(np.arange(length) + 2, mask, 1000)
+        assert len(inputs) + 1 <= inputs_length, length
+        assert len(targets) + 1 <= targets_length, length
+
+
+def test_chunks_need_their_targets_length(tiny_world):
+    cache = data.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    _, needed = span_corruption.lengths(64)
+    data.Chunks(cache, {"inputs": 64, "targets": needed})
+    with pytest.raises(RequestError, match=f"needs {needed} target tokens"):
+        data.Chunks(cache, {"inputs": 64, "targets": needed - 1})
+
+
+# --- Batches --------------------------------------------------------------------------------------
+
+
+def ner_batches(words, *, batch_size=2, num_batches=3 * WINDOW, seed=0, names=(NER,)):
+    tasks = [catalogue.task(name) for name in names]
+    return data.training_data(tasks, "train", words, LENGTHS, batch_size, num_batches, seed)
+
+
+def assert_equal_batches(a, b):
+    assert list(a) == list(b)
+    for name in a:
+        np.testing.assert_array_equal(a[name], b[name])
+        assert a[name].dtype == b[name].dtype
+
+
+def test_an_epoch_holds_every_example_once_and_the_next_in_another_order(tiny_world):
+    training = ner_batches(tiny_world)
+    source = data.Supervised(open_ner(tiny_world), LENGTHS)
+    expected = collections.Counter(pair(source[i]) for i in range(len(source)))
+    assert training.examples == len(source) == 2 * WINDOW  # so that a window is an epoch
+    epochs = [
+        [p for step in range(e * WINDOW, (e + 1) * WINDOW) for p in pairs(training.batches[step])]
+        for e in range(3)
+    ]
+    for epoch in epochs:
+        assert collections.Counter(epoch) == expected
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_batches_are_padded_to_few_shapes_and_shifted_right(tiny_world):
+    training = ner_batches(tiny_world, batch_size=4)
+    batches = [training.batches[step] for step in range(len(training.batches))]
+    shapes = {(b["encoder_input_tokens"].shape, b["decoder_target_tokens"].shape) for b in batches}
+    assert 1 < len(shapes) <= 3
+    assert all(n % 8 == 0 for two in shapes for (_, n) in two)
+    longest = training.batches.edges[-1]
+    assert longest[0] <= LENGTHS["inputs"]
+    assert longest[1] <= LENGTHS["targets"]
+    for batch in batches:
+        assert {array.dtype for array in batch.values()} == {np.dtype("int32")}
+        targets = batch["decoder_target_tokens"]
+        np.testing.assert_array_equal(batch["decoder_input_tokens"][:, 1:], targets[:, :-1])
+        assert not batch["decoder_input_tokens"][:, 0].any()
+        for row in (*targets, *batch["encoder_input_tokens"]):  # whole, ended, then padding alone
+            assert row[np.count_nonzero(row) - 1] == EOS
+            assert row[: np.count_nonzero(row)].all()
+
+
+def test_two_constructions_yield_the_same_batches_whatever_the_run_s_length(tiny_world):
+    a, b = ner_batches(tiny_world), ner_batches(tiny_world, num_batches=40)
+    for step in (0, 1, 31, 32, 39):
+        assert_equal_batches(a.batches[step], b.batches[step])
+    c = ner_batches(tiny_world, seed=1)
+    assert [pairs(a.batches[i]) for i in range(8)] != [pairs(c.batches[i]) for i in range(8)]
+
+
+@pytest.mark.parametrize("first_step", [1, 31, 32, 50])
+def test_a_step_s_batch_is_the_same_wherever_the_run_started(tiny_world, first_step):
+    whole = list(ner_batches(tiny_world, num_batches=70).iterator(0))
+    assert len(whole) == 70
+    resumed = list(ner_batches(tiny_world, num_batches=70).iterator(first_step))
+    assert len(resumed) == 70 - first_step
+    for a, b in zip(whole[first_step:], resumed, strict=True):
+        assert_equal_batches(a, b)
+
+
+def test_masks_of_span_corruption_follow_the_seed_and_change_with_the_epoch(tiny_world):
+    def batches(seed):
+        return data.training_data(
+            [catalogue.task(TEXT)], "validation", tiny_world, LENGTHS, 2, 2 * WINDOW, seed
+        ).batches
+
+    a, again, other = batches(0), batches(0), batches(1)
+    assert_equal_batches(a[5], again[5])
+    assert pairs(a[5]) != pairs(other[5])
+    examples = data.Chunks(data.open_cache(catalogue.task(TEXT), "validation", tiny_world), LENGTHS)
+    assert len(examples) <= WINDOW  # of 64 examples in a window, some text comes twice
+    window = [p for step in range(WINDOW) for p in pairs(a[step])]
+    assert len(set(window)) > 0.9 * len(window)  # but masked in another way, if long enough
+
+
+def test_a_mixture_has_equal_parts_of_its_tasks(tiny_world):
+    names = (NER, "xfer_pocket_ner.sw", "xfer_pocket_nli.en")
+    owner = {}
+    for name in names:
+        source = data.Supervised(open_ner(tiny_world, name), LENGTHS)
+        owner |= {pair(source[i]): name for i in range(len(source))}
+    training = ner_batches(tiny_world, batch_size=3, num_batches=WINDOW, names=names)
+    assert training.examples == 3 * 64
+    seen = [p for batch in training.iterator(0) for p in pairs(batch)]
+    counts = collections.Counter(owner[p] for p in seen)
+    assert set(counts.values()) == {WINDOW}
+    assert set(counts) == set(names)
+
+
+def test_every_example_of_any_stream_is_in_exactly_one_batch():
+    rng = np.random.default_rng(0)
+    sizes = np.stack([rng.integers(1, 65, 1000), rng.integers(1, 33, 1000)], axis=1)
+    examples = [
+        {"inputs": np.full(n, i + 2, np.int32), "targets": np.full(m, i + 2, np.int32)}
+        for i, (n, m) in enumerate(sizes)
+    ]
+    stream = grain.MapDataset.source(examples).repeat()
+    batches = data.TrainingBatches(stream, sizes, 5, 400, seed=0)
+    window = 5 * WINDOW
+    for w in range(7):  # the seventh goes over into the second epoch
+        seen = [p for step in range(w * WINDOW, (w + 1) * WINDOW) for p in pairs(batches[step])]
+        expected = [pair(examples[i % 1000]) for i in range(w * window, (w + 1) * window)]
+        assert sorted(seen) == sorted(expected)
+    padded = sum(batches[step]["encoder_input_tokens"].size for step in range(WINDOW))
+    assert padded < 0.9 * window * 64  # of half padding, sorting and buckets spare some
+
+
+def test_a_subset_of_training_data_trains_on_the_training_split_alone(tiny_world):
+    tasks = [catalogue.task(f"{NER}.n5.s0")]
+    with pytest.raises(RequestError, match="TRAIN_SPLIT is 'validation'"):
+        data.training_data(tasks, "validation", tiny_world, LENGTHS, 2, 1, 0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 20, 64])
+@pytest.mark.parametrize("limit", [None, 7])
+def test_evaluation_batches_hold_every_example_once(tiny_world, batch_size, limit):
+    cache = open_ner(tiny_world, split="validation")
+    inputs_length = int(np.median(cache.token_counts("inputs")))
+    batches, truncated = data.evaluation_batches(cache, inputs_length, batch_size, limit)
+    indices = np.concatenate([batch[0] for batch in batches])
+    count = limit or len(cache)
+    assert sorted(indices) == list(range(count))
+    assert truncated == sum(cache.token_counts("inputs")[:count] + 1 > inputs_length)
+    for rows, tokens in batches:
+        assert tokens.shape[0] == batch_size
+        assert tokens.shape[1] in data.length_ladder(inputs_length)
+        assert not tokens[len(rows) :].any()
+        for i, row in zip(rows, tokens, strict=False):
+            expected = [*cache.tokens("inputs", i)[: inputs_length - 1].tolist(), EOS]
+            assert row[row > 0].tolist() == expected
+
+
+def test_the_ladder_has_few_rungs_and_ends_at_the_most():
+    assert data.length_ladder(64).tolist() == [16, 24, 32, 48, 64]
+    assert data.length_ladder(60).tolist() == [16, 24, 32, 48, 64]
+    assert data.length_ladder(5).tolist() == [8]
+    assert len(data.length_ladder(1024)) <= 13
+    rungs = data.length_ladder(1024)
+    assert (rungs % 8 == 0).all()
+    for length in range(1, 1025):
+        rung = rungs[np.searchsorted(rungs, length)]
+        assert length <= rung
+        assert rung <= max(16, 1.5 * length + 8)
+
+
+def test_buckets_hold_the_longest_and_are_multiples_of_eight():
+    sizes = np.stack([np.arange(1, 101), np.arange(1, 101) // 4 + 1], axis=1)
+    edges = data.bucket_edges(sizes)
+    assert edges.tolist() == [[56, 16], [96, 24], [104, 32]]
+    assert data.bucket_edges(np.asarray([[7, 3]])).tolist() == [[8, 8]]
+    assert json.loads(json.dumps(edges.tolist()))  # plain numbers

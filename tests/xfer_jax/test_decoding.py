@@ -1,0 +1,148 @@
+"""Greedy decoding and scoring against T5X's outputs and against plain forward passes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xfer_jax import decoding, model
+
+TINY = model.Config(
+    vocab_size=12,
+    emb_dim=16,
+    num_heads=2,
+    head_dim=8,
+    mlp_dim=24,
+    num_encoder_layers=2,
+    num_decoder_layers=2,
+    dtype="float32",
+)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A network whose choices are its own: with 12 tokens, some sequences end and some do not."""
+    return model.Transformer(TINY), jax.jit(lambda: model.initialise(TINY, seed=0))()
+
+
+def random_inputs(seed: int, lengths) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    rows = np.zeros((len(lengths), 9), np.int32)  # one shape for most tests: each is compiled
+    for row, length in zip(rows, lengths, strict=True):
+        row[:length] = rng.integers(2, TINY.vocab_size, size=length)
+    return rows
+
+
+@pytest.mark.parametrize(("name", "length"), [("greedy", 12), ("greedy_len5", 5)])
+def test_greedy_equals_t5x_s(t5x, t5x_module, name, length):
+    inputs = t5x.batch("unpacked")["encoder_input_tokens"]
+    tokens, scores = decoding.greedy(t5x_module, t5x_jax_params(t5x), inputs, length)
+    assert tokens.dtype == jnp.int32
+    np.testing.assert_array_equal(tokens, t5x.reference[f"decode/{name}/tokens"])
+    np.testing.assert_allclose(scores, t5x.reference[f"decode/{name}/scores"], rtol=0, atol=2e-5)
+
+
+def t5x_jax_params(t5x):
+    return jax.tree.map(jnp.asarray, t5x.params)
+
+
+def test_score_equals_t5x_s(t5x, t5x_module):
+    batch = t5x.batch("unpacked")
+    scores = decoding.score(
+        t5x_module,
+        t5x_jax_params(t5x),
+        batch["encoder_input_tokens"],
+        batch["decoder_target_tokens"],
+    )
+    np.testing.assert_allclose(scores, t5x.reference["unpacked/row_score"], rtol=0, atol=2e-5)
+
+
+def test_shift_right_makes_t5x_s_decoder_inputs(t5x):
+    batch = t5x.batch("unpacked")
+    shifted = decoding.shift_right(jnp.asarray(batch["decoder_target_tokens"]))
+    np.testing.assert_array_equal(shifted, batch["decoder_input_tokens"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_greedy_equals_running_the_whole_network_at_each_step(tiny, seed):
+    module, params = tiny
+    length = 7
+    inputs = random_inputs(seed, lengths=[9, 1, 4, 7, 2, 9, 3, 5])
+    tokens, scores = map(np.asarray, decoding.greedy(module, params, inputs, length))
+
+    expected, expected_scores = np.zeros_like(tokens), np.zeros(len(inputs))
+    ended = np.zeros(len(inputs), bool)
+    # The network's masks come from the targets, so that those are given as present throughout.
+    present = np.ones_like(tokens)
+    forward = jax.jit(lambda before: module.apply({"params": params}, inputs, before, present))
+    for position in range(length):
+        logits = np.asarray(forward(decoding.shift_right(expected)), np.float64)[:, position]
+        choice = np.where(ended, decoding.PAD_ID, logits.argmax(-1))
+        log_p = logits.max(-1) - np.log(np.exp(logits).sum(-1))
+        expected_scores += np.where(ended, 0.0, log_p)
+        expected[:, position] = choice
+        ended |= choice == decoding.EOS_ID
+    np.testing.assert_array_equal(tokens, expected)
+    np.testing.assert_allclose(scores, expected_scores, rtol=0, atol=2e-5)
+
+
+def test_nothing_follows_the_end_of_sequence(tiny):
+    tokens = np.concatenate(
+        [decoding.greedy(*tiny, random_inputs(seed, [9] * 8), 7)[0] for seed in range(6)]
+    )
+    ends = (tokens == decoding.EOS_ID).argmax(1)
+    with_end = (tokens == decoding.EOS_ID).any(1)
+    assert with_end.any()
+    assert not with_end.all()
+    for row, end in zip(tokens[with_end], ends[with_end], strict=True):
+        assert not row[end + 1 :].any()
+
+
+def test_rows_of_padding_end_at_once_and_disturb_no_other(tiny):
+    inputs = random_inputs(0, lengths=[9, 1, 4, 7, 2, 9, 3, 5])
+    alone, alone_scores = map(np.asarray, decoding.greedy(*tiny, inputs, 7))
+    padded = inputs.copy()
+    padded[4:] = 0
+    tokens, scores = map(np.asarray, decoding.greedy(*tiny, padded, 7))
+    assert not tokens[4:].any()
+    assert not scores[4:].any()
+    np.testing.assert_array_equal(tokens[:4], alone[:4])
+    np.testing.assert_allclose(scores[:4], alone_scores[:4], rtol=1e-5)
+    only_padding, _ = decoding.greedy(*tiny, np.zeros_like(inputs), 7)
+    assert not np.asarray(only_padding).any()
+
+
+def test_outputs_do_not_depend_on_the_padding_of_the_inputs(tiny):
+    inputs = random_inputs(1, lengths=[5, 3, 4, 1, 9, 2, 7, 6])
+    wider = np.pad(inputs, ((0, 0), (0, 6)))
+    tokens, scores = decoding.greedy(*tiny, inputs, 7)
+    wide_tokens, wide_scores = decoding.greedy(*tiny, wider, 7)
+    np.testing.assert_array_equal(tokens, wide_tokens)
+    np.testing.assert_allclose(scores, wide_scores, rtol=0, atol=2e-5)
+
+
+def test_greedy_s_score_is_the_score_of_its_output(tiny):
+    compared = 0
+    for seed in range(6):
+        inputs = random_inputs(seed, [9] * 8)
+        tokens, scores = map(np.asarray, decoding.greedy(*tiny, inputs, 7))
+        ends = (tokens == decoding.EOS_ID).argmax(1)
+        emitted = np.where((tokens == decoding.EOS_ID).any(1), ends + 1, tokens.shape[1])
+        # A 0 emitted on the way counts for the decoder, and is padding to teacher forcing.
+        plain = (tokens > 0).sum(1) == emitted
+        again = np.asarray(decoding.score(*tiny, inputs, tokens))
+        np.testing.assert_allclose(scores[plain], again[plain], rtol=0, atol=2e-5)
+        compared += plain.sum()
+    assert compared >= 5
+
+
+def test_label_scores_are_the_scores_of_each_label_alone(tiny):
+    inputs = random_inputs(3, lengths=[9, 1, 4, 7, 6, 2, 9, 3])
+    labels = np.zeros((3, 7), np.int32)
+    for row, label in zip(labels, ([3, 1], [4, 5, 1], [2, 6, 7, 1]), strict=True):
+        row[: len(label)] = label
+    scores = np.asarray(decoding.score_labels(*tiny, inputs, labels))
+    assert scores.shape == (len(inputs), len(labels))
+    for column, label in zip(scores.T, labels, strict=True):
+        alone = decoding.score(*tiny, inputs, np.tile(label, (len(inputs), 1)))
+        np.testing.assert_allclose(column, alone, rtol=0, atol=2e-5)

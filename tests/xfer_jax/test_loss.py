@@ -1,0 +1,160 @@
+"""The loss against T5X's numbers and against float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+
+from xfer_jax import loss
+from xfer_jax.model import Transformer
+
+KINDS = ("unpacked", "packed")
+TOKENS, VOCAB = 8 * 12, 512  # of T5X's batches
+# One piece; pieces that divide the 96 tokens; pieces that do not; one token a piece.
+PIECES = (1 << 24, TOKENS * VOCAB // 4, 7 * VOCAB + 3, VOCAB)
+
+
+def float64_loss(logits, targets, z_loss):
+    """-log p(target) + z_loss · (log Z)², written out."""
+    logits = np.asarray(logits, np.float64)
+    largest = logits.max(-1, keepdims=True)
+    log_z = np.log(np.exp(logits - largest).sum(-1)) + largest[..., 0]
+    target = np.take_along_axis(logits, np.asarray(targets)[..., None], -1)[..., 0]
+    return log_z - target + z_loss * log_z**2, z_loss * log_z**2
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
+@pytest.mark.parametrize("z_loss", [0.0, 1e-4, 0.1])
+def test_token_loss_equals_float64(scale, z_loss):
+    rng = np.random.default_rng(0)
+    logits = (scale * rng.standard_normal((3, 5, 17))).astype(np.float32)
+    targets = rng.integers(17, size=(3, 5))
+    total, z = loss.token_loss(logits, targets, z_loss)
+    expected, expected_z = float64_loss(logits, targets, z_loss)
+    assert total.shape == z.shape == (3, 5)
+    np.testing.assert_allclose(total, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(z, expected_z, rtol=1e-5, atol=1e-6)
+
+
+def test_token_loss_of_bfloat16_logits_is_float32():
+    logits = jnp.asarray([[1.0, 2.0, 3.0]], jnp.bfloat16)
+    total, z = loss.token_loss(logits, jnp.asarray([2]))
+    assert total.dtype == z.dtype == jnp.float32
+    np.testing.assert_allclose(total, float64_loss(logits, [2], 1e-4)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_token_loss_equals_t5x_s(t5x, kind):
+    logits = t5x.reference[f"{kind}/logits"]
+    targets = t5x.batch(kind)["decoder_target_tokens"]
+    total, z = loss.token_loss(logits, targets)
+    weights = targets > 0
+    np.testing.assert_allclose(
+        total * weights, t5x.reference[f"{kind}/token_loss"], rtol=0, atol=2e-5
+    )
+    np.testing.assert_allclose(
+        z * weights, t5x.reference[f"{kind}/token_z_loss"], rtol=0, atol=2e-5
+    )
+
+
+@pytest.fixture(scope="module")
+def states(t5x, t5x_module):
+    """The states under the logits by kind of batch, and how to go back from them to parameters."""
+
+    def forward(kind):
+        def hidden(params):
+            variables = {"params": params}
+            return t5x_module.apply(variables, **t5x.batch(kind), method=Transformer.forward)
+
+        return jax.vjp(jax.jit(hidden), jax.tree.map(jnp.asarray, t5x.params))
+
+    return {kind: forward(kind) for kind in KINDS}
+
+
+@pytest.mark.parametrize("max_logits", PIECES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_sums_and_gradients_equal_t5x_s_in_any_pieces(t5x, states, kind, max_logits):
+    hidden, to_params = states[kind]
+    kernel = jnp.asarray(t5x.params["decoder"]["logits_dense"]["kernel"])
+    targets = t5x.batch(kind)["decoder_target_tokens"]
+
+    @jax.jit
+    def sums_of(hidden, kernel):
+        sums = loss.sequence_loss(hidden, kernel, targets, targets > 0, max_logits=max_logits)
+        return sums["loss"], sums
+
+    gradient = jax.value_and_grad(sums_of, argnums=(0, 1), has_aux=True)
+    (_, sums), (to_hidden, to_kernel) = gradient(hidden, kernel)
+
+    expected = t5x.json("reference")[kind]
+    assert float(sums["loss"]) == pytest.approx(expected["loss"], abs=1e-4)
+    assert float(sums["z_loss"]) == pytest.approx(expected["z_loss"], abs=1e-4)
+    assert float(sums["weight"]) == expected["weight_sum"]
+    assert float(sums["correct"]) == expected["accuracy_total"]
+
+    gradients = flatten_dict(to_params(to_hidden)[0], sep="/")
+    gradients["decoder/logits_dense/kernel"] += to_kernel
+    assert set(gradients) == set(t5x.flat_params)
+    for name, array in gradients.items():
+        reference = t5x.reference[f"{kind}/grad/target/{name}"]
+        np.testing.assert_allclose(array, reference, rtol=0, atol=5e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("max_logits", [1 << 24, 40, 13])
+def test_weights_scale_the_loss_and_choose_what_accuracy_counts(max_logits):
+    rng = np.random.default_rng(1)
+    hidden, kernel = rng.standard_normal((2, 5, 4)), rng.standard_normal((4, 13))
+    logits = hidden @ kernel
+    targets = rng.integers(13, size=(2, 5))
+    targets[:, :3] = logits.argmax(-1)[:, :3]
+    weights = rng.choice([0.0, 0.25, 1.5], size=(2, 5))
+    weights[0, :2] = 0.0, 0.25
+
+    as_float32 = (jnp.asarray(x, jnp.float32) for x in (hidden, kernel))
+    sums = loss.sequence_loss(*as_float32, targets, weights, z_loss=0.01, max_logits=max_logits)
+    total, z = float64_loss(logits, targets, 0.01)
+    hit = (logits.argmax(-1) == targets) & (weights > 0)
+    expected = {
+        "loss": (total * weights).sum(),
+        "z_loss": (z * weights).sum(),
+        "weight": weights.sum(),
+        "correct": hit.sum(),
+    }
+    assert {name: float(x) for name, x in sums.items()} == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_logits_of_a_whole_batch_never_exist_in_memory():
+    def largest(max_logits: int) -> int:
+        """Returns the elements of the largest array of the gradient's program."""
+        shapes = [
+            jax.ShapeDtypeStruct(shape, dtype)
+            for shape, dtype in (
+                ((4, 64, 8), jnp.float32),
+                ((8, 1024), jnp.float32),
+                ((4, 64), jnp.int32),
+                ((4, 64), jnp.float32),
+            )
+        ]
+
+        def total(hidden, kernel, targets, weights):
+            return loss.sequence_loss(hidden, kernel, targets, weights, max_logits=max_logits)[
+                "loss"
+            ]
+
+        program = jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(*shapes)
+        return max(array.size for array in _arrays(program.jaxpr))
+
+    whole, piece = 4 * 64 * 1024, 16 * 1024
+    assert largest(1 << 24) >= whole
+    assert largest(piece) <= piece
+
+
+def _arrays(jaxpr):
+    """Yields the arrays that a program computes, those of the programs inside it too."""
+    for equation in jaxpr.eqns:
+        yield from (out.aval for out in equation.outvars if hasattr(out.aval, "size"))
+        for parameter in equation.params.values():
+            inner = getattr(parameter, "jaxpr", parameter)
+            if hasattr(inner, "eqns"):
+                yield from _arrays(inner)
