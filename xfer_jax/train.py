@@ -85,7 +85,8 @@ def _check_numbers(settings: Any, names: Iterable[str]) -> None:
     for name in names:
         value = getattr(settings, name)
         if not isinstance(value, int) or value < 1:
-            raise RequestError(f"{name} must be an integer of at least 1, not {value!r}")
+            macro = {"eval_examples": "EVALUATOR_NUM_EXAMPLES"}.get(name, name.upper())
+            raise RequestError(f"{macro} must be an integer of at least 1, not {value!r}")
 
 
 def run_vocabulary(config: model.Config) -> vocabulary.Vocabulary:

@@ -149,7 +149,7 @@ def test_evaluations_within_a_second_keep_their_events(tiny_world, monkeypatch, 
     )
     for step in (8, 12):
         train.evaluate_targets(model.Transformer(how.model), {}, [cache], tiny_world, how, step)
-    seen = events(tmp_path / "inference_eval" / TARGETS[0])
+    seen = sorted(events(tmp_path / "inference_eval" / TARGETS[0]))
     assert seen == [("inference/accuracy", 8, 8.0), ("inference/accuracy", 12, 12.0)]
 
 
