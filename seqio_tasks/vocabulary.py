@@ -10,7 +10,7 @@ import hashlib
 import io
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +73,6 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text, without an end of sequence."""
         return self._processor.EncodeAsIds(text)
-
-    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns the ids of many texts, on all cores."""
-        return self._processor.EncodeAsIds(list(texts)) if texts else []
-
-    def pieces(self, text: str) -> list[str]:
-        """Returns the pieces of a text as strings."""
-        return self._processor.EncodeAsPieces(text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Returns the text of ids up to the first end of sequence; ids past the top are unknown."""

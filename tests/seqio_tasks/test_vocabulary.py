@@ -112,18 +112,6 @@ def test_encodes_as_seqio_in_tensorflow(ours, seqios):
         assert ours.encode(text) == seqios.encode_tf(text).numpy().tolist(), text
 
 
-def test_encodes_many(ours):
-    texts = [*MULTILINGUAL, *random_texts()]
-    assert ours.encode_all(texts) == [ours.encode(text) for text in texts]
-    assert ours.encode_all([]) == []
-
-
-def test_pieces_are_those_of_the_ids(ours, path):
-    processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    for text in ("abc bcd", "<extra_id_0> абв"):
-        assert [processor.PieceToId(piece) for piece in ours.pieces(text)] == ours.encode(text)
-
-
 def test_decodes_as_seqio(ours, seqios):
     rng = random.Random(2)
     lists = [ours.encode(text) for text in (*MULTILINGUAL, *random_texts())]
