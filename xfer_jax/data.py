@@ -215,6 +215,20 @@ def ended(tokens: np.ndarray, most: int) -> np.ndarray:
     return np.append(tokens[: most - 1], EOS_ID).astype(np.int32)
 
 
+Example = dict[str, np.ndarray]  # int32 `inputs` and `targets`, ended
+
+
+@dataclasses.dataclass(frozen=True)
+class Pick:
+    """An example of a stream that has a size, and tokens only when they are asked for.
+
+    Every process lays out every batch by the sizes, and reads the tokens of its own rows.
+    """
+
+    size: tuple[int, int]  # tokens of inputs and targets, as delivered
+    read: Callable[[], Example]
+
+
 LONG_TARGETS = ("error", "drop", "trim")  # what to do with a target that its length would cut
 
 
@@ -250,11 +264,20 @@ class Supervised:
     def __len__(self) -> int:
         return len(self._cache)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> Example:
         return {
             feature: ended(self._cache.tokens(feature, index), self._lengths[feature])
             for feature in (INPUTS, TARGETS)
         }
+
+    def stream(self, seed: int) -> grain.MapDataset:
+        """Returns picks without end, every epoch in an order of its own."""
+        sizes = self.sizes().tolist()
+
+        def pick(index: int) -> Pick:
+            return Pick(tuple(sizes[index]), functools.partial(self.__getitem__, index))
+
+        return grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat().map(pick)
 
     @property
     def truncated_inputs(self) -> int:
@@ -279,8 +302,9 @@ class Chunks:
 
     truncated_inputs = long_targets = 0
 
-    def __init__(self, cache: Cache, lengths: Lengths):
+    def __init__(self, cache: Cache, lengths: Lengths, first_sentinel: int):
         check_lengths(lengths)
+        self._first_sentinel = first_sentinel
         self._tokens_length, targets = span_corruption.lengths(lengths[INPUTS])
         if targets > lengths[TARGETS]:
             raise RequestError(
@@ -299,26 +323,39 @@ class Chunks:
     def __len__(self) -> int:
         return -(-len(self._stream) // self._tokens_length)
 
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+    def __getitem__(self, index: int) -> np.ndarray:
         start = index * self._tokens_length
-        return {"tokens": self._stream[start : start + self._tokens_length]}
+        return self._stream[start : start + self._tokens_length]
 
     def sizes(self) -> np.ndarray:
+        """Returns int [1, 2], tokens of inputs and targets of every chunk but the last, shorter."""
         return np.asarray([[self._lengths[INPUTS], self._lengths[TARGETS]]])
 
-    def corrupt(self, first_sentinel: int) -> Callable:
-        """Returns Grain's random map from a chunk to (inputs, targets)."""
+    def corrupt(self, index: int, mask: np.ndarray) -> Example:
+        """Returns a chunk as an example, the masked tokens in its targets."""
+        inputs, targets = span_corruption.corrupt(self[index], mask, self._first_sentinel)
+        return {
+            INPUTS: ended(inputs, self._lengths[INPUTS]),
+            TARGETS: ended(targets, self._lengths[TARGETS]),
+        }
 
-        def random_map(element: dict, rng: np.random.Generator) -> dict[str, np.ndarray]:
-            tokens = element["tokens"]
-            mask = span_corruption.noise_mask(len(tokens), rng)
-            inputs, targets = span_corruption.corrupt(tokens, mask, first_sentinel)
-            return {
-                INPUTS: ended(inputs, self._lengths[INPUTS]),
-                TARGETS: ended(targets, self._lengths[TARGETS]),
-            }
+    def stream(self, seed: int) -> grain.MapDataset:
+        """Returns picks without end, masked in another way every time."""
 
-        return random_map
+        def pick(index: int, rng: np.random.Generator) -> Pick:
+            mask = span_corruption.noise_mask(len(self[index]), rng)
+            return Pick(_corrupted_size(mask), functools.partial(self.corrupt, index, mask))
+
+        return grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat().random_map(pick)
+
+
+def _corrupted_size(mask: np.ndarray) -> tuple[int, int]:
+    masked = int(mask.sum())
+    masked_spans, kept_spans = (
+        int(np.count_nonzero(np.diff(side.astype(np.int8), prepend=0) == 1))
+        for side in (mask, ~mask)
+    )
+    return len(mask) - masked + masked_spans + 1, masked + kept_spans + 1
 
 
 def check_lengths(lengths: Lengths) -> None:
@@ -391,25 +428,31 @@ class TrainingBatches:
         batch_size: int,
         num_batches: int,
         seed: int,
+        rows: slice = slice(None),
     ):
+        """Lays out the batches.
+
+        Args:
+          stream: of `Pick`.
+          sizes: int [examples, 2], that occur in it.
+          batch_size: examples a batch.
+          num_batches: how many.
+          seed: of the order of the batches in a window.
+          rows: of every batch, those that this process feeds to its devices.
+        """
         self._stream, self._batch_size, self._num_batches = stream, batch_size, num_batches
-        self._seed = seed
+        self._seed, self._rows = seed, rows
         self.edges = bucket_edges(sizes)
         self._window_batches = functools.lru_cache(maxsize=2)(self._sorted_window)
 
     def __len__(self) -> int:
         return self._num_batches
 
-    def _sorted_window(self, window: int) -> list[list[dict[str, np.ndarray]]]:
+    def _sorted_window(self, window: int) -> list[list[Pick]]:
         size = self._batch_size * _WINDOW
-        examples = [self._stream[i] for i in range(window * size, (window + 1) * size)]
-
-        def by_length(example: dict[str, np.ndarray]) -> tuple[int, int]:
-            size = len(example[INPUTS]), len(example[TARGETS])
-            return self._bucket(size), sum(size)
-
-        examples.sort(key=by_length)
-        batches = [examples[i : i + self._batch_size] for i in range(0, size, self._batch_size)]
+        picks = [self._stream[i] for i in range(window * size, (window + 1) * size)]
+        picks.sort(key=lambda pick: (self._bucket(pick.size), sum(pick.size)))
+        batches = [picks[i : i + self._batch_size] for i in range(0, size, self._batch_size)]
         np.random.default_rng((self._seed, window)).shuffle(batches)
         return batches
 
@@ -418,11 +461,11 @@ class TrainingBatches:
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
         batch = self._window_batches(step // _WINDOW)[step % _WINDOW]
-        bucket = max(self._bucket((len(e[INPUTS]), len(e[TARGETS]))) for e in batch)
-        inputs_length, targets_length = self.edges[bucket]
-        targets = _pad([example[TARGETS] for example in batch], targets_length)
+        inputs_length, targets_length = self.edges[max(self._bucket(pick.size) for pick in batch)]
+        examples = [pick.read() for pick in batch[self._rows]]
+        targets = _pad([example[TARGETS] for example in examples], targets_length)
         return {
-            "encoder_input_tokens": _pad([example[INPUTS] for example in batch], inputs_length),
+            "encoder_input_tokens": _pad([example[INPUTS] for example in examples], inputs_length),
             "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
             "decoder_target_tokens": targets,
         }
@@ -459,6 +502,7 @@ def training_data(
     num_batches: int,
     seed: int,
     long_targets: str = "error",
+    rows: slice = slice(None),
 ) -> TrainingData:
     """Opens the training batches of a task or of a mixture of tasks in equal parts.
 
@@ -471,6 +515,7 @@ def training_data(
       num_batches: of the whole run, which starts at batch 0.
       seed: of the order of the data and of the masks of span corruption.
       long_targets: `error`, `drop` or `trim`, for targets that their length would cut.
+      rows: of every batch, those that this process feeds to its devices.
 
     Raises:
       RequestError: see `open_cache`, `Supervised` and `Chunks`.
@@ -485,16 +530,17 @@ def training_data(
         cache = open_cache(task, split, vocabulary)
         folders.append(cache.folder.name)
         supervised = task.family.objective == "supervised"
-        source = Supervised(cache, lengths, long_targets) if supervised else Chunks(cache, lengths)
-        stream = grain.MapDataset.source(source).seed(_seed_of(seed, task.name)).shuffle().repeat()
-        if isinstance(source, Chunks):
-            stream = stream.random_map(source.corrupt(vocabulary.sentinel(0)))
-        streams.append(stream)
+        source = (
+            Supervised(cache, lengths, long_targets)
+            if supervised
+            else Chunks(cache, lengths, vocabulary.sentinel(0))
+        )
+        streams.append(source.stream(_seed_of(seed, task.name)))
         all_sources.append(source)
     stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams)
     sizes = np.concatenate([source.sizes() for source in all_sources])
     return TrainingData(
-        TrainingBatches(stream, sizes, batch_size, num_batches, seed),
+        TrainingBatches(stream, sizes, batch_size, num_batches, seed, rows),
         examples=sum(len(source) for source in all_sources),
         truncated_inputs=sum(source.truncated_inputs for source in all_sources),
         long_targets=sum(source.long_targets for source in all_sources),

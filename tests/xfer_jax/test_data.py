@@ -265,14 +265,14 @@ def test_lengths_need_room_for_a_token_and_the_end(tiny_world, feature, length):
 @pytest.mark.parametrize("inputs_length", [10, 11, 24, 64, 100])
 def test_corrupted_chunks_reconstruct_the_text(tiny_world, inputs_length):
     cache = data.open_cache(catalogue.task(TEXT), "validation", tiny_world)
-    chunks = data.Chunks(cache, {"inputs": inputs_length, "targets": inputs_length})
     first = tiny_world.sentinel(0)
+    chunks = data.Chunks(cache, {"inputs": inputs_length, "targets": inputs_length}, first)
     sentinels = range(tiny_world.size - vocabulary.NUM_SENTINELS, tiny_world.size)
     assert first == sentinels[-1]
-    corrupt = chunks.corrupt(first)
     stream = []
     for i in range(len(chunks)):
-        example = corrupt(chunks[i], np.random.default_rng(i))
+        mask = span_corruption.noise_mask(len(chunks[i]), np.random.default_rng(i))
+        example = chunks.corrupt(i, mask)
         most = chunks.sizes()[0].tolist()
         assert [len(example["inputs"]), len(example["targets"])] <= most
         if i < len(chunks) - 1:
@@ -312,9 +312,9 @@ def test_no_part_of_a_chunk_is_cut_however_short(inputs_length):
 def test_chunks_need_their_targets_length(tiny_world):
     cache = data.open_cache(catalogue.task(TEXT), "validation", tiny_world)
     _, needed = span_corruption.lengths(64)
-    data.Chunks(cache, {"inputs": 64, "targets": needed})
+    data.Chunks(cache, {"inputs": 64, "targets": needed}, 400)
     with pytest.raises(RequestError, match=f"needs {needed} target tokens"):
-        data.Chunks(cache, {"inputs": 64, "targets": needed - 1})
+        data.Chunks(cache, {"inputs": 64, "targets": needed - 1}, 400)
 
 
 # --- Batches --------------------------------------------------------------------------------------
@@ -392,8 +392,10 @@ def test_masks_of_span_corruption_follow_the_seed_and_change_with_the_epoch(tiny
     a, again, other = batches(0), batches(0), batches(1)
     assert_equal_batches(a[5], again[5])
     assert pairs(a[5]) != pairs(other[5])
-    examples = data.Chunks(data.open_cache(catalogue.task(TEXT), "validation", tiny_world), LENGTHS)
-    assert len(examples) <= WINDOW  # of 64 examples in a window, some text comes twice
+    cache = data.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    assert (
+        len(data.Chunks(cache, LENGTHS, tiny_world.sentinel(0))) <= WINDOW
+    )  # of 64 examples in a window, some text comes twice
     window = [p for step in range(WINDOW) for p in pairs(a[step])]
     assert len(set(window)) > 0.9 * len(window)  # but masked in another way, if long enough
 
@@ -412,6 +414,34 @@ def test_a_mixture_has_equal_parts_of_its_tasks(tiny_world):
     assert set(counts) == set(names)
 
 
+@pytest.mark.parametrize("name", [NER, TEXT])
+def test_processes_read_their_own_rows_of_the_same_batches(tiny_world, name, monkeypatch):
+    def batches(**rows):
+        tasks = [catalogue.task(name)]
+        return data.training_data(tasks, "train", tiny_world, LENGTHS, 6, 2 * WINDOW, 0, **rows)
+
+    whole, parts = batches(), [batches(rows=slice(0, 3)), batches(rows=slice(3, 6))]
+    for step in (0, 5, 31, 32, 40):
+        read = [part.batches[step] for part in parts]
+        together = {key: np.concatenate([part[key] for part in read]) for key in read[0]}
+        assert_equal_batches(together, whole.batches[step])
+    reads, ended = [], data.ended
+    monkeypatch.setattr(data, "ended", lambda *args: reads.append(args) or ended(*args))
+    assert len(parts[0].batches[7]["encoder_input_tokens"]) == 3
+    assert len(reads) == 2 * 3, "inputs and targets of its own rows, no others"
+
+
+def test_a_pick_knows_its_size_before_it_is_read(tiny_world):
+    for name in (NER, TEXT):
+        cache = data.open_cache(catalogue.task(name), "train", tiny_world)
+        text = name == TEXT
+        source = data.Chunks(cache, LENGTHS, 400) if text else data.Supervised(cache, LENGTHS)
+        stream = source.stream(0)
+        for i in range(2 * len(source)):
+            example = stream[i].read()
+            assert stream[i].size == (len(example["inputs"]), len(example["targets"]))
+
+
 def test_every_example_of_any_stream_is_in_exactly_one_batch():
     rng = np.random.default_rng(0)
     sizes = np.stack([rng.integers(1, 65, 1000), rng.integers(1, 33, 1000)], axis=1)
@@ -419,7 +449,11 @@ def test_every_example_of_any_stream_is_in_exactly_one_batch():
         {"inputs": np.full(n, i + 2, np.int32), "targets": np.full(m, i + 2, np.int32)}
         for i, (n, m) in enumerate(sizes)
     ]
-    stream = grain.MapDataset.source(examples).repeat()
+    picks = [
+        data.Pick((n, m), lambda example=example: example)
+        for example, (n, m) in zip(examples, sizes.tolist(), strict=True)
+    ]
+    stream = grain.MapDataset.source(picks).repeat()
     batches = data.TrainingBatches(stream, sizes, 5, 400, seed=0)
     window = 5 * WINDOW
     for w in range(7):  # the seventh goes over into the second epoch
