@@ -25,7 +25,8 @@ ENGINE = [
     "grain>=0.2.18,<0.3",
     "numpy>=2.1,<3",
     "ml_dtypes>=0.5.1,<1",
-    "msgpack>=1.1,<2",
+    "etils>=1.11,<2",
+    "safetensors>=0.8,<0.9",
 ]
 
 TASKS = [
@@ -66,7 +67,6 @@ EXTRAS = {
     "parity": [
         "torch==2.13.0",
         "transformers>=5.23,<6",
-        "safetensors>=0.8,<0.9",
     ],
     # T5X itself is not on PyPI, and pip cannot resolve the six git dependencies of its setup.py.
     # This extra brings what T5X needs from PyPI; T5X is then three commits without dependencies:

@@ -3,7 +3,8 @@
 A task's name is `xfer_<family>.<language>`, e.g. `xfer_panx.sw`, with an optional subset of its
 training data: `.n100.s0` (100 examples drawn with seed 0; the 10 of `.n10.s0` are among them) or
 `.matched.s0` (as many as the family's smallest language has). `xfer_<family>.all_langs` is the
-mixture of all its languages.
+mixture of all its languages. `xfer_probe.<family>.<language>` is the plain text of the same
+examples, masked, to ask what a language model knows of it (see `seqio_tasks.probes`).
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ import numpy as np
 from seqio_tasks.errors import RequestError, did_you_mean
 
 PREFIX = "xfer_"
+PROBE = "probe."  # between the prefix and a family's name
 ALL_LANGUAGES = "all_langs"
 SPLITS = ("train", "validation", "test")
 Example = dict[str, Any]
@@ -48,7 +50,12 @@ class Family:
     percent: float = 1.0  # times `score` gives percent
     labels: tuple[str, ...] = ()  # the closed set of targets, where there is one
     answers_field: str | None = None  # of the example, where the reference is a list of answers
-    objective: str = "supervised"  # or 'span_corruption': text to be corrupted, no targets
+    # 'supervised', or text without targets: 'span_corruption', masked at random as one stream;
+    # 'probe', each example by a mask of its own
+    objective: str = "supervised"
+    # `inputs` -> the text in it that people wrote, without the words of the format; None: there are
+    # no inputs, the examples are plain text already
+    plain_text: Callable[[str], str] | None = None
     matched_size: int | None = None  # training examples of the smallest language
     version: str = "1"  # of the formats; part of every cache's name
     # (language, split) -> raw examples made here instead of read; with a digest of what makes them
@@ -89,6 +96,14 @@ def families() -> Mapping[str, Family]:
     return {family.name: family for family in known}
 
 
+@functools.cache
+def probes() -> Mapping[str, Family]:
+    """Returns the probes of all families by name, e.g. `probe.panx`."""
+    from seqio_tasks.probes import probe_of  # it imports this module's Family
+
+    return {probe.name: probe for probe in map(probe_of, families().values())}
+
+
 def tasks(name: str) -> tuple[Task, ...]:
     """Resolves a name to its task, or a mixture's name to its tasks.
 
@@ -96,18 +111,24 @@ def tasks(name: str) -> tuple[Task, ...]:
       RequestError: no such task; names the nearest.
     """
     match = re.fullmatch(
-        rf"{PREFIX}([a-z0-9_]+)\.(\w+?)(?:\.(?:n([1-9][0-9]*)|(matched))\.s(0|[1-9][0-9]*))?", name
+        rf"{PREFIX}((?:{re.escape(PROBE)})?[a-z0-9_]+)\.(\w+?)(?:\.(?:n([1-9][0-9]*)|(matched))\.s(0|[1-9][0-9]*))?",
+        name,
     )
-    family = families().get(match[1]) if match else None
+    known_families = {**families(), **probes()}
+    family = known_families.get(match[1]) if match else None
     if match is None or family is None or match[2] not in (*family.languages, ALL_LANGUAGES):
         known = [
             f"{PREFIX}{f.name}.{code}"
-            for f in families().values()
+            for f in known_families.values()
             for code in (*f.languages, ALL_LANGUAGES)
         ]
         hint = did_you_mean(name, known) or "; `xfer-jax tasks` lists them"
         raise RequestError(f"unknown task {name!r}{hint}")
     size = int(match[3]) if match[3] else None
+    if family.objective == "probe" and (size or match[4]):
+        raise RequestError(
+            f"{name}: a probe has no subsets; EVALUATOR_NUM_EXAMPLES takes the first examples"
+        )
     if match[4]:
         if family.matched_size is None:
             raise RequestError(f"{name}: {PREFIX}{family.name} has no size-matched arm")
@@ -138,6 +159,12 @@ def name(task: str, language: str, subset: str = "") -> str:
 def names(task: str, languages: Sequence[str]) -> tuple[str, ...]:
     """Builds the names of a task in several languages, for gin."""
     return tuple(name(task, language, subset="") for language in languages)
+
+
+@gin.configurable(module="seqio_tasks.catalogue")
+def probe(task: str) -> str:
+    """Returns the name of a task's probe, for gin: `xfer_probe.panx` of `xfer_panx`."""
+    return task if task.startswith(PREFIX + PROBE) else PREFIX + PROBE + task.removeprefix(PREFIX)
 
 
 def identity(inputs: str, targets: str) -> str:

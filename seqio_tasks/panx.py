@@ -12,6 +12,7 @@ from seqio_tasks import metrics, sources
 from seqio_tasks.catalogue import Example, Family
 from seqio_tasks.errors import RequestError
 
+PROMPT = "tag: "  # before the tokens of an input
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 SEPARATOR = " $$ "  # between the entities of a target
 # the 48 languages of XTREME-R's WikiANN
@@ -93,7 +94,7 @@ def preprocess(dataset: Any, language: str) -> Any:
         # TFDS says ["None"] of a sentence without entities, where the format has an empty target.
         entities = tf.boolean_mask(example["spans"], example["spans"] != "None")
         return {
-            "inputs": "tag: " + tf.strings.reduce_join(example["tokens"], separator=" "),
+            "inputs": PROMPT + tf.strings.reduce_join(example["tokens"], separator=" "),
             "targets": tf.strings.reduce_join(entities, separator=SEPARATOR),
         }
 
@@ -108,6 +109,7 @@ FAMILY = Family(
     read=read,
     tfds=lambda language, split: (f"wikiann/{language}:1.0.0", split),
     preprocess=preprocess,
+    plain_text=lambda inputs: inputs.removeprefix(PROMPT),
     metric=metrics.span_f1,
     strict_metric=metrics.strict_span_f1,
     score="span_f1",

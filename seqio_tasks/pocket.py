@@ -84,6 +84,7 @@ FAMILIES = (
         "text",
         panx.FAMILY,
         preprocess=_text_only,
+        plain_text=None,
         metric=None,
         strict_metric=None,
         score="",

@@ -1,20 +1,22 @@
 """Registers the catalogue's tasks with SeqIO (this is where TensorFlow comes in).
 
 `import seqio_tasks.registry` registers every task in every language and their mixtures; subsets
-(`….n100.s0`) are registered when `get` is first asked for them. Source, formats and vocabulary are
-looked up when a data set is opened, not when it is registered, so that gin and the environment may
-choose them later.
+(`….n100.s0`) are registered when `get` or `mixture` is first asked for them. Source, formats and
+vocabulary are looked up when a data set is opened, not when it is registered, so that gin and the
+environment may choose them later.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import gin
 import numpy as np
 import seqio
 import tensorflow as tf
 
-from seqio_tasks import catalogue, sources, vocabulary
+from seqio_tasks import catalogue, probes, sources, span_corruption, vocabulary
 from seqio_tasks.catalogue import ALL_LANGUAGES, Example, Task
 from seqio_tasks.errors import RequestError
 
@@ -146,10 +148,87 @@ def _references(task: Task):
     return postprocess
 
 
+def _first_sentinel(output_features: Mapping[str, seqio.Feature]) -> int:
+    return output_features["targets"].vocabulary.vocab_size - 1
+
+
+def _corrupt_stream(
+    dataset: tf.data.Dataset,
+    sequence_length: Mapping[str, int] | None,
+    output_features: Mapping[str, seqio.Feature],
+) -> tf.data.Dataset:
+    """Span corruption as in pre-training, of tokenised texts that stand one after another.
+
+    Each text has its end of sequence; the stream is cut into pieces that fill the inputs, and the
+    masks are drawn anew every epoch. Only the two features remain: a piece is of no one text.
+
+    Raises:
+      RequestError: lengths that do not suit, see `span_corruption.text_length`.
+    """
+    most = span_corruption.text_length(sequence_length)
+    first_sentinel = _first_sentinel(output_features)
+
+    def corrupted(tokens: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        mask = span_corruption.noise_mask(len(tokens), np.random.default_rng(seed))
+        return span_corruption.corrupt(tokens, mask, first_sentinel)
+
+    @seqio.map_over_dataset(num_seeds=1)
+    def as_features(tokens, seed):
+        return _features(corrupted, tokens, tf.stack(seed))
+
+    ended = dataset.map(
+        lambda example: tf.concat([example["targets"], [vocabulary.EOS_ID]], axis=0)
+    )
+    return as_features(ended.unbatch().batch(most))
+
+
+def _corrupt_each(
+    dataset: tf.data.Dataset,
+    sequence_length: Mapping[str, int] | None,
+    output_features: Mapping[str, seqio.Feature],
+) -> tf.data.Dataset:
+    """Span corruption of each tokenised text, by a mask that depends on nothing but its tokens.
+
+    Beside the features: the whole text as `inputs_pretokenized`, and what is asked for, with its
+    sentinels, as `targets_pretokenized`.
+
+    Raises:
+      RequestError: lengths that do not suit, see `span_corruption.text_length`.
+    """
+    span_corruption.text_length(sequence_length)
+    assert sequence_length is not None
+    inputs_length, seed = sequence_length["inputs"], probes.mask_seed()
+    first_sentinel = _first_sentinel(output_features)
+
+    def corrupted(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return span_corruption.deterministic(tokens, inputs_length, first_sentinel, seed)
+
+    @seqio.map_over_dataset
+    def as_features(example):
+        features = _features(corrupted, example["targets"])
+        return {
+            **features,
+            "inputs_pretokenized": example["targets_pretokenized"],
+            "targets_pretokenized": output_features["targets"].vocabulary.decode_tf(
+                features["targets"]
+            ),
+        }
+
+    return as_features(dataset)
+
+
+def _features(function, *arguments) -> dict[str, tf.Tensor]:
+    inputs, targets = tf.numpy_function(function, arguments, (tf.int32, tf.int32))
+    return {
+        "inputs": tf.ensure_shape(inputs, [None]),
+        "targets": tf.ensure_shape(targets, [None]),
+    }
+
+
+_AFTER_CACHE = {"supervised": [], "span_corruption": [_corrupt_stream], "probe": [_corrupt_each]}
+
+
 def _register(task: Task) -> None:
-    features = {"targets": seqio.Feature(StudyVocabulary(), add_eos=True)}
-    if task.family.objective == "supervised":
-        features = {"inputs": seqio.Feature(StudyVocabulary(), add_eos=True), **features}
     # SeqIO refuses a placeholder for a cache where the source forbids caching, as subsets' does.
     cache = [seqio.CacheDatasetPlaceholder()] if task.subset is None else []
     seqio.TaskRegistry.add(
@@ -158,9 +237,13 @@ def _register(task: Task) -> None:
         preprocessors=[
             seqio.preprocessors.tokenize,
             *cache,
+            *_AFTER_CACHE[task.family.objective],
             seqio.preprocessors.append_eos_after_trim,
         ],
-        output_features=features,
+        output_features={
+            feature: seqio.Feature(StudyVocabulary(), add_eos=True)
+            for feature in ("inputs", "targets")
+        },
         postprocess_fn=_references(task),
         metric_fns=[task.family.metric] if task.family.metric else [],
     )
@@ -181,6 +264,33 @@ def get(name: str) -> seqio.Task | seqio.Mixture:
     return seqio.get_mixture_or_task(name)
 
 
+@gin.configurable(module="seqio_tasks.registry")
+def mixture(names: Sequence[str]) -> str:
+    """Registers tasks and returns the name of them all, for gin.
+
+    Args:
+      names: of tasks or mixtures, at least one.
+
+    Returns:
+      The name itself if there is one, else that of a new mixture of them in equal parts.
+
+    Raises:
+      RequestError: no name, or an unknown one.
+    """
+    if not names:
+        raise RequestError("there is no task to evaluate on: set TARGETS, e.g. ('en', 'sw')")
+    for name in names:
+        get(name)
+    if len(names) == 1:
+        return names[0]
+    # Names of files are made of it: all the tasks' names together would be too long.
+    digest = hashlib.sha256("|".join(names).encode()).hexdigest()[:8]
+    together = f"{names[0]}_and_{len(names) - 1}_more_{digest}"
+    if together not in seqio.MixtureRegistry.names():
+        seqio.MixtureRegistry.add(together, list(names), default_rate=1.0)
+    return together
+
+
 def tokenised(name: str, split: str, vocabulary_file: str) -> Iterator[dict[str, np.ndarray]]:
     """Yields a task's examples in source order, tokenised, neither trimmed nor ended.
 
@@ -190,7 +300,8 @@ def tokenised(name: str, split: str, vocabulary_file: str) -> Iterator[dict[str,
       vocabulary_file: to tokenise with, whatever gin and the environment say.
 
     Fields: `inputs` and `targets` int32 arrays, `inputs_pretokenized` and `targets_pretokenized`
-    bytes, and what else the family's preprocessing keeps.
+    bytes, and what else the family's preprocessing keeps. Text to be masked has `targets` alone,
+    and is not masked yet.
     """
     registered = get(name)
     features = {
@@ -217,6 +328,6 @@ def texts(task: Task, split: str, examples: int = -1) -> Iterator[str]:
                 yield example[feature].decode("utf-8")
 
 
-for _family in catalogue.families().values():
+for _family in (*catalogue.families().values(), *catalogue.probes().values()):
     for _language in (*_family.languages, ALL_LANGUAGES):
         get(f"{catalogue.PREFIX}{_family.name}.{_language}")

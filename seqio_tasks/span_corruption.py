@@ -2,10 +2,17 @@
 
 Spans of a token sequence are masked: the inputs keep a sentinel in place of each, the targets list
 each sentinel with the tokens it stands for. The numbers of masked tokens and of spans follow from
-the length alone; which spans, from a random generator.
+the length alone; which spans, from a random generator, or from the tokens themselves.
 """
 
+import functools
+import hashlib
+from collections.abc import Mapping
+
 import numpy as np
+
+from seqio_tasks.errors import RequestError
+from seqio_tasks.vocabulary import NUM_SENTINELS
 
 NOISE_DENSITY = 0.15  # share of tokens masked
 MEAN_SPAN_LENGTH = 3.0  # tokens a span
@@ -72,6 +79,7 @@ def _replace(tokens: np.ndarray, replaced: np.ndarray, first_sentinel: int) -> n
     return with_sentinels[starts | ~replaced].astype(np.int32)
 
 
+@functools.cache
 def lengths(
     inputs_length: int,
     noise_density: float = NOISE_DENSITY,
@@ -97,3 +105,59 @@ def lengths(
     while corrupted(tokens + 1)[0] <= inputs_length:
         tokens += 1
     return tokens, corrupted(tokens)[1]
+
+
+def text_length(sequence_length: Mapping[str, int] | None) -> int:
+    """Returns the most tokens of text that span corruption makes inputs of.
+
+    Args:
+      sequence_length: most tokens of `inputs` and `targets`, end of sequence included.
+
+    Raises:
+      RequestError: a length is missing, the targets' is too small for such text, or so many spans
+        are masked that the sentinels do not suffice.
+    """
+    for feature in ("inputs", "targets"):
+        length = (sequence_length or {}).get(feature)
+        if not isinstance(length, int) or length < 3:
+            raise RequestError(
+                f"span corruption needs TASK_FEATURE_LENGTHS[{feature!r}], an integer of at least"
+                f" 3, not {length!r}"
+            )
+    assert sequence_length is not None
+    inputs_length = sequence_length["inputs"]
+    tokens, targets_length = lengths(inputs_length)
+    if targets_length > sequence_length["targets"]:
+        raise RequestError(
+            f"span corruption of {inputs_length} input tokens needs {targets_length} target tokens;"
+            f" TASK_FEATURE_LENGTHS['targets'] is {sequence_length['targets']}"
+        )
+    if _counts(tokens, NOISE_DENSITY, MEAN_SPAN_LENGTH)[1] > NUM_SENTINELS:
+        raise RequestError(
+            f"span corruption of {inputs_length} input tokens needs more than the {NUM_SENTINELS}"
+            " sentinels there are; shorten TASK_FEATURE_LENGTHS['inputs']"
+        )
+    return tokens
+
+
+def deterministic(
+    tokens: np.ndarray, inputs_length: int, first_sentinel: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Corrupts a text by a mask that its own tokens decide.
+
+    The same text is masked alike in every engine, on every machine and in any order, so that two
+    models, or two engines, answer the same questions.
+
+    Args:
+      tokens: int [L] of the text, without end of sequence; what does not fit is cut off its end.
+      inputs_length: most tokens of the inputs, end of sequence included.
+      first_sentinel: id of `<extra_id_0>`.
+      seed: another one, other masks.
+
+    Returns:
+      inputs and targets, without end of sequence.
+    """
+    tokens = np.asarray(tokens, np.int32)[: lengths(inputs_length)[0]]
+    digest = hashlib.sha256(f"{seed}|".encode() + tokens.astype("<i4").tobytes()).digest()
+    rng = np.random.default_rng(int.from_bytes(digest, "big"))
+    return corrupt(tokens, noise_mask(len(tokens), rng), first_sentinel)

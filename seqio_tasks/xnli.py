@@ -31,6 +31,7 @@ LANGUAGES = (
     "zh",
 )
 LABELS = ("entailment", "neutral", "contradiction")  # the targets are their indices
+PROMPTS = ("xnli: premise: ", " hypothesis: ")  # before each part of an input
 _COLUMNS = ("language", "gold_label", "sentence1", "sentence2")  # of XNLI's own files
 
 
@@ -124,11 +125,17 @@ def preprocess(dataset: Any, language: str) -> Any:
             mine = tf.equal(hypothesis["language"], language)
             hypothesis = tf.boolean_mask(hypothesis["translation"], mine)[0]
         return {
-            "inputs": tf.strings.join(["xnli: premise: ", premise, " hypothesis: ", hypothesis]),
+            "inputs": tf.strings.join([PROMPTS[0], premise, PROMPTS[1], hypothesis]),
             "targets": tf.strings.as_string(example["label"]),
         }
 
     return dataset.map(as_text, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def plain_text(inputs: str) -> str:
+    """Returns premise and hypothesis, joined by a space."""
+    premise, _, hypothesis = inputs.removeprefix(PROMPTS[0]).rpartition(PROMPTS[1])
+    return f"{premise} {hypothesis}"
 
 
 FAMILY = Family(
@@ -139,6 +146,7 @@ FAMILY = Family(
     read=read,
     tfds=tfds,
     preprocess=preprocess,
+    plain_text=plain_text,
     metric=metrics.accuracy,
     strict_metric=metrics.strict_accuracy,
     score="accuracy",

@@ -59,6 +59,21 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--size", type=int, required=True, help="pieces, 100 sentinels included")
     command.add_argument("--out", required=True, help="file to write, e.g. out/panx.model")
 
+    command = add(
+        "convert",
+        "Convert a checkpoint between this tool, T5X and Hugging Face; without DST, describe it.",
+    )
+    forms = ("native", "t5x", "t5x-legacy", "hf")
+    command.add_argument("source", metavar="SRC", help="a checkpoint or a run's folder, or gs://…")
+    command.add_argument("destination", metavar="DST", nargs="?", help="folder to make")
+    command.add_argument("--to", choices=forms, help="what DST is to be")
+    command.add_argument(
+        "--from", dest="came_from", choices=forms, help="what SRC must be (default: recognised)"
+    )
+    command.add_argument(
+        "--step", type=int, help="step that DST stands at (default: SRC's; Hugging Face's: 0)"
+    )
+
     for name, summary in (
         ("train", "Pre-train or fine-tune an mT5, then score it on its targets."),
         ("eval", "Score a checkpoint on its targets."),
@@ -132,6 +147,16 @@ def _vocab(args: argparse.Namespace) -> None:
     )
 
 
+def _convert(args: argparse.Namespace) -> None:
+    if (args.destination is None) != (args.to is None):
+        raise RequestError("to convert, give both DST and --to; to describe SRC, neither")
+    if args.step is not None and not 0 <= args.step < 2**31:
+        raise RequestError(f"--step must lie in [0, 2^31), not {args.step}")
+    from xfer_jax import convert
+
+    convert.convert(args.source, args.destination, args.to, args.came_from, args.step)
+
+
 def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
     from xfer_jax import configuration, train
 
@@ -188,6 +213,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(lambda: _tasks(args), args.debug)
     if args.command == "vocab":
         return report(lambda: _vocab(args), args.debug)
+    if args.command == "convert":
+        return report(lambda: _convert(args), args.debug)
     return report(lambda: _gin_command(args, bindings), args.debug)
 
 

@@ -42,7 +42,7 @@ def load(
     Raises:
       RequestError: a file that is not there or not gin, an unknown name, a misspelt macro.
     """
-    catalogue.families()  # imports the modules whose knobs gin may bind
+    catalogue.probes()  # imports the modules whose knobs gin may bind
     gin.clear_config()
     for folder in (*search_paths, str(shipped_dir())):
         gin.add_config_file_search_path(folder)

@@ -1,4 +1,4 @@
-"""Greedy decoding with a key-value cache, and scoring of closed label sets."""
+"""Greedy and beam decoding with a key-value cache, and scoring of closed label sets."""
 
 import functools
 from typing import Any
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from seqio_tasks.vocabulary import EOS_ID, PAD_ID
 from xfer_jax.loss import token_loss
 from xfer_jax.model import Transformer, call
+
+_NEVER = -1e7  # the score of a hypothesis that there is not
 
 
 @functools.partial(jax.jit, static_argnames=("module", "max_length"))
@@ -72,6 +74,129 @@ def greedy(
 
     state = jax.lax.while_loop(going_on, advance, state)
     return state["tokens"], state["scores"]
+
+
+@functools.partial(jax.jit, static_argnames=("module", "max_length", "beams"))
+def beam_search(
+    module: Transformer,
+    params: dict,
+    encoder_input_tokens: jax.Array,
+    max_length: int,
+    beams: int = 4,
+    alpha: float = 0.6,
+) -> tuple[jax.Array, jax.Array]:
+    """Searches for the likeliest sequences, as T5X's `decoding.beam_search` does.
+
+    At every step the 2·beams likeliest continuations of all live hypotheses are taken. Those that
+    end compete with the finished ones by their score, log p / ((5 + n) / 6)^alpha, n the number of
+    tokens with the end of sequence (Wu et al. 2016, arXiv 1609.08144, eq. 14, without coverage);
+    the likeliest others live on. A row is settled when no live hypothesis can reach a better score
+    than its worst finished one.
+
+    Args:
+      module: the network.
+      params: its parameters.
+      encoder_input_tokens: int32 [B, K]; 0 is padding. A row of padding alone yields no tokens.
+      max_length: most tokens to emit, the end of sequence included.
+      beams: hypotheses that live on, and that are returned.
+      alpha: how far longer sequences are favoured; 0: not at all.
+
+    Returns:
+      tokens: int32 [B, beams, max_length], the best first, without the start token; 0 after the end
+        of sequence (id 1).
+      scores: float32 [B, beams]; where no hypothesis of a row has ended, the live ones with their
+        log-probabilities; -1e7 where there is none.
+    """
+    encoded = call(module, params, "encode", encoder_input_tokens)
+    cross_kv = call(module, params, "cross_keys_values", encoded)
+    batch = encoder_input_tokens.shape[0]
+    each_beam = functools.partial(jnp.repeat, repeats=beams, axis=0)
+    cross_kv = jax.tree.map(each_beam, cross_kv)
+    inputs = each_beam(encoder_input_tokens)
+    empty = ~jnp.any(encoder_input_tokens > 0, axis=1)
+
+    def penalty(length: jax.Array | int) -> jax.Array:
+        return ((5.0 + length) / 6.0) ** alpha
+
+    def best(scores_BxN: jax.Array, *others: jax.Array) -> tuple[jax.Array, ...]:
+        """Keeps of N hypotheses the best, and what else is known of them."""
+        scores_BxK, chosen_BxK = jax.lax.top_k(scores_BxN, beams)
+        return scores_BxK, *(_take(x, chosen_BxK) for x in others)
+
+    no_tokens = jnp.zeros((batch, beams, max_length), jnp.int32)
+    state: dict[str, Any] = {
+        "position": jnp.zeros((), jnp.int32),
+        "last": jnp.full((batch, beams), PAD_ID, jnp.int32),  # padding is the start token too
+        "tokens": no_tokens,
+        # one hypothesis to begin with: the others would be its doubles
+        "log_p": jnp.full((batch, beams), _NEVER).at[:, 0].set(0.0),
+        "ended_tokens": no_tokens,
+        "scores": jnp.full((batch, beams), _NEVER),
+        "ended": jnp.zeros((batch, beams), bool),
+        "caches": module.empty_caches(batch * beams, max_length),
+    }
+
+    def going_on(state: dict) -> jax.Array:
+        hope_B = state["log_p"][:, 0] / penalty(max_length + 1)  # T5X counts the start token here
+        settled_B = jnp.all(state["ended"], axis=1) & (state["scores"][:, -1] > hope_B)
+        return (state["position"] < max_length) & ~jnp.all(settled_B | empty)
+
+    def advance(state: dict) -> dict:
+        position = state["position"]
+        logits_NxV, caches = call(
+            module,
+            params,
+            "decode_step",
+            state["last"].reshape(-1),
+            state["caches"],
+            position,
+            cross_kv,
+            inputs,
+        )
+        # The best of all are among the best of each.
+        top_NxC, token_NxC = jax.lax.top_k(logits_NxV, min(2 * beams, logits_NxV.shape[-1]))
+        log_p_NxC = top_NxC - nn.logsumexp(logits_NxV, axis=-1)[:, None]
+        log_p_BxC = (state["log_p"].reshape(-1, 1) + log_p_NxC).reshape(batch, -1)
+        log_p_BxC, chosen_BxC = jax.lax.top_k(log_p_BxC, 2 * beams)
+        parent_BxC = chosen_BxC // top_NxC.shape[-1]
+        token_BxC = _take(token_NxC.reshape(batch, -1), chosen_BxC)
+        tokens_BxCxL = jax.lax.dynamic_update_slice_in_dim(
+            _take(state["tokens"], parent_BxC), token_BxC[:, :, None], position, axis=2
+        )
+        ends_BxC = token_BxC == EOS_ID
+        log_p, last, tokens, parent = best(
+            jnp.where(ends_BxC, _NEVER, log_p_BxC), token_BxC, tokens_BxCxL, parent_BxC
+        )
+        scores, ended, ended_tokens = best(
+            jnp.concatenate(
+                [state["scores"], jnp.where(ends_BxC, log_p_BxC / penalty(position + 1), _NEVER)],
+                axis=1,
+            ),
+            jnp.concatenate([state["ended"], ends_BxC], axis=1),
+            jnp.concatenate([state["ended_tokens"], tokens_BxCxL], axis=1),
+        )
+        flat_parent = (jnp.arange(batch)[:, None] * beams + parent).reshape(-1)
+        return {
+            "position": position + 1,
+            "last": last,
+            "tokens": tokens,
+            "log_p": log_p,
+            "ended_tokens": jnp.where(ended[:, :, None], ended_tokens, 0),
+            "scores": scores,
+            "ended": ended,
+            "caches": jax.tree.map(lambda cache: cache[flat_parent], caches),
+        }
+
+    state = jax.lax.while_loop(going_on, advance, state)
+    none_ended = ~jnp.any(state["ended"], axis=1)
+    tokens = jnp.where(none_ended[:, None, None], state["tokens"], state["ended_tokens"])
+    scores = jnp.where(none_ended[:, None], state["log_p"], state["scores"])
+    return jnp.where(empty[:, None, None], PAD_ID, tokens), scores
+
+
+def _take(array_BxN: jax.Array, chosen_BxK: jax.Array) -> jax.Array:
+    """Returns the chosen ones of every row, [B, K, ...] of [B, N, ...]."""
+    return jax.vmap(lambda row, chosen: row[chosen])(array_BxN, chosen_BxK)
 
 
 def shift_right(targets: jax.Array) -> jax.Array:

@@ -83,3 +83,25 @@ class Bar:
         left = (self._total - self._done) / rate if rate else float("inf")
         details = ", ".join(f"{k} {v}" for k, v in (self._details | self._rates()).items())
         say(f"{self._what} {self._done}/{self._total}, {details}, {left:.0f} s left")
+
+
+class Bytes:
+    """Counts bytes, on a terminal only."""
+
+    def __init__(self, what: str, total: int):
+        self._tqdm = tqdm(
+            total=total,
+            desc=what,
+            unit="B",
+            unit_scale=True,
+            disable=not sys.stderr.isatty(),
+            leave=False,
+        )
+
+    def advance(self, count: int) -> None:
+        """Counts more of them."""
+        self._tqdm.update(count)
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self._tqdm.close()

@@ -104,7 +104,7 @@ def run_vocabulary(config: model.Config) -> vocabulary.Vocabulary:
     return loaded
 
 
-def check_vocabulary(about: dict, used: vocabulary.Vocabulary, checkpoint: Path) -> None:
+def check_vocabulary(about: dict, used: vocabulary.Vocabulary, checkpoint: str | Path) -> None:
     """Raises RequestError if a checkpoint says that it was trained with another vocabulary."""
     if about.get("vocabulary", used.digest) != used.digest:
         raise RequestError(

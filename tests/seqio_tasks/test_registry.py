@@ -60,7 +60,7 @@ def test_metrics_and_features():
         assert set(task.output_features) == {"inputs", "targets"}
     text = seqio.TaskRegistry.get("xfer_pocket_text.sw")
     assert text.metric_fns == []
-    assert set(text.output_features) == {"targets"}
+    assert set(text.output_features) == {"inputs", "targets"}  # of the corrupted text
     for task in (text, seqio.TaskRegistry.get("xfer_panx.sw")):
         assert all(feature.add_eos for feature in task.output_features.values())
         assert list(task.splits) == ["train", "validation", "test"]

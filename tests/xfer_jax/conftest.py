@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 from pathlib import Path
 
 import gin
@@ -52,6 +53,13 @@ class T5X:
         )
         # T5X's mT5 ignores the positions, and the weights are those of the targets.
         return {name: arrays[name] for name in arrays if "_tokens" in name or "_segment_" in name}
+
+    def checkpoint(self, layout: str) -> Path:
+        """Returns T5X's own checkpoint in its `orbax` or `legacy` layout; both hold `params`."""
+        folder = os.environ.get("XFER_T5X_FIXTURES")
+        if folder is None:
+            pytest.skip("T5X's own checkpoints (4 MB each): XFER_T5X_FIXTURES does not name them")
+        return Path(folder) / f"checkpoint_{layout}" / "checkpoint_30"
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -148,7 +148,7 @@ def refusal(path, asked) -> str:
 
 def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path, tx):
     for path in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(RequestError, match=f"{path} is neither a checkpoint"):
+        with pytest.raises(RequestError, match=f"{path} is no checkpoint: neither"):
             checkpoints.locate(path)
     (tmp_path / "checkpoint_5" / "state").mkdir(parents=True)
     (tmp_path / "checkpoint_5" / "state" / "note.txt").write_text("not Orbax")
@@ -249,9 +249,7 @@ def test_other_names_are_not_taken_for_checkpoints(tmp_path):
 
 
 def test_t5x_s_own_checkpoint_loads_with_its_moments(t5x, t5x_config, tx, tmp_path):
-    original = t5x.folder / "checkpoint_orbax" / "checkpoint_30"
-    if not original.is_dir():
-        pytest.skip("T5X's Orbax checkpoint (4 MB) is not among the fixtures of this checkout")
+    original = t5x.checkpoint("orbax")
     copy = tmp_path / "checkpoint_30"
     shutil.copytree(original, copy)
     path = checkpoints.locate(tmp_path)

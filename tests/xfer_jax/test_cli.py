@@ -220,7 +220,10 @@ TRAIN_REFUSALS = {
     "vocabulary too small": ({"VOCAB_SIZE": 1024}, r"needs VOCAB_SIZE 512; the model has 1024"),
     "vocabulary missing": ({"VOCAB_FILE": "/nowhere/a.model"}, r"/nowhere/a\.model cannot be read"),
     "vocabulary of another kind": ({"VOCAB_FILE": __file__}, r"is not a SentencePiece model"),
-    "checkpoint missing": ({"INITIAL_CHECKPOINT_PATH": "/nowhere/c"}, r"/nowhere/c is neither"),
+    "checkpoint missing": (
+        {"INITIAL_CHECKPOINT_PATH": "/nowhere/c"},
+        r"/nowhere/c is no checkpoint",
+    ),
     "float16": ({"DTYPE": "float16"}, r"float16 is refused.* overflow"),
     "model without width": ({"EMB_DIM": 0}, r"emb_dim must be a positive integer, not 0"),
     "batch size 0": ({"BATCH_SIZE": 0}, r"(?i)batch_size .*0"),
@@ -426,7 +429,7 @@ EVALUATION_REFUSALS = {
     "no targets": ("eval", {"TARGETS": ()}, r"nothing to evaluate on: set TARGETS"),
     "no targets to infer": ("infer", {"TARGETS": ()}, r"set TARGETS"),
     "no checkpoint": ("eval", {"CHECKPOINT_PATH": ...}, r"CHECKPOINT_PATH"),
-    "checkpoint missing": ("infer", {"CHECKPOINT_PATH": "/nowhere"}, r"/nowhere is neither"),
+    "checkpoint missing": ("infer", {"CHECKPOINT_PATH": "/nowhere"}, r"/nowhere is no checkpoint"),
     "length 0": (
         "eval",
         {"TASK_FEATURE_LENGTHS": {"inputs": 40, "targets": 0}},

@@ -1,4 +1,4 @@
-"""Greedy decoding and scoring against T5X's outputs and against plain forward passes."""
+"""Greedy decoding, beam search and scoring against T5X's outputs and against plain forward passes."""
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +38,28 @@ def test_greedy_equals_t5x_s(t5x, t5x_module, name, length):
     inputs = t5x.batch("unpacked")["encoder_input_tokens"]
     tokens, scores = decoding.greedy(t5x_module, t5x_jax_params(t5x), inputs, length)
     assert tokens.dtype == jnp.int32
+    np.testing.assert_array_equal(tokens, t5x.reference[f"decode/{name}/tokens"])
+    np.testing.assert_allclose(scores, t5x.reference[f"decode/{name}/scores"], rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "beams", "alpha"),
+    [
+        ("default", 12, 1, 0.6),
+        ("default_len5", 5, 1, 0.6),
+        ("beam4", 12, 4, 0.6),
+        ("beam4_all", 12, 4, 0.6),
+        ("beam4_alpha0_all", 12, 4, 0.0),
+        ("beam4_len5_all", 5, 4, 0.6),
+        ("beam4_len2_all", 2, 4, 0.6),  # not every row has four hypotheses that end
+    ],
+)
+def test_beam_search_equals_t5x_s(t5x, t5x_module, name, length, beams, alpha):
+    inputs = t5x.batch("unpacked")["encoder_input_tokens"]
+    found = decoding.beam_search(t5x_module, t5x_jax_params(t5x), inputs, length, beams, alpha)
+    tokens, scores = (np.asarray(x)[:, ::-1] for x in found)  # T5X has the best last
+    if not name.endswith("_all"):
+        tokens, scores = tokens[:, -1], scores[:, -1]
     np.testing.assert_array_equal(tokens, t5x.reference[f"decode/{name}/tokens"])
     np.testing.assert_allclose(scores, t5x.reference[f"decode/{name}/scores"], rtol=0, atol=2e-5)
 

@@ -1,0 +1,58 @@
+"""Probes: the plain text of a task's examples, masked, to see how well a model knows a language.
+
+A probe asks for the same objective as mT5's pre-training, of one example at a time: its text is cut
+to what fills the inputs, masked by `span_corruption.deterministic`, and never joined to another's.
+The loss on such targets is LM_L of arXiv 2212.01757, the share of masked spans that are predicted
+exactly its LM_EM.
+"""
+
+import dataclasses
+from typing import Any
+
+import gin
+
+from seqio_tasks.catalogue import PROBE, Family
+
+
+@gin.configurable(module="seqio_tasks.probes")
+def mask_seed(seed: int = 0) -> int:
+    """Returns the seed of the probes' masks, for gin to bind."""
+    return seed
+
+
+def probe_of(family: Family) -> Family:
+    """Returns the family of the same examples as plain text to be masked."""
+    return dataclasses.replace(
+        family,
+        name=f"{PROBE}{family.name}",
+        title=f"Probe of {family.title}",
+        preprocess=lambda dataset, language: _plain(family, family.preprocess(dataset, language)),
+        metric=None,
+        strict_metric=None,
+        score="",
+        labels=(),
+        answers_field=None,
+        objective="probe",
+        matched_size=None,
+    )
+
+
+def _plain(family: Family, dataset: Any) -> Any:
+    """Turns formatted examples into plain text, as `targets`; text stays as it is."""
+    import tensorflow as tf
+
+    plain_text = family.plain_text
+    if plain_text is None:
+        return dataset
+
+    def convert(inputs: bytes) -> bytes:
+        return plain_text(inputs.decode("utf-8")).encode("utf-8")
+
+    def as_targets(example: dict) -> dict:
+        return {
+            "targets": tf.ensure_shape(
+                tf.numpy_function(convert, [example["inputs"]], tf.string), []
+            )
+        }
+
+    return dataset.map(as_targets, num_parallel_calls=tf.data.AUTOTUNE)

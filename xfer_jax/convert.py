@@ -1,0 +1,306 @@
+"""Converts a checkpoint to another format, an array at a time, and says what is in it."""
+
+import dataclasses
+import hashlib
+import math
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict
+
+from seqio_tasks.errors import RequestError
+from xfer_jax import checkpoints, huggingface, model, optimizer, progress, t5x_legacy
+from xfer_jax.stored import MOMENTS, TARGET, Contents, Index, Stored
+
+FORMS = {
+    "native": "this tool's own: Orbax, with run.json",
+    "t5x": "T5X's present one: Orbax",
+    "t5x-legacy": "T5X's older one, of the public mT5 checkpoints: zarr and msgpack",
+    "hf": "Hugging Face's MT5ForConditionalGeneration: safetensors, or .bin to read",
+}
+_OPTIMIZER = "optimizer state"
+
+
+def convert(
+    source: str,
+    destination: str | None,
+    to: str | None,
+    came_from: str | None = None,
+    step: int | None = None,
+) -> Path | None:
+    """Converts a checkpoint and prints what it holds; without a destination only prints.
+
+    Args:
+      source: a checkpoint of any form, or a run's folder; local or gs://.
+      destination: the folder to make; of T5X's forms and the native one, if it is not named
+        checkpoint_<step>, the folder to make that in.
+      to: one of FORMS.
+      came_from: what the source must be, if given; `t5x` means either of T5X's.
+      step: the step that the new checkpoint stands at; by default the source's, 0 if it has none.
+
+    Returns:
+      The checkpoint made.
+
+    Raises:
+      RequestError: the source is damaged or no mT5, or the destination exists. Nothing is left
+        then.
+    """
+    contents = checkpoints.read(checkpoints.locate(source))
+    if came_from not in (None, contents.form, contents.form.removesuffix("-legacy")):
+        raise RequestError(
+            f"{contents.location} is {contents.form} ({FORMS[contents.form]}), not {came_from}"
+        )
+    if step is not None:
+        contents = dataclasses.replace(contents, step=step)
+    config = infer_config(contents)
+    check(contents, config)
+    ledger = _Ledger(contents)
+    if destination is None:
+        for array in ledger.arrays.values():
+            array.read(())
+        ledger.close()
+        progress.say(f"{ledger.table(config)}\n{_whence(contents)}")
+        return None
+    assert to is not None, "the command line asks for both"
+    final = _final(destination, to, contents.step)
+    temporary = final.with_name(f".{final.name}.converting")
+    try:
+        _write(dataclasses.replace(contents, arrays=ledger.arrays), config, to, temporary)
+        temporary.rename(final)
+    except OSError as error:
+        raise RequestError(f"{final} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        ledger.close()
+    about = f"wrote {final}: {to}" + (f", step {contents.step}" if to != "hf" else "")
+    progress.say(f"{ledger.table(config)}\n{_whence(contents)}\n{about}{ledger.fate(to)}")
+    return final
+
+
+def _whence(contents: Contents) -> str:
+    note = f"; {contents.note}" if contents.note else ""
+    return f"read {contents.location}: {contents.form}, step {contents.step}{note}"
+
+
+def _final(destination: str, to: str, step: int) -> Path:
+    """Returns the folder to make, and makes the folder around it.
+
+    Raises:
+      RequestError: it exists, or its name tells another step.
+    """
+    final = Path(destination).expanduser().absolute()
+    if "://" in destination:
+        raise RequestError(f"{destination}: checkpoints are read from gs://, not written there")
+    if to != "hf":
+        named = re.fullmatch(r"checkpoint_(\d+)", final.name)
+        if named and int(named[1]) != step:
+            raise RequestError(
+                f"{final} is named for step {named[1]}, but the checkpoint stands at {step}: name"
+                " it so, or give --step"
+            )
+        final = final if named else final / f"checkpoint_{step}"
+    if final.exists():
+        raise RequestError(f"{final} exists; remove it or choose another destination")
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{final.parent} cannot be made: {error.strerror}") from None
+    shutil.rmtree(final.with_name(f".{final.name}.converting"), ignore_errors=True)
+    return final
+
+
+def _write(contents: Contents, config: model.Config, to: str, folder: Path) -> None:
+    if to == "hf":
+        huggingface.write(contents, config, folder)
+        return
+    if not contents.part(MOMENTS):
+        contents = dataclasses.replace(contents, arrays=contents.arrays | _no_moments(config))
+    if to == "t5x-legacy":
+        t5x_legacy.write(contents, folder)
+        return
+    checkpoints.write(contents, folder)
+    if to == "native":
+        (folder / "run.json").write_text("{}")
+
+
+def _shapes(config: model.Config) -> dict[str, jax.ShapeDtypeStruct]:
+    """Returns what every array of a checkpoint of the model is like, by name."""
+    tx = optimizer.adafactor(optimizer.schedule())
+
+    def tree(params: dict) -> dict:
+        return checkpoints.to_tree(params, tx.init(params), 0)
+
+    found = jax.eval_shape(tree, model.parameter_shapes(config))
+    names = flatten_dict(found, sep="/")
+    return {name: leaf for name, leaf in names.items() if name.startswith((TARGET, MOMENTS))}
+
+
+def _no_moments(config: model.Config) -> dict[str, Stored]:
+    """Returns an Adafactor state that has seen nothing: T5X restores no checkpoint without one."""
+
+    def zeros(leaf: jax.ShapeDtypeStruct) -> Stored:
+        dtype = np.dtype(leaf.dtype)
+        return Stored(leaf.shape, dtype, lambda index: np.zeros(leaf.shape, dtype)[index])
+
+    every = _shapes(config)
+    return {name: zeros(leaf) for name, leaf in every.items() if name.startswith(MOMENTS)}
+
+
+# --- What is in a checkpoint ----------------------------------------------------------------------
+
+
+def infer_config(contents: Contents) -> model.Config:
+    """Returns the sizes of the mT5 that a checkpoint holds.
+
+    Raises:
+      RequestError: it lacks the arrays that tell.
+    """
+    shapes = {name.removeprefix(TARGET): x.shape for name, x in contents.part(TARGET).items()}
+    layer = "layers_0/attention/query/kernel"
+    telling = {
+        "token_embedder/embedding": 2,
+        "encoder/relpos_bias/rel_embedding": 2,
+        f"encoder/{layer}": 2,
+        "encoder/layers_0/mlp/wi_0/kernel": 2,
+    }
+    lost = [name for name, rank in telling.items() if len(shapes.get(name, ())) != rank]
+    if lost:
+        raise RequestError(
+            f"{contents.location} is no mT5: it has no {TARGET}{f', no {TARGET}'.join(lost)}"
+        )
+    vocab_size, emb_dim = shapes["token_embedder/embedding"]
+    heads = shapes["encoder/relpos_bias/rel_embedding"][0]
+    layers = {
+        stack: 1 + max((int(m[1]) for m in _layers(shapes, stack)), default=0)
+        for stack in ("encoder", "decoder")
+    }
+    return model.Config(
+        vocab_size=vocab_size,
+        emb_dim=emb_dim,
+        num_heads=heads,
+        head_dim=shapes[f"encoder/{layer}"][1] // heads,
+        mlp_dim=shapes["encoder/layers_0/mlp/wi_0/kernel"][1],
+        num_encoder_layers=layers["encoder"],
+        num_decoder_layers=layers["decoder"],
+    )
+
+
+def _layers(names: Iterable[str], stack: str) -> list[re.Match[str]]:
+    found = (re.match(rf"{stack}/layers_(\d+)/", name) for name in names)
+    return [match for match in found if match]
+
+
+def check(contents: Contents, config: model.Config) -> None:
+    """Checks that a checkpoint is a whole mT5 of these sizes, with moments or without.
+
+    Raises:
+      RequestError: what is missing, left over or of another shape or kind, all at once.
+    """
+    wanted = _shapes(config)
+    if not contents.part(MOMENTS):
+        wanted = {name: leaf for name, leaf in wanted.items() if name.startswith(TARGET)}
+    checkpoints.check_fits(
+        contents.location,
+        {name: array.shape for name, array in contents.arrays.items()},
+        {name: leaf.shape for name, leaf in wanted.items()},
+    )
+    odd = [
+        n for n, array in contents.arrays.items() if not jnp.issubdtype(array.dtype, jnp.floating)
+    ]
+    if odd:
+        raise RequestError(
+            f"{contents.location}: {odd[0]} holds {contents.arrays[odd[0]].dtype}, no weights"
+        )
+
+
+class _Ledger:
+    """Hands out a checkpoint's arrays and keeps account of each one that is read."""
+
+    def __init__(self, contents: Contents):
+        self._contents = contents
+        self._digests: dict[str, bytes] = {}
+        self._bar = progress.Bytes("convert", sum(map(_bytes, contents.arrays.values())))
+        self.arrays = {
+            name: self._watched(name, array.as_float32()) for name, array in contents.arrays.items()
+        }
+
+    def _watched(self, name: str, array: Stored) -> Stored:
+        def read(index: Index) -> np.ndarray:
+            values = np.ascontiguousarray(array.read(()))
+            if not np.isfinite(values.sum(dtype=np.float64)):
+                checkpoints.refuse_not_finite(self._contents.location, [name])
+            self._digests[name] = hashlib.sha256(values.data).digest()
+            self._bar.advance(values.nbytes)
+            return values[index]
+
+        return Stored(array.shape, array.dtype, read)
+
+    def close(self) -> None:
+        self._bar.close()
+
+    def fate(self, to: str) -> str:
+        """Says what became of the optimizer's state, where that is not clear."""
+        has = bool(self._contents.part(MOMENTS))
+        if to == "hf":
+            return f"; the {_OPTIMIZER} and the step are left out, the format has none" * has
+        return "" if has else f"; with a fresh {_OPTIMIZER}, since the source has none"
+
+    def table(self, config: model.Config) -> str:
+        """Renders sizes and hashes; these do not depend on the format, nor on the dtype stored."""
+        parts: dict[str, list[str]] = {}
+        for name in sorted(self._digests):
+            parts.setdefault(_part(name), []).append(name)
+        moments = parts.pop(_OPTIMIZER, [])
+        parts["all parameters"] = [name for names in parts.values() for name in names]
+        parts |= {_OPTIMIZER: moments} if moments else {}
+        rows = [("part", "arrays", "parameters", "dtype", "MiB", "sha256")]
+        for part, names in parts.items():
+            arrays = [self._contents.arrays[name] for name in names]
+            rows.append(
+                (
+                    part,
+                    f"{len(arrays)}",
+                    f"{sum(math.prod(array.shape) for array in arrays):,}",
+                    "/".join(sorted({str(array.dtype) for array in arrays})),
+                    f"{sum(map(_bytes, arrays)) / 2**20:,.1f}",
+                    self._digest(names),
+                )
+            )
+        widths = [max(len(row[i]) for row in rows) for i in range(6)]
+        align = "<>><><"
+        lines = [
+            "  ".join(f"{cell:{a}{w}}" for cell, a, w in zip(row, align, widths, strict=True))
+            for row in rows
+        ]
+        return "\n".join([_describe(config), *(line.rstrip() for line in lines)])
+
+    def _digest(self, names: Iterable[str]) -> str:
+        whole = hashlib.sha256()
+        for name in names:
+            shape = "x".join(map(str, self._contents.arrays[name].shape))
+            whole.update(f"{name} {shape} ".encode() + self._digests[name])
+        return whole.hexdigest()
+
+
+def _bytes(array: Stored) -> int:
+    return math.prod(array.shape) * array.dtype.itemsize
+
+
+def _part(name: str) -> str:
+    if name.startswith(MOMENTS):
+        return _OPTIMIZER
+    top, *rest = name.removeprefix(TARGET).split("/")
+    return "decoder/logits_dense" if rest[:1] == ["logits_dense"] else top
+
+
+def _describe(config: model.Config) -> str:
+    return (
+        f"mT5 of {config.vocab_size:,} rows x {config.emb_dim}, {config.num_heads} heads of"
+        f" {config.head_dim}, MLP {config.mlp_dim}, {config.num_encoder_layers} +"
+        f" {config.num_decoder_layers} layers"
+    )
