@@ -29,11 +29,14 @@ say the same things in other words or orders, and can be compared item by item.
 import dataclasses
 import functools
 import hashlib
+import importlib
 import itertools
 import json
 import math
+import sys
 import warnings
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import gin
@@ -138,19 +141,32 @@ _URIEL_CODES = {
 }
 
 
-@functools.cache
-def _uriel_flags(feature_set: str) -> dict[str, dict[str, bool | None]]:
-    """Returns the flags of a URIEL set by language and flag name; None where unknown."""
-    try:  # here and not above: the import takes seconds and only grammars need it
+def _lang2vec() -> Any:
+    """Imports lang2vec, which takes seconds.
+
+    Its wheel also puts a script `lang2vec.py` beside `xfer-jax`, and the folder of the running
+    script comes first on the path: there the import would find the script.
+    """
+    path = sys.path
+    sys.path = [folder for folder in path if not Path(folder, "lang2vec.py").is_file()]
+    try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-            from lang2vec import lang2vec
+            return importlib.import_module("lang2vec.lang2vec")
     except ImportError as error:
         raise RequestError(
             f"the grammars of the miniature languages are read with lang2vec, which cannot be "
             f"imported ({error}): install lang2vec and setuptools<81, or set "
             "World.syntax_signal = 0"
         ) from error
+    finally:
+        sys.path = path
+
+
+@functools.cache
+def _uriel_flags(feature_set: str) -> dict[str, dict[str, bool | None]]:
+    """Returns the flags of a URIEL set by language and flag name; None where unknown."""
+    lang2vec = _lang2vec()
     table = lang2vec.get_features(list(_URIEL_CODES.values()), feature_set, header=True)
     return {
         language: {

@@ -199,3 +199,18 @@ def rows(of: Vocabulary) -> int:
 def vocab_size() -> int:
     """Returns `rows` of the vocabulary in use, for gin: `VOCAB_SIZE = @vocab_size()`."""
     return rows(load())
+
+
+def load_for(model_rows: int) -> Vocabulary:
+    """Loads the vocabulary in use, for a model whose embedding has so many rows.
+
+    Raises:
+      RequestError: these are fewer rows than pieces, or 128 and more to spare.
+    """
+    loaded = load()
+    if not 0 <= model_rows - loaded.size < ROW_MULTIPLE:
+        raise RequestError(
+            f"the vocabulary {loaded.name} has {loaded.size} pieces and needs VOCAB_SIZE"
+            f" {rows(loaded)}; the model has {model_rows} rows"
+        )
+    return loaded

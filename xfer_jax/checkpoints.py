@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
-from etils import epath
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jax.experimental import multihost_utils
 
 from seqio_tasks.errors import RequestError, did_you_mean
-from xfer_jax import huggingface, optimizer, t5x_legacy
+from seqio_tasks.vocabulary import Vocabulary
+from xfer_jax import huggingface, optimizer, partitioning, t5x_legacy
 from xfer_jax.stored import (
     MOMENTS,
     STEP,
@@ -31,14 +31,19 @@ from xfer_jax.stored import (
     Contents,
     Index,
     Stored,
+    exists,
     is_remote,
+    kvstore,
+    open_zarr,
     read_file,
     reason,
 )
 
 _MOMENTS = ("v_row", "v_col", "v")
-_RUN_FILE = "run.json"
+RUN_FILE = "run.json"
+_ORBAX_TREE = "state/_METADATA"  # JSON that lists the arrays
 _SHOWN = 8  # mismatches that an error spells out
+_AT_ONCE = 8  # arrays read at the same time, which matters when they come from gs://
 
 
 # --- A run's state and T5X's tree -----------------------------------------------------------------
@@ -68,40 +73,30 @@ def to_tree(params: dict, opt_state: optax.OptState, step: int) -> dict[str, Any
     return {"target": params, "state": state}
 
 
-def from_tree(
-    tree: dict[str, Any], tx: optax.GradientTransformation
-) -> tuple[dict, optax.OptState, int]:
-    """Takes a run's state out of T5X's arrangement.
+def opt_state(tree: dict[str, Any], tx: optax.GradientTransformation, step: Any) -> optax.OptState:
+    """Takes the optimizer's state out of T5X's arrangement.
 
     Args:
-      tree: from `restore`.
+      tree: from `restore` or `to_tree`, with moments; of arrays, shapes or anything else.
       tx: the optimizer, `optimizer.adafactor`.
-
-    Returns:
-      Parameters, optimizer state (fresh where the checkpoint has none) and step.
+      step: what its counters are set to.
     """
-    step = int(tree["state"]["step"])
-    opt_state = jax.eval_shape(tx.init, tree["target"])
-    if "param_states" not in tree["state"]:
-        return tree["target"], optimizer.at_step(tx.init(tree["target"]), step), step
-    is_moments = lambda x: isinstance(x, dict) and "v_row" in x  # noqa: E731
+    is_slots = lambda x: isinstance(x, dict) and "v_row" in x  # noqa: E731
+    param_states = tree["state"]["param_states"]
     factored = optax.FactoredState(
-        count=jnp.asarray(step, jnp.int32),
+        count=step,
         **{
-            name: jax.tree.map(
-                lambda slots, name=name: slots[name],
-                tree["state"]["param_states"],
-                is_leaf=is_moments,
-            )
+            name: jax.tree.map(lambda x, name=name: x[name], param_states, is_leaf=is_slots)
             for name in _MOMENTS
         },
     )
-    opt_state = jax.tree.map(
-        lambda part: factored if isinstance(part, optax.FactoredState) else part,
-        opt_state,
-        is_leaf=lambda part: isinstance(part, optax.FactoredState),
+    is_factored = lambda part: isinstance(part, optax.FactoredState)  # noqa: E731
+    state = jax.tree.map(
+        lambda part: factored if is_factored(part) else part,
+        jax.eval_shape(tx.init, tree["target"]),
+        is_leaf=is_factored,
     )
-    return tree["target"], optimizer.at_step(opt_state, step), step
+    return optimizer.at_step(state, step)
 
 
 def _factored(opt_state: optax.OptState) -> optax.FactoredState:
@@ -124,27 +119,21 @@ def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
     """
     final = model_dir.absolute() / f"checkpoint_{int(tree['state']['step'])}"
     temporary, replaced = (final.with_name(f".{final.name}.{kind}") for kind in ("new", "old"))
-    first = jax.process_index() == 0
+    first = partitioning.is_first()
     if first:
         for leftover in model_dir.glob(".checkpoint_*"):  # of a run that was killed while saving
             shutil.rmtree(leftover, ignore_errors=True)
-    _meet("leftovers are gone")
+    partitioning.meet("leftovers are gone")
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(temporary / "state", tree)
     if first:
-        (temporary / _RUN_FILE).write_text(json.dumps(about, indent=1, sort_keys=True))
+        (temporary / RUN_FILE).write_text(json.dumps(about, indent=1, sort_keys=True))
         if final.exists():  # a run that resumed from an older checkpoint comes by again
             final.rename(replaced)
         temporary.rename(final)
         shutil.rmtree(replaced, ignore_errors=True)
-    _meet("the checkpoint has its name")
+    partitioning.meet("the checkpoint has its name")
     return final
-
-
-def _meet(where: str) -> None:
-    """Waits until every process is here."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(where)
 
 
 class _OneAtATime(ocp.type_handlers.NumpyHandler):
@@ -169,10 +158,9 @@ def write(contents: Contents, folder: Path) -> None:
 
     Args:
       contents: parameters and moments.
-      folder: to make; is whole only when this returns.
+      folder: an empty one; is taken for a checkpoint only once it is whole.
     """
-    step = np.asarray(contents.step, np.int32)
-    leaves = contents.arrays | {STEP: Stored((), step.dtype, lambda index: step)}
+    leaves = contents.arrays | {STEP: _held_step(contents.step)}
     registry = ocp.type_handlers.create_type_handler_registry(
         (Stored, _OneAtATime()), (jax.Array, ocp.type_handlers.ArrayHandler())
     )
@@ -202,16 +190,14 @@ def form(location: str | Path) -> str | None:
     Returns:
       `native`, `t5x` (Orbax), `t5x-legacy`, `hf`, or None if it is none.
     """
-    if is_remote(location):
-        if read_file(location, "state/_METADATA") is not None:
-            return "t5x" if read_file(location, _RUN_FILE) is None else "native"
-        return "t5x-legacy" if read_file(location, t5x_legacy.FILE) is not None else None
-    path = Path(location)
-    if (path / "state").is_dir():
-        return "native" if (path / _RUN_FILE).is_file() else "t5x"
-    if (path / t5x_legacy.FILE).is_file():
+    # Locally the folder is enough: without the list it is a damaged checkpoint, not none.
+    if exists(location, _ORBAX_TREE) or (
+        not is_remote(location) and (Path(location) / "state").is_dir()
+    ):
+        return "native" if exists(location, RUN_FILE) else "t5x"
+    if exists(location, t5x_legacy.FILE):
         return "t5x-legacy"
-    return "hf" if huggingface.recognise(path) else None
+    return "hf" if huggingface.recognise(location) else None
 
 
 def locate(path: str | Path) -> str | Path:
@@ -238,9 +224,31 @@ def locate(path: str | Path) -> str | Path:
 
 
 def about(location: str | Path) -> dict[str, Any]:
-    """Returns what `save` was told of the run; empty for a checkpoint of another tool's."""
-    content = read_file(location, _RUN_FILE)
-    return json.loads(content) if content else {}
+    """Returns what `save` was told of the run; empty for a checkpoint of another tool's.
+
+    Raises:
+      RequestError: its file is damaged.
+    """
+    content = read_file(location, RUN_FILE)
+    try:
+        return dict(json.loads(content)) if content is not None else {}
+    except (ValueError, TypeError) as error:
+        raise RequestError(f"{location}/{RUN_FILE} is damaged: {reason(error)}") from None
+
+
+def check_vocabulary(location: str | Path, about: Mapping[str, Any], used: Vocabulary) -> None:
+    """Raises RequestError if a checkpoint says that it was trained with another vocabulary.
+
+    Args:
+      location: of the checkpoint.
+      about: from `about`.
+      used: the vocabulary that it is to be used with.
+    """
+    if about.get("vocabulary", used.digest) != used.digest:
+        raise RequestError(
+            f"{location} was trained with another vocabulary ({about['vocabulary_file']}) than"
+            f" {used.name}; name its own by VOCAB_FILE"
+        )
 
 
 def read(location: str | Path) -> Contents:
@@ -253,28 +261,52 @@ def read(location: str | Path) -> Contents:
       RequestError: it is damaged.
     """
     kind = form(location)
-    if kind == "hf":
-        return huggingface.read(Path(location))
-    if kind == "t5x-legacy":
-        return t5x_legacy.read(location)
     assert kind is not None, "located"
-    checkpointer = ocp.PyTreeCheckpointer()
-    as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+    if kind == "hf":
+        contents = huggingface.read(location)
+    elif kind == "t5x-legacy":
+        contents = t5x_legacy.read(location)
+    else:
+        contents = _read_orbax(location, kind)
+    odd = [
+        n for n, array in contents.arrays.items() if not jnp.issubdtype(array.dtype, np.floating)
+    ]
+    if odd:
+        dtype = contents.arrays[odd[0]].dtype
+        raise RequestError(f"{location}: {odd[0]} holds {dtype}, which are no weights")
+    return contents
 
-    def value(name: str) -> np.ndarray:
-        return _restore_orbax(checkpointer, location, {name: as_numpy})[name]
 
-    def stored(name: str, leaf: Any) -> Stored:
-        def read_part(index: Index) -> np.ndarray:
-            return np.asarray(value(name))[index]
-
-        return Stored(tuple(leaf.shape), np.dtype(leaf.dtype), read_part)
-
-    leaves = _orbax_leaves(checkpointer, location)
-    if STEP not in leaves:
+def _read_orbax(location: str | Path, kind: str) -> Contents:
+    """Reads by TensorStore what Orbax wrote: Orbax itself reads gs:// by way of TensorFlow."""
+    try:
+        tree = json.loads(read_file(location, _ORBAX_TREE) or b"")
+        leaves = [
+            [str(part["key"]) for part in leaf["key_metadata"]]
+            for leaf in tree["tree_metadata"].values()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"{location} is damaged or no checkpoint of a T5X model") from None
+    state = kvstore(f"{location}/state")
+    stores: dict[str, Any] = {}
+    for keys in leaves:
+        folder = ".".join(keys)
+        if tree.get("use_ocdbt"):
+            stores["/".join(keys)] = {"driver": "ocdbt", "base": state, "path": f"{folder}/"}
+        else:
+            stores["/".join(keys)] = kvstore(f"{location}/state/{folder}")
+    if STEP not in stores:
         raise RequestError(f"{location} is damaged or no checkpoint of a T5X model: it has no step")
-    arrays = {name: stored(name, leaf) for name, leaf in leaves.items() if name != STEP}
-    return Contents(str(location), kind, int(value(STEP)), arrays)
+    arrays = open_zarr(
+        str(location),
+        stores,
+        "zarr3" if tree.get("use_zarr3") else "zarr",
+        sparse=not tree.get("store_array_data_equal_to_fill_value"),
+    )
+    step = int(arrays.pop(STEP).read(()))
+    return Contents(str(location), kind, step, arrays)
 
 
 def restore(location: str | Path, like: dict[str, Any]) -> dict[str, Any]:
@@ -291,62 +323,38 @@ def restore(location: str | Path, like: dict[str, Any]) -> dict[str, Any]:
     Raises:
       RequestError: arrays that are missing, left over, or of another shape, all at once; NaNs.
     """
-    wanted = flatten_dict(like, sep="/")
-    if form(location) in ("native", "t5x"):
-        with ocp.PyTreeCheckpointer() as checkpointer:
-            wanted = _fitting(location, _orbax_leaves(checkpointer, location), wanted)
-            args = {
-                name: ocp.ArrayRestoreArgs(sharding=leaf.sharding, dtype=leaf.dtype)
-                for name, leaf in wanted.items()
-            }
-            leaves = _restore_orbax(checkpointer, location, args)
-    else:
-        contents = read(location)
-        step = np.asarray(contents.step, np.int32)
-        there = contents.arrays | {STEP: Stored((), step.dtype, lambda index: step)}
-        wanted = _fitting(location, there, wanted)
-        leaves = {name: _place(there[name], leaf) for name, leaf in wanted.items()}
-    tree = unflatten_dict(leaves, sep="/")
+    contents = read(location)
+    there = contents.arrays | {STEP: _held_step(contents.step)}
+    wanted = _fitting(location, there, flatten_dict(like, sep="/"))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        placed = pool.map(lambda name: _place(there[name], wanted[name]), wanted)
+        tree = unflatten_dict(dict(zip(wanted, placed, strict=True)), sep="/")
     _check_finite(location, tree["target"])
     return tree
 
 
+def _held_step(step: int) -> Stored:
+    value = np.asarray(step, np.int32)
+    return Stored((), value.dtype, lambda index: value)
+
+
 def _place(array: Stored, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    """Reads an array, of each device's part as much as it holds."""
+    """Reads at once what this process's devices hold of an array, and hands each its part."""
+
+    def ends(index: Index | None) -> list[tuple[int, int]]:
+        parts = zip(index or (), leaf.shape, strict=True)
+        return [part.indices(size)[:2] for part, size in parts]
+
+    here = list(map(ends, leaf.sharding.addressable_devices_indices_map(leaf.shape).values()))
+    low = [min(along)[0] for along in zip(*here, strict=True)]
+    high = [max(end for _, end in along) for along in zip(*here, strict=True)]
+    values = np.asarray(array.read(tuple(map(slice, low, high))), leaf.dtype, order="C")
 
     def part(index: Index | None) -> np.ndarray:
-        return np.asarray(array.read(index or ()), leaf.dtype, order="C")
+        spans = zip(ends(index), low, strict=True)
+        return values[tuple(slice(start - first, end - first) for (start, end), first in spans)]
 
-    if leaf.sharding is None:
-        return jnp.asarray(part(()))
     return jax.make_array_from_callback(leaf.shape, leaf.sharding, part)
-
-
-def _orbax_leaves(checkpointer: ocp.Checkpointer, location: str | Path) -> dict[str, Any]:
-    """Returns the metadata of every array of an Orbax checkpoint by its name."""
-    try:
-        found = checkpointer.metadata(epath.Path(location) / "state").item_metadata
-    except (ValueError, FileNotFoundError, KeyError) as error:
-        raise RequestError(f"{location} is not a readable checkpoint: {reason(error)}") from None
-    tree = getattr(found, "tree", None)
-    if not isinstance(tree, dict) or not {"target", "state"} <= tree.keys():
-        raise RequestError(f"{location} is damaged or no checkpoint of a T5X model")
-    return flatten_dict(tree, sep="/")
-
-
-def _restore_orbax(
-    checkpointer: ocp.Checkpointer, location: str | Path, args: Mapping[str, ocp.RestoreArgs]
-) -> dict[str, Any]:
-    try:
-        tree = checkpointer.restore(
-            epath.Path(location) / "state",
-            item=unflatten_dict(dict.fromkeys(args, 0), sep="/"),
-            restore_args=unflatten_dict(dict(args), sep="/"),
-            partial_restore=True,
-        )
-    except Exception as error:  # Orbax and TensorStore raise all kinds, plain ones too
-        raise RequestError(f"{location} cannot be read: {reason(error)}") from None
-    return flatten_dict(tree, sep="/")
 
 
 def _fitting(
@@ -380,10 +388,11 @@ def check_fits(
         for name, shape in wanted.items()
         if name in there and there[name] != shape
     ]
-    problems += [
-        f"{name} is missing{did_you_mean(name, there)}" for name in wanted if name not in there
-    ]
-    problems += [f"{name} is not the model's" for name in sorted(there.keys() - wanted.keys())]
+    left = sorted(there.keys() - wanted.keys())
+    for name in (name for name in wanted if name not in there):
+        hint = did_you_mean(name, left) if len(problems) < _SHOWN else ""  # slow for many names
+        problems.append(f"{name} is missing{hint}")
+    problems += [f"{name} is not the model's" for name in left]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         shown = "; ".join(problems[:_SHOWN])

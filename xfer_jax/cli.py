@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted.
 """
 
 import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -82,6 +83,15 @@ def _parser() -> argparse.ArgumentParser:
         command = add(name, summary, _GIN_HELP.format(command=name))
         command.add_argument("--gin_file", action="append", default=[], help=argparse.SUPPRESS)
         command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
+        processes = command.add_argument_group("several processes, one a machine or GPU")
+        processes.add_argument(
+            "--multiprocess",
+            action="store_true",
+            help="join the others; on TPU pods, Slurm and Open MPI nothing else has to be said",
+        )
+        processes.add_argument("--coordinator_address", help="HOST:PORT of process 0")
+        processes.add_argument("--process_count", type=int, help="how many there are")
+        processes.add_argument("--process_index", type=int, help="which one this is, from 0")
     return parser
 
 
@@ -150,24 +160,33 @@ def _vocab(args: argparse.Namespace) -> None:
 def _convert(args: argparse.Namespace) -> None:
     if (args.destination is None) != (args.to is None):
         raise RequestError("to convert, give both DST and --to; to describe SRC, neither")
-    if args.step is not None and not 0 <= args.step < 2**31:
-        raise RequestError(f"--step must lie in [0, 2^31), not {args.step}")
+    if args.step is not None:
+        if args.to in (None, "hf"):
+            raise RequestError("--step is of a DST that has one: --to native, t5x or t5x-legacy")
+        if not 0 <= args.step < 2**31:
+            raise RequestError(f"--step must lie in [0, 2^31), not {args.step}")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # an accelerator may be busy, and helps nothing
     from xfer_jax import convert
 
     convert.convert(args.source, args.destination, args.to, args.came_from, args.step)
 
 
 def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
-    from xfer_jax import configuration, train
+    from xfer_jax import configuration, evaluation, train
 
+    if args.multiprocess or args.coordinator_address:
+        from xfer_jax import partitioning, progress
+
+        partitioning.join(args.coordinator_address, args.process_count, args.process_index)
+        progress.mute(not partitioning.is_first())
     paths = [path for path in args.gin_search_paths.split(",") if path]
     text = configuration.load(args.command, args.gin_file, bindings, paths)
     if args.command == "train":
         train.train(configuration.build(train.Run), text)
     elif args.command == "eval":
-        train.evaluate(configuration.build(train.Evaluation), text)
+        evaluation.evaluate(configuration.build(evaluation.Evaluation), text)
     else:
-        train.infer(configuration.build(train.Evaluation), text)
+        evaluation.infer(configuration.build(evaluation.Evaluation), text)
 
 
 def report(work: Callable[[], Any], debug: bool = False) -> int:

@@ -48,13 +48,36 @@ def load(
         gin.add_config_file_search_path(folder)
     with _as_request():
         gin.parse_config_file(f"gin/runs/{command}.gin")
-    declared = _declared()
     for file in files:
         with _as_request(file):
             gin.parse_config_file(file)
     with _as_request():
         gin.parse_config(list(bindings))
     text = gin.config_str()
+    check_macros(text, "gin/runs")
+    with _as_request():
+        gin.finalize()
+    return text
+
+
+def check_macros(text: str, *folders: str) -> None:
+    """Checks the macros of the configuration.
+
+    Args:
+      text: the configuration, from `gin.config_str`.
+      folders: shipped folders whose gin files declare macros; a task's file may set those of any
+        command.
+
+    Raises:
+      RequestError: a macro that is neither declared nor used, most likely misspelt; one without the
+        value that it must have.
+    """
+    files = [path for folder in folders for path in (shipped_dir() / folder).glob("*.gin")]
+    declared = {
+        name
+        for path in files
+        for name in re.findall(r"^([A-Z][A-Z0-9_]*) *=", path.read_text(), re.M)
+    }
     for name in _macros():
         if name not in declared and not re.search(rf"%{re.escape(name)}\b", text):
             raise RequestError(
@@ -63,17 +86,8 @@ def load(
     unset = [name for name in _macros() if _value(name) is gin.REQUIRED]
     if unset:
         raise RequestError(
-            f"{', '.join(unset)} must be set for {command}, in a gin file or as --gin.{unset[0]}=…"
+            f"{', '.join(unset)} must be set, in a gin file or as --gin.{unset[0]}=…"
         )
-    with _as_request():
-        gin.finalize()
-    return text
-
-
-def _declared() -> set[str]:
-    """Returns the macros of all commands' defaults: a task's file may set those of any command."""
-    texts = [path.read_text() for path in (shipped_dir() / "gin" / "runs").glob("*.gin")]
-    return {name for text in texts for name in re.findall(r"^([A-Z][A-Z0-9_]*) *=", text, re.M)}
 
 
 def _macros() -> list[str]:

@@ -1,21 +1,23 @@
 """Converts a checkpoint to another format, an array at a time, and says what is in it."""
 
+import contextlib
 import dataclasses
 import hashlib
+import json
 import math
+import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict
 
-from seqio_tasks.errors import RequestError
+from seqio_tasks.errors import RequestError, RunError
 from xfer_jax import checkpoints, huggingface, model, optimizer, progress, t5x_legacy
-from xfer_jax.stored import MOMENTS, TARGET, Contents, Index, Stored
+from xfer_jax.stored import MOMENTS, TARGET, Contents, Index, Stored, is_remote, reason
 
 FORMS = {
     "native": "this tool's own: Orbax, with run.json",
@@ -47,55 +49,56 @@ def convert(
       The checkpoint made.
 
     Raises:
-      RequestError: the source is damaged or no mT5, or the destination exists. Nothing is left
-        then.
+      RequestError: the source is damaged or no mT5, or the destination exists.
+      RunError: the destination's disk is full or fails. In either case nothing is left.
     """
     contents = checkpoints.read(checkpoints.locate(source))
     if came_from not in (None, contents.form, contents.form.removesuffix("-legacy")):
         raise RequestError(
             f"{contents.location} is {contents.form} ({FORMS[contents.form]}), not {came_from}"
         )
-    if step is not None:
-        contents = dataclasses.replace(contents, step=step)
     config = infer_config(contents)
     check(contents, config)
-    ledger = _Ledger(contents)
-    if destination is None:
-        for array in ledger.arrays.values():
-            array.read(())
-        ledger.close()
-        progress.say(f"{ledger.table(config)}\n{_whence(contents)}")
-        return None
-    assert to is not None, "the command line asks for both"
-    final = _final(destination, to, contents.step)
-    temporary = final.with_name(f".{final.name}.converting")
-    try:
-        _write(dataclasses.replace(contents, arrays=ledger.arrays), config, to, temporary)
-        temporary.rename(final)
-    except OSError as error:
-        raise RequestError(f"{final} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        ledger.close()
-    about = f"wrote {final}: {to}" + (f", step {contents.step}" if to != "hf" else "")
-    progress.say(f"{ledger.table(config)}\n{_whence(contents)}\n{about}{ledger.fate(to)}")
+    said = f"read {contents.location}: {contents.form}, step {contents.step}"
+    said += f"; {contents.note}" if contents.note else ""
+    final = None
+    with contextlib.closing(_Ledger(contents)) as ledger:
+        if destination is None:
+            for array in ledger.arrays.values():
+                array.read(())
+        else:
+            assert to is not None, "the command line asks for both"
+            step = contents.step if step is None else step
+            final = _final(destination, to, step)
+            with _whole(final) as folder:
+                _write(
+                    dataclasses.replace(contents, step=step, arrays=ledger.arrays),
+                    config,
+                    to,
+                    folder,
+                )
+            said += f"\nwrote {final}: {to}{_fate(contents, to, step)}"
+    progress.say(f"{ledger.table(config)}\n{said}")
     return final
 
 
-def _whence(contents: Contents) -> str:
-    note = f"; {contents.note}" if contents.note else ""
-    return f"read {contents.location}: {contents.form}, step {contents.step}{note}"
+def _fate(contents: Contents, to: str, step: int) -> str:
+    """Says what became of the step and of the optimizer's state."""
+    has = bool(contents.part(MOMENTS))
+    if to == "hf":
+        return f"; the {_OPTIMIZER} and the step are left out, the format has none" * has
+    return f", step {step}" + ("" if has else f"; with a fresh {_OPTIMIZER}: the source has none")
 
 
 def _final(destination: str, to: str, step: int) -> Path:
-    """Returns the folder to make, and makes the folder around it.
+    """Returns the folder to make.
 
     Raises:
       RequestError: it exists, or its name tells another step.
     """
+    if is_remote(destination):
+        raise RequestError(f"{destination}: checkpoints are read from afar, not written there")
     final = Path(destination).expanduser().absolute()
-    if "://" in destination:
-        raise RequestError(f"{destination}: checkpoints are read from gs://, not written there")
     if to != "hf":
         named = re.fullmatch(r"checkpoint_(\d+)", final.name)
         if named and int(named[1]) != step:
@@ -104,14 +107,40 @@ def _final(destination: str, to: str, step: int) -> Path:
                 " it so, or give --step"
             )
         final = final if named else final / f"checkpoint_{step}"
-    if final.exists():
+    if os.path.lexists(final):
         raise RequestError(f"{final} exists; remove it or choose another destination")
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(f"{final.parent} cannot be made: {error.strerror}") from None
-    shutil.rmtree(final.with_name(f".{final.name}.converting"), ignore_errors=True)
     return final
+
+
+@contextlib.contextmanager
+def _whole(final: Path) -> Iterator[Path]:
+    """Gives a folder to fill that has its name once it is whole; of a failure nothing is left.
+
+    Raises:
+      RequestError: the folder cannot be made.
+      RunError: it cannot be filled.
+    """
+    temporary = final.with_name(f".{final.name}.converting")
+    added = [folder for folder in final.parents if not os.path.exists(folder)]
+    try:
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)  # of a conversion that was killed
+            temporary.mkdir(parents=True)
+        except OSError as error:
+            raise RequestError(f"{final} cannot be made: {error.strerror}") from None
+        try:
+            yield temporary
+            temporary.rename(final)
+        except RequestError:  # of the source
+            raise
+        except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
+            raise RunError(f"{final} cannot be written: {reason(error)}") from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for folder in added:
+            with contextlib.suppress(OSError):  # another process may be using it by now
+                folder.rmdir()
+        raise
 
 
 def _write(contents: Contents, config: model.Config, to: str, folder: Path) -> None:
@@ -125,7 +154,8 @@ def _write(contents: Contents, config: model.Config, to: str, folder: Path) -> N
         return
     checkpoints.write(contents, folder)
     if to == "native":
-        (folder / "run.json").write_text("{}")
+        about = checkpoints.about(contents.location)
+        (folder / checkpoints.RUN_FILE).write_text(json.dumps(about, indent=1, sort_keys=True))
 
 
 def _shapes(config: model.Config) -> dict[str, jax.ShapeDtypeStruct]:
@@ -162,44 +192,40 @@ def infer_config(contents: Contents) -> model.Config:
     """
     shapes = {name.removeprefix(TARGET): x.shape for name, x in contents.part(TARGET).items()}
     layer = "layers_0/attention/query/kernel"
-    telling = {
-        "token_embedder/embedding": 2,
-        "encoder/relpos_bias/rel_embedding": 2,
-        f"encoder/{layer}": 2,
-        "encoder/layers_0/mlp/wi_0/kernel": 2,
-    }
-    lost = [name for name, rank in telling.items() if len(shapes.get(name, ())) != rank]
+    telling = (
+        "token_embedder/embedding",
+        "encoder/relpos_bias/rel_embedding",
+        f"encoder/{layer}",
+        "encoder/layers_0/mlp/wi_0/kernel",
+    )
+    lost = [name for name in telling if len(shapes.get(name, ())) != 2 or 0 in shapes[name]]
     if lost:
         raise RequestError(
             f"{contents.location} is no mT5: it has no {TARGET}{f', no {TARGET}'.join(lost)}"
         )
     vocab_size, emb_dim = shapes["token_embedder/embedding"]
     heads = shapes["encoder/relpos_bias/rel_embedding"][0]
-    layers = {
-        stack: 1 + max((int(m[1]) for m in _layers(shapes, stack)), default=0)
-        for stack in ("encoder", "decoder")
-    }
     return model.Config(
         vocab_size=vocab_size,
         emb_dim=emb_dim,
         num_heads=heads,
         head_dim=shapes[f"encoder/{layer}"][1] // heads,
         mlp_dim=shapes["encoder/layers_0/mlp/wi_0/kernel"][1],
-        num_encoder_layers=layers["encoder"],
-        num_decoder_layers=layers["decoder"],
+        num_encoder_layers=_layers(shapes, "encoder"),
+        num_decoder_layers=_layers(shapes, "decoder"),
     )
 
 
-def _layers(names: Iterable[str], stack: str) -> list[re.Match[str]]:
+def _layers(names: Iterable[str], stack: str) -> int:
     found = (re.match(rf"{stack}/layers_(\d+)/", name) for name in names)
-    return [match for match in found if match]
+    return max((int(match[1]) + 1 for match in found if match), default=1)
 
 
 def check(contents: Contents, config: model.Config) -> None:
     """Checks that a checkpoint is a whole mT5 of these sizes, with moments or without.
 
     Raises:
-      RequestError: what is missing, left over or of another shape or kind, all at once.
+      RequestError: what is missing, left over or of another shape, all at once.
     """
     wanted = _shapes(config)
     if not contents.part(MOMENTS):
@@ -209,13 +235,6 @@ def check(contents: Contents, config: model.Config) -> None:
         {name: array.shape for name, array in contents.arrays.items()},
         {name: leaf.shape for name, leaf in wanted.items()},
     )
-    odd = [
-        n for n, array in contents.arrays.items() if not jnp.issubdtype(array.dtype, jnp.floating)
-    ]
-    if odd:
-        raise RequestError(
-            f"{contents.location}: {odd[0]} holds {contents.arrays[odd[0]].dtype}, no weights"
-        )
 
 
 class _Ledger:
@@ -243,13 +262,6 @@ class _Ledger:
     def close(self) -> None:
         self._bar.close()
 
-    def fate(self, to: str) -> str:
-        """Says what became of the optimizer's state, where that is not clear."""
-        has = bool(self._contents.part(MOMENTS))
-        if to == "hf":
-            return f"; the {_OPTIMIZER} and the step are left out, the format has none" * has
-        return "" if has else f"; with a fresh {_OPTIMIZER}, since the source has none"
-
     def table(self, config: model.Config) -> str:
         """Renders sizes and hashes; these do not depend on the format, nor on the dtype stored."""
         parts: dict[str, list[str]] = {}
@@ -258,7 +270,7 @@ class _Ledger:
         moments = parts.pop(_OPTIMIZER, [])
         parts["all parameters"] = [name for names in parts.values() for name in names]
         parts |= {_OPTIMIZER: moments} if moments else {}
-        rows = [("part", "arrays", "parameters", "dtype", "MiB", "sha256")]
+        rows = [("part", "arrays", "parameters", "dtype", "bytes", "sha256")]
         for part, names in parts.items():
             arrays = [self._contents.arrays[name] for name in names]
             rows.append(
@@ -267,7 +279,7 @@ class _Ledger:
                     f"{len(arrays)}",
                     f"{sum(math.prod(array.shape) for array in arrays):,}",
                     "/".join(sorted({str(array.dtype) for array in arrays})),
-                    f"{sum(map(_bytes, arrays)) / 2**20:,.1f}",
+                    f"{sum(map(_bytes, arrays)):,}",
                     self._digest(names),
                 )
             )

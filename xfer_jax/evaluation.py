@@ -1,26 +1,24 @@
-"""Predicts, scores and writes results in T5X's output layout."""
+"""Scores a model on its targets, and writes results in T5X's output layout."""
 
 import dataclasses
-import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import gin
+import jax
 import jax.numpy as jnp
-import numpy as np
 
+from seqio_tasks import catalogue, vocabulary
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
-from seqio_tasks.vocabulary import Vocabulary
-from xfer_jax import data, decoding
+from xfer_jax import checkpoints, data, model, output, partitioning, progress
 from xfer_jax.data import Cache
 from xfer_jax.model import Transformer
+from xfer_jax.prediction import Method, Predictor, Progress
 
-GREEDY, LABELS = "greedy", "labels"
 MODES = ("predict", "score")  # of inference
-Progress = Callable[[int], None]  # told how many more examples are done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,72 +32,6 @@ class Scores:
     baseline: float  # in percent, see `baseline`
     examples: int
     truncated_inputs: int
-
-
-def predict(
-    module: Transformer,
-    params: dict,
-    cache: Cache,
-    vocabulary: Vocabulary,
-    lengths: data.Lengths,
-    batch_size: int,
-    *,
-    method: str = GREEDY,
-    limit: int | None = None,
-    progress: Progress = lambda n: None,
-) -> tuple[list[str], int]:
-    """Predicts the outputs of a task's examples.
-
-    Args:
-      module: the network.
-      params: its parameters.
-      cache: the examples.
-      vocabulary: to decode with.
-      lengths: most tokens of inputs, and of targets, which is the longest output.
-      batch_size: examples decoded at a time.
-      method: `greedy`, or `labels` to choose the likeliest of the task's closed set of labels.
-      limit: number of examples, from the first; all by default.
-      progress: called after every batch.
-
-    Returns:
-      The outputs as text in the order of the examples, and how many inputs were cut.
-
-    Raises:
-      RequestError: an unknown method, or labels for a task without a closed set.
-    """
-    data.check_lengths(lengths)
-    check_method(cache.task, method)
-    label_tokens = _label_tokens(cache.task, vocabulary) if method == LABELS else None
-    batches, truncated = data.evaluation_batches(cache, lengths[data.INPUTS], batch_size, limit)
-    outputs: dict[int, str] = {}
-    for indices, tokens in batches:
-        if label_tokens is None:
-            ids, _ = decoding.greedy(module, params, tokens, lengths[data.TARGETS])
-            texts = [vocabulary.decode(row) for row in np.asarray(ids)[: len(indices)].tolist()]
-        else:
-            best = np.argmax(decoding.score_labels(module, params, tokens, label_tokens), axis=1)
-            texts = [cache.task.family.labels[i] for i in best[: len(indices)]]
-        outputs.update(zip(indices.tolist(), texts, strict=True))
-        progress(len(indices))
-    return [outputs[i] for i in range(len(outputs))], truncated
-
-
-def check_method(task: Task, method: str) -> None:
-    """Raises RequestError unless a task can be evaluated, and by this method."""
-    if task.family.objective != "supervised":
-        raise RequestError(f"{task.name} is text without targets: there is nothing to evaluate")
-    if method not in (GREEDY, LABELS):
-        raise RequestError(f"unknown PREDICT_BY {method!r}: there are {GREEDY!r} and {LABELS!r}")
-    if method == LABELS and not task.family.labels:
-        raise RequestError(
-            f"{task.name} has no closed set of labels: PREDICT_BY must be {GREEDY!r}"
-        )
-
-
-def _label_tokens(task: Task, vocabulary: Vocabulary) -> jnp.ndarray:
-    rows = [data.ended(np.asarray(vocabulary.encode(x)), 1 << 20) for x in task.family.labels]
-    width = max(map(len, rows))
-    return jnp.asarray([np.pad(row, (0, width - len(row))) for row in rows])
 
 
 def baseline(cache: Cache, limit: int | None = None) -> float:
@@ -119,92 +51,87 @@ def baseline(cache: Cache, limit: int | None = None) -> float:
     return max(percent(output) for output in (counts.most_common(1)[0][0], ""))
 
 
-def evaluate(
-    module: Transformer,
-    params: dict,
+def evaluate_task(
+    predictor: Predictor,
     cache: Cache,
-    vocabulary: Vocabulary,
-    lengths: data.Lengths,
-    batch_size: int,
-    *,
-    output_dir: Path,
+    folder: Path,
     step: int,
-    method: str = GREEDY,
-    limit: int | None = None,
-    progress: Progress = lambda n: None,
+    advance: Progress = lambda n: None,
 ) -> Scores:
     """Predicts a task's examples, scores them, and writes T5X's `inference_eval` files.
 
     Args:
-      output_dir: the folder that gets `inference_eval/`.
+      predictor: the model, and how it answers.
+      cache: the examples.
+      folder: gets `inference_eval/`.
       step: the model's, in the files' names and lines.
-      The others are those of `predict`.
+      advance: called after every batch.
     """
     task, family = cache.task, cache.task.family
     assert family.metric is not None
     assert family.strict_metric is not None
-    outputs, truncated = predict(
-        module,
-        params,
-        cache,
-        vocabulary,
-        lengths,
-        batch_size,
-        method=method,
-        limit=limit,
-        progress=progress,
-    )
-    texts, references = cache.texts[:limit], cache.references[:limit]
+    outputs, truncated = predictor.predict(cache, advance)
+    texts, references = cache.texts[: predictor.limit], cache.references[: predictor.limit]
     inputs = [text["inputs_pretokenized"] for text in texts]
     values = family.metric(references, outputs) | family.strict_metric(
         inputs, references, outputs, task.language
     )
-    folder = output_dir / "inference_eval"
+    results = folder / "inference_eval"
+    longest = predictor.lengths[data.INPUTS]
     predictions = (
         {
             "input": {
                 "inputs_pretokenized": text["inputs_pretokenized"],
-                "inputs": data.ended(cache.tokens(data.INPUTS, i), lengths[data.INPUTS]).tolist(),
+                "inputs": data.ended(cache.tokens(data.INPUTS, i), longest).tolist(),
                 "targets_pretokenized": text["targets_pretokenized"],
                 "targets": [*cache.tokens(data.TARGETS, i).tolist(), data.EOS_ID],
             },
             "target": reference,
-            "output": output,
-            "prediction": output,
+            "output": answer,
+            "prediction": answer,
         }
-        for i, (text, reference, output) in enumerate(zip(texts, references, outputs, strict=True))
+        for i, (text, reference, answer) in enumerate(zip(texts, references, outputs, strict=True))
     )
-    write_jsonl(folder / f"{task.name}-{step:06d}.jsonl", predictions)
-    append_metrics(folder / f"{task.name}-metrics.jsonl", step, values)
+    output.write_jsonl(results / f"{task.name}-{step:06d}.jsonl", predictions)
+    output.set_metrics(results / f"{task.name}-metrics.jsonl", step, values)
+    # The step in the name: two evaluations may fall into one second.
+    with output.events(results / task.name, suffix=f".step{step}") as writer:
+        for name, value in values.items():
+            writer.add_scalar(f"inference/{name}", value, step)
     return Scores(
         task,
         cache.split,
         values,
         family.percent * values[family.score],
-        baseline(cache, limit),
+        baseline(cache, predictor.limit),
         len(outputs),
         truncated,
     )
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+def evaluate_all(
+    predictor: Predictor, targets: Sequence[Cache], folder: Path, step: int
+) -> list[Scores]:
+    """Scores every target in turn, with its files and TensorBoard events.
+
+    Args:
+      predictor: the model, and how it answers.
+      targets: what to score on.
+      folder: gets `inference_eval/`.
+      step: of the parameters.
+    """
+    scores = []
+    bar = progress.Bar("evaluate", sum(_count(cache, predictor.limit) for cache in targets), 0)
+    for cache in targets:
+        result = evaluate_task(predictor, cache, folder, step, lambda n: bar.advance(n, n))
+        bar.show(**{cache.task.language: f"{result.percent:.1f}"})
+        scores.append(result)
+    bar.close()
+    return scores
 
 
-def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Writes one JSON object a line, whole or not at all."""
-    write_whole(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
-
-
-def append_metrics(path: Path, step: int, values: dict[str, float]) -> None:
-    """Sets a step's line in `<task>-metrics.jsonl`; a step that is run again replaces its line."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    others = [record for line in lines if (record := json.loads(line))["step"] != step]
-    write_jsonl(path, sorted([*others, {"step": step, **values}], key=lambda r: r["step"]))
+def _count(cache: Cache, limit: int | None) -> int:
+    return len(cache) if limit is None else min(len(cache), limit)
 
 
 def table(results: Sequence[Scores], source: str) -> str:
@@ -231,84 +158,145 @@ def table(results: Sequence[Scores], source: str) -> str:
     return "\n".join([title, *lines])
 
 
-# --- Inference ------------------------------------------------------------------------------------
+def write_scores(folder: Path, scores: Sequence[Scores], about: dict[str, Any]) -> None:
+    """Writes the table of the run's end as `scores.csv`, scores in percent.
+
+    Args:
+      folder: gets the file.
+      scores: one a target.
+      about: what the checkpoint knows of its training: source, n_shots (empty: all), seed.
+    """
+    columns = "task,source,target,n_shots,seed,metric,score,baseline,n_examples"
+    trained = [about.get(name) for name in ("source", "n_shots", "seed")]
+    source, n_shots, seed = ("" if value is None else value for value in trained)
+    rows = [
+        f"{s.task.full_name.rpartition('.')[0]},{source},{s.task.language},{n_shots},{seed},"
+        f"{s.task.family.score},{s.percent:.6g},{s.baseline:.6g},{s.examples}"
+        for s in scores
+    ]
+    output.write(folder / "scores.csv", "\n".join([columns, *rows, ""]))
 
 
-def infer(
-    module: Transformer,
-    params: dict,
-    cache: Cache,
-    vocabulary: Vocabulary,
-    lengths: data.Lengths,
-    batch_size: int,
-    *,
-    output_dir: Path,
-    mode: str,
-    method: str = GREEDY,
-    limit: int | None = None,
-    progress: Progress = lambda n: None,
+def infer_task(
+    predictor: Predictor, cache: Cache, folder: Path, mode: str, advance: Progress = lambda n: None
 ) -> Path:
     """Writes predictions, or the scores of the targets, in the layout of T5X's `infer`.
 
     Args:
+      predictor: the model, and how it answers.
+      cache: the examples.
+      folder: gets the files.
       mode: `predict`, or `score` for the summed log-probability of each target, in nats.
-      The others are those of `predict` and `evaluate`.
+      advance: called after every batch.
 
     Returns:
       The file `<task>-<mode>.jsonl-00000-of-00001`; an empty `….COMPLETED` stands beside it.
     """
+    values: Sequence[Any]
     if mode == "predict":
-        values: Sequence[Any] = predict(
-            module,
-            params,
-            cache,
-            vocabulary,
-            lengths,
-            batch_size,
-            method=method,
-            limit=limit,
-            progress=progress,
-        )[0]
-        key = "prediction"
+        key, (values, _) = "prediction", predictor.predict(cache, advance)
     else:
-        values = score_targets(
-            module, params, cache, lengths, batch_size, limit=limit, progress=progress
-        )
-        key = "score"
-    path = output_dir / f"{cache.task.name}-{mode}.jsonl-00000-of-00001"
-    texts = cache.texts[:limit]
-    write_jsonl(
-        path,
-        ({"inputs": text, key: value} for text, value in zip(texts, values, strict=True)),
+        key, values = "score", predictor.score(cache, advance)
+    path = folder / f"{cache.task.name}-{mode}.jsonl-00000-of-00001"
+    texts = cache.texts[: predictor.limit]
+    output.write_jsonl(
+        path, ({"inputs": text, key: value} for text, value in zip(texts, values, strict=True))
     )
-    path.with_name(path.name + ".COMPLETED").touch()
+    output.write(path.with_name(path.name + ".COMPLETED"), "")
     return path
 
 
-def score_targets(
-    module: Transformer,
-    params: dict,
-    cache: Cache,
-    lengths: data.Lengths,
-    batch_size: int,
-    *,
-    limit: int | None = None,
-    progress: Progress = lambda n: None,
-) -> list[float]:
-    """Returns the summed log-probability of every target, in nats.
+# --- The commands eval and infer ------------------------------------------------------------------
 
-    Raises:
-      RequestError: a task without targets, or a target longer than its length.
-    """
-    data.check_lengths(lengths)
-    check_method(cache.task, GREEDY)
-    data.Supervised(cache, lengths)  # refuses targets that would be cut: their score would be wrong
-    batches, _ = data.evaluation_batches(cache, lengths[data.INPUTS], batch_size, limit)
-    scores: dict[int, float] = {}
-    for indices, inputs in batches:
-        rows = [data.ended(cache.tokens(data.TARGETS, i), lengths[data.TARGETS]) for i in indices]
-        targets = data.pad_to_ladder(rows, batch_size, lengths[data.TARGETS])
-        values = np.asarray(decoding.score(module, params, inputs, targets))[: len(indices)]
-        scores.update(zip(indices.tolist(), values.tolist(), strict=True))
-        progress(len(indices))
-    return [scores[i] for i in range(len(scores))]
+
+def check_numbers(settings: Any, names: Iterable[str]) -> None:
+    """Raises RequestError unless the fields of these names are integers of at least 1."""
+    for name in names:
+        value = getattr(settings, name)
+        if not isinstance(value, int) or value < 1:
+            macro = {"eval_examples": "EVALUATOR_NUM_EXAMPLES"}.get(name, name.upper())
+            raise RequestError(f"{macro} must be an integer of at least 1, not {value!r}")
+
+
+@gin.configurable(module="xfer_jax.evaluation")
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `xfer-jax eval` and `xfer-jax infer` do."""
+
+    checkpoint: str  # CHECKPOINT_PATH: a checkpoint or a run's folder
+    model_dir: str  # EVAL_OUTPUT_DIR or INFER_OUTPUT_DIR
+    model: model.Config
+    targets: Sequence[str]
+    lengths: dict[str, int]
+    method: Method
+    eval_split: str = "validation"
+    eval_batch_size: int = 256
+    eval_examples: int | None = None
+    num_partitions: int = 1
+    mode: str = "predict"  # of infer: or 'score'
+
+    def __post_init__(self):
+        check_numbers(self, ("eval_batch_size",))
+        check_numbers(self, ("eval_examples",) if self.eval_examples is not None else ())
+        data.check_lengths(self.lengths)
+        if self.mode not in MODES:
+            raise RequestError(f"unknown INFER_MODE {self.mode!r}: there are {' and '.join(MODES)}")
+        if not self.targets:
+            raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
+
+    def open(self) -> tuple[Predictor, list[Cache], int, dict[str, Any]]:
+        """Loads the model, the data, the step, and what the checkpoint knows of its training.
+
+        Raises:
+          RequestError: a wrong request.
+        """
+        vocab = vocabulary.load_for(self.model.vocab_size)
+        location = checkpoints.locate(self.checkpoint)
+        about = checkpoints.about(location)
+        checkpoints.check_vocabulary(location, about, vocab)
+        tasks = [task for name in self.targets for task in catalogue.tasks(name)]
+        for task in tasks:
+            self.method.check(task)
+        with partitioning.first_goes_first():
+            caches = [data.open_cache(task, self.eval_split, vocab) for task in tasks]
+        mesh = partitioning.make_mesh(self.num_partitions)
+        axes, shapes = model.logical_axes(self.model), model.parameter_shapes(self.model)
+        step = jax.ShapeDtypeStruct((), jnp.int32, sharding=partitioning.replicated(mesh))
+        like = {"target": partitioning.layout(mesh, axes, shapes), "state": {"step": step}}
+        tree = checkpoints.restore(location, like)
+        predictor = Predictor(
+            Transformer(self.model),
+            tree["target"],
+            mesh,
+            vocab,
+            self.lengths,
+            self.eval_batch_size,
+            self.method,
+            self.eval_examples,
+        )
+        return predictor, caches, int(tree["state"]["step"]), about
+
+
+def evaluate(how: Evaluation, config_text: str) -> list[Scores]:
+    """Scores a checkpoint on its targets, in T5X's output layout, and prints the table."""
+    folder = Path(how.model_dir).expanduser()
+    output.check(folder, config_text)
+    predictor, caches, step, about = how.open()
+    output.claim(folder, config_text)
+    scores = evaluate_all(predictor, caches, folder, step)
+    progress.say(table(scores, about.get("source", "an unknown language")))
+    write_scores(folder, scores, about)
+    return scores
+
+
+def infer(how: Evaluation, config_text: str) -> None:
+    """Writes a checkpoint's predictions or scores, one file a target."""
+    folder = Path(how.model_dir).expanduser()
+    output.check(folder, config_text)
+    predictor, caches, *_ = how.open()
+    output.claim(folder, config_text)
+    bar = progress.Bar("infer", sum(_count(cache, how.eval_examples) for cache in caches), 0)
+    for cache in caches:
+        path = infer_task(predictor, cache, folder, how.mode, lambda n: bar.advance(n, n))
+        progress.say(f"wrote {path}")
+    bar.close()

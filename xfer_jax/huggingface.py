@@ -5,29 +5,48 @@ file or in several with an index. Weights only: there is neither step nor optimi
 """
 
 import json
+import math
+import os
 import re
 import struct
+import warnings
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from seqio_tasks.errors import RequestError
 from xfer_jax import model
-from xfer_jax.stored import TARGET, Contents, Index, Stored, reason
-
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # first choice first
-_EMBEDDING, _LOGITS = "shared.weight", "lm_head.weight"
-_UNUSED = (  # other names of the embedding, and a table that old versions kept and never read
-    "encoder.embed_tokens.weight",
-    "decoder.embed_tokens.weight",
-    "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
+from xfer_jax.stored import (
+    TARGET,
+    Contents,
+    Index,
+    Stored,
+    exists,
+    is_remote,
+    read_bytes,
+    read_file,
+    reason,
 )
+
+CONFIG = "config.json"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # first choice first
+_INDEX = ".index.json"  # behind such a name, of weights in several files
+_EMBEDDING, _LOGITS = "shared.weight", "lm_head.weight"
+_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # of the embedding
+_UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"  # by anyone
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 _ALIGNMENT = 64  # of the data behind a safetensors header, so that it can be memory-mapped
+_LARGEST_HEADER = 100_000_000  # bytes that safetensors allows
+_FIXED = {  # what `model` computes, by its name in `config.json`
+    "feed_forward_proj": "gated-gelu",
+    "layer_norm_epsilon": model.NORM_EPSILON,
+    "relative_attention_num_buckets": model.NUM_BUCKETS,
+    "relative_attention_max_distance": model.MAX_DISTANCE,
+}
 
 
 def names(encoder_layers: int, decoder_layers: int) -> dict[str, str]:
@@ -75,29 +94,45 @@ def _transposed(array: Stored) -> Stored:
 # --- Reading --------------------------------------------------------------------------------------
 
 
-def recognise(path: Path) -> bool:
-    """Whether a path is such a checkpoint: its folder, or a file of weights."""
-    if path.is_dir():
-        return any((path / f"{name}{index}").is_file() for name in WEIGHTS for index in _INDEX)
-    return path.is_file() and path.suffix in (".safetensors", ".bin")
+def recognise(location: str | Path) -> bool:
+    """Whether a location, local or gs://, is such a checkpoint: its folder, or a file of weights.
+
+    Raises:
+      RequestError: its server cannot be reached.
+    """
+    return _find(location) is not None
 
 
-_INDEX = ("", ".index.json")
+def _find(location: str | Path) -> tuple[str, str] | None:
+    """Returns a folder and the file in it that holds the weights, or the index of such files."""
+    folder, _, file = str(location).rpartition("/")
+    if file.endswith((".safetensors", ".bin")) and exists(folder, file):
+        return folder, file
+    files = (f"{name}{index}" for name in WEIGHTS for index in ("", _INDEX))
+    return next(((str(location), file) for file in files if exists(location, file)), None)
 
 
-def read(path: Path) -> Contents:
+def read(location: str | Path) -> Contents:
     """Opens a checkpoint; without `lm_head.weight` the logits' kernel is the embedding's.
 
     Args:
-      path: its folder, or a file of weights.
+      location: its folder, or a file of weights; local or gs:// (safetensors only).
 
     Raises:
-      RequestError: it is damaged, or holds more than weights.
+      RequestError: it is damaged, holds more than weights, or is of another kind of model.
     """
+    place = _find(location)
+    assert place is not None, "recognised by this file"
+    folder, file = place
     found: dict[str, Stored] = {}
-    for file in _files(path):
-        found |= _read_safetensors(file) if file.suffix == ".safetensors" else _read_bin(file)
+    for part in _parts(folder, file):
+        found |= (_read_bin if part.endswith(".bin") else _read_safetensors)(folder, part)
     layers = [_count(found, stack) for stack in ("encoder", "decoder")]
+    for name in _ALIASES:
+        if name in found:
+            found.setdefault(_EMBEDDING, found.pop(name))
+    found.pop(_UNUSED, None)
+    _check_config(folder, found)
     note = ""
     if _LOGITS not in found and _EMBEDDING in found:
         found[_LOGITS] = found[_EMBEDDING]
@@ -108,8 +143,8 @@ def read(path: Path) -> Contents:
             array = found.pop(theirs)
             arrays[TARGET + ours] = _transposed(array) if _is_transposed(ours) else array
     # What is left over is listed, with what is missing, when the checkpoint is compared to a model.
-    arrays |= {TARGET + name: array for name, array in found.items() if name not in _UNUSED}
-    return Contents(str(path), "hf", 0, arrays, note)
+    arrays |= {TARGET + name: array for name, array in found.items()}
+    return Contents(str(location), "hf", 0, arrays, note)
 
 
 def _count(found: Iterable[str], stack: str) -> int:
@@ -117,45 +152,82 @@ def _count(found: Iterable[str], stack: str) -> int:
     return max((int(match[1]) + 1 for match in blocks if match), default=0)
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    for name in WEIGHTS:
-        if (path / name).is_file():
-            return [path / name]
-        index = path / f"{name}.index.json"
-        if index.is_file():
-            try:
-                files = {
-                    path / file for file in json.loads(index.read_text())["weight_map"].values()
-                }
-            except (ValueError, KeyError) as error:
-                raise RequestError(f"{index} is damaged: {reason(error)}") from None
-            lost = sorted(file.name for file in files if not file.is_file())
-            if lost:
-                raise RequestError(f"{index} names {', '.join(lost)}, which {path} lacks")
-            return sorted(files)
-    raise AssertionError(f"{path} was recognised")
+def _parts(folder: str, file: str) -> list[str]:
+    """Returns the names of the files that hold the weights."""
+    if not file.endswith(_INDEX):
+        return [file]
+    try:
+        parts = sorted(set(json.loads(read_file(folder, file) or b"")["weight_map"].values()))
+        lost = [part for part in parts if not exists(folder, part)]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, RequestError):
+            raise
+        raise RequestError(f"{folder}/{file} is damaged: {reason(error)}") from None
+    if lost:
+        raise RequestError(f"{folder} lacks {', '.join(lost)}, which {file} names")
+    return parts
 
 
-def _read_safetensors(file: Path) -> dict[str, Stored]:
-    def stored(name: str, shape: list[int], dtype: str) -> Stored:
+def _check_config(folder: str, found: dict[str, Stored]) -> None:
+    """Refuses a model that is computed otherwise, and weights that `config.json` does not fit."""
+    content = read_file(folder, CONFIG)
+    if content is None:  # weights alone
+        return
+    try:
+        config = dict(json.loads(content))
+    except (ValueError, TypeError) as error:
+        raise RequestError(f"{folder}/{CONFIG} is damaged: {reason(error)}") from None
+    expected: dict[str, Any] = dict(_FIXED)
+    if _EMBEDDING in found:
+        expected["vocab_size"] = found[_EMBEDDING].shape[0]
+    if _LOGITS not in found:  # Hugging Face's T5 then scales the logits, its mT5 does not
+        expected["model_type"] = "mt5"
+    wrong = [
+        f"{key} is {config[key]!r} instead of {value!r}"
+        for key, value in expected.items()
+        if config.get(key, value) != value
+    ]
+    if wrong:
+        raise RequestError(
+            f"{folder}/{CONFIG} is not of an mT5 with these weights: {'; '.join(wrong)}"
+        )
+
+
+def _read_safetensors(folder: str, file: str) -> dict[str, Stored]:
+    """The format (huggingface/safetensors, README): header length, JSON header, the arrays' bytes.
+
+    Read here, since the library reads local files only.
+    """
+    path = f"{folder}/{file}"
+    size = int.from_bytes(read_bytes(folder, file, 0, 8).tobytes(), "little")
+    if size > _LARGEST_HEADER:
+        raise RequestError(f"{path} is damaged: its header cannot be {size:,} bytes long")
+    text = read_bytes(folder, file, 8, size).tobytes()
+
+    def stored(dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> Stored:
+        start, end = data_offsets
+        kind = _DTYPES[dtype]
+        if not 0 <= start <= end or end - start != math.prod(shape) * kind.itemsize:
+            raise ValueError(f"bytes {start} to {end} are no {dtype} array of shape {shape}")
+
         def read_part(index: Index) -> np.ndarray:
-            # Opened anew: what is mapped counts as this process's memory while it is open.
-            with safe_open(file, "np") as weights:
-                return weights.get_slice(name)[index] if index else weights.get_tensor(name)
+            values = read_bytes(folder, file, 8 + size + start, end - start)
+            return values.view(kind).reshape(shape)[index]
 
-        return Stored(tuple(shape), _DTYPES[dtype], read_part)
+        return Stored(tuple(shape), kind, read_part)
 
     try:
-        with safe_open(file, "np") as weights:
-            slices = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118
-            kinds = {n: (n, part.get_shape(), part.get_dtype()) for n, part in slices.items()}
-        return {name: stored(*kind) for name, kind in kinds.items()}
-    except SafetensorError as error:
-        raise RequestError(f"{file} is truncated or damaged: {reason(error)}") from None
+        header = json.loads(text)
+        header.pop("__metadata__", None)
+        found = {name: stored(**entry) for name, entry in header.items()}
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
     except KeyError as error:
-        raise RequestError(f"{file} holds arrays of type {error}, which are no weights") from None
+        raise RequestError(f"{path} holds arrays of type {error}, which are no weights") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RequestError(f"{path} is damaged: {reason(error)}") from None
+    if end:
+        read_bytes(folder, file, 8 + size + end - 1, 1)  # raises if the file is truncated
+    return found
 
 
 _DTYPES = {
@@ -166,39 +238,54 @@ _DTYPES = {
 }
 
 
-def _read_bin(file: Path) -> dict[str, Stored]:
+def _read_bin(folder: str, file: str) -> dict[str, Stored]:
     """Reads PyTorch's own format by its weights-only loader, which runs no code of the file."""
+    if is_remote(folder):
+        raise RequestError(f"{folder}/{file} cannot be read from afar: copy the folder here first")
+    path = Path(folder) / file
+    mapped = zipfile.is_zipfile(path)  # else, from before PyTorch 1.6, all of it is in memory
+    tensors = _load(path, mapped)
+    kept = {} if mapped else tensors
+
+    def stored(name: str) -> Stored:
+        def read_part(index: Index) -> np.ndarray:
+            # Opened anew: what is mapped counts as this process's memory while it is open.
+            tensor = kept[name] if kept else _load(path, mapped)[name]
+            return np.array(_as_numpy(tensor)[index])
+
+        values = _as_numpy(tensors[name])
+        return Stored(values.shape, values.dtype, read_part)
+
+    try:
+        return {name: stored(name) for name in tensors}
+    except (AttributeError, TypeError):
+        raise RequestError(f"{path} holds more than arrays of weights") from None
+
+
+def _load(path: Path, mapped: bool) -> dict[str, Any]:
     try:
         import torch
     except ImportError:
         raise RequestError(
-            f"{file} can be read with PyTorch only: pip install torch, or have the weights saved as"
-            " model.safetensors"
+            f"{path} can be read with PyTorch only: pip install torch, or have the weights saved as"
+            f" {WEIGHTS[0]}"
         ) from None
-    load: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
-        try:
-            tensors = torch.load(file, mmap=True, **load)
-        except RuntimeError as error:
-            if "mmap" not in str(error):  # files from before 2020 cannot be memory-mapped
-                raise
-            tensors = torch.load(file, **load)
-    except Exception as error:  # of pickle, zipfile and PyTorch: all mean the same
+        with warnings.catch_warnings(action="ignore"):  # of old pickles
+            return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
+    except Exception:  # of pickle, zipfile and PyTorch, with advice to run the file's code
         raise RequestError(
-            f"{file} is damaged or holds more than weights: {reason(error)}"
+            f"{path} is not loaded: it is damaged, or holds more than weights, which could run code"
         ) from None
 
-    return {name: _from_torch(tensor) for name, tensor in tensors.items()}
 
-
-def _from_torch(tensor: Any) -> Stored:
+def _as_numpy(tensor: Any) -> np.ndarray:
+    """Returns a view of a tensor."""
     if str(tensor.dtype) == "torch.bfloat16":  # NumPy has none of its own
         import torch
 
-        values = tensor.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
-    else:
-        values = tensor.numpy()
-    return Stored(values.shape, values.dtype, lambda index: np.array(values[index]))
+        return tensor.detach().view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.detach().numpy()
 
 
 # --- Writing --------------------------------------------------------------------------------------
@@ -210,26 +297,25 @@ def write(contents: Contents, config: model.Config, folder: Path) -> None:
     Args:
       contents: its parameters are written, in float32.
       config: the model's sizes.
-      folder: to make; is whole only when this returns.
+      folder: an empty one; is taken for a checkpoint only once it is whole.
     """
-    folder.mkdir(parents=True)
     arrays = {}
     for ours, theirs in names(config.num_encoder_layers, config.num_decoder_layers).items():
         array = contents.arrays[TARGET + ours]
         arrays[theirs] = _transposed(array) if _is_transposed(ours) else array
-    _write_safetensors(arrays, folder / WEIGHTS[0])
-    (folder / "config.json").write_text(json.dumps(_config_json(config), indent=2) + "\n")
+    (folder / CONFIG).write_text(json.dumps(_config_json(config), indent=2) + "\n")
+    weights = folder / WEIGHTS[0]
+    unfinished = weights.with_suffix(".part")
+    _write_safetensors(arrays, unfinished)
+    unfinished.rename(weights)
 
 
 def _write_safetensors(arrays: dict[str, Stored], file: Path) -> None:
-    """The format (huggingface/safetensors, README): header length, JSON header, the arrays' bytes.
-
-    Written here, since the library wants all arrays in memory at once.
-    """
+    """Written here, since the library wants all arrays in memory at once."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, array in arrays.items():
-        start, end = end, end + int(np.prod(array.shape)) * 4
+        start, end = end, end + math.prod(array.shape) * 4
         header[name] = {"dtype": "F32", "shape": array.shape, "data_offsets": (start, end)}
     text = json.dumps(header).encode()
     text += b" " * (-(8 + len(text)) % _ALIGNMENT)
@@ -238,6 +324,8 @@ def _write_safetensors(arrays: dict[str, Stored], file: Path) -> None:
         for array in arrays.values():
             values = np.ascontiguousarray(array.read(()), np.dtype("<f4"))
             out.write(values.data)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def _config_json(config: model.Config) -> dict[str, Any]:
@@ -251,10 +339,7 @@ def _config_json(config: model.Config) -> dict[str, Any]:
         "num_layers": config.num_encoder_layers,
         "num_decoder_layers": config.num_decoder_layers,
         "num_heads": config.num_heads,
-        "relative_attention_num_buckets": model.NUM_BUCKETS,
-        "relative_attention_max_distance": model.MAX_DISTANCE,
-        "layer_norm_epsilon": model.NORM_EPSILON,
-        "feed_forward_proj": "gated-gelu",
+        **_FIXED,
         "dropout_rate": config.dropout_rate,
         "tie_word_embeddings": False,
         "is_encoder_decoder": True,

@@ -1,6 +1,7 @@
 """Adafactor as T5X configures it, and T5X's learning-rate schedules."""
 
 from collections.abc import Callable
+from typing import Any
 
 import gin
 import jax
@@ -87,7 +88,6 @@ def adafactor(
     return optax.adafactor(learning_rate=learning_rate, decay_rate=decay_rate)
 
 
-def at_step(state: optax.OptState, step: int) -> optax.OptState:
+def at_step(state: optax.OptState, step: Any) -> optax.OptState:
     """Sets every step counter in an optimizer state, to go on from a checkpoint's step."""
-    state = optax.tree_utils.tree_set(state, count=jnp.asarray(step, jnp.int32))
-    return jax.tree.map(jnp.copy, state)  # each counter an array of its own: they are donated
+    return optax.tree_utils.tree_set(state, count=step)

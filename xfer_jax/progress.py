@@ -8,12 +8,20 @@ import numpy as np
 from tqdm import tqdm
 
 _LOG_SECONDS = 10.0  # between lines, where there is no terminal
+_muted = False
+
+
+def mute(muted: bool) -> None:
+    """Silences this process, where another one speaks for all."""
+    global _muted
+    _muted = muted
 
 
 def say(text: str) -> None:
     """Prints a line that does not tear a bar."""
-    tqdm.write(text, file=sys.stdout)
-    sys.stdout.flush()
+    if not _muted:
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
 
 
 class Bar:
@@ -28,7 +36,11 @@ class Bar:
         self._first = done
         self._last_line = time.monotonic()
         self._tqdm = tqdm(
-            total=total, initial=done, desc=what, disable=not sys.stderr.isatty(), leave=False
+            total=total,
+            initial=done,
+            desc=what,
+            disable=_muted or not sys.stderr.isatty(),
+            leave=False,
         )
 
     def advance(self, units: int, examples: int) -> None:
@@ -39,12 +51,11 @@ class Bar:
         if self._tqdm.disable and time.monotonic() - self._last_line > _LOG_SECONDS:
             self._line()
 
-    def add_tokens(self, batch: dict[str, np.ndarray]) -> None:
-        """Counts a batch's tokens, padding left out."""
-        self._tokens += sum(
-            int(np.count_nonzero(batch[name]))
-            for name in ("encoder_input_tokens", "decoder_target_tokens")
-        )
+    def add_tokens(self, batch: dict[str, np.ndarray], batch_size: int) -> None:
+        """Counts a batch's tokens, padding left out, from those of its rows that are here."""
+        for name in ("encoder_input_tokens", "decoder_target_tokens"):
+            rows = batch[name]
+            self._tokens += int(np.count_nonzero(rows)) * batch_size // len(rows)
 
     def show(self, **details: Any) -> None:
         """Sets what is shown beside the counts."""

@@ -1,8 +1,9 @@
 """A checkpoint's arrays, each read when it is asked for: what every format is turned into."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorstore as ts
@@ -12,6 +13,8 @@ from seqio_tasks.errors import RequestError
 Index = tuple[slice, ...]
 TARGET, MOMENTS, STEP = "target/", "state/param_states/", "state/step"  # how names begin, in T5X
 _REMOTE_SECONDS = 60  # to wait for an answer from gs://
+_CACHE_BYTES = 32 << 20  # for the index of an OCDBT checkpoint; large arrays do not stay in it
+_SHOWN = 4  # broken arrays that an error spells out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,16 @@ def kvstore(location: str | Path) -> str | dict[str, str]:
     return {"driver": "file", "path": f"{Path(location).absolute()}/"}
 
 
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def exists(folder: str | Path, name: str) -> bool:
+    """Whether a folder, local or gs://, has a file; raises as `read_file` does."""
+    if is_remote(folder):
+        return _fetch(folder, name, slice(0, 0)) is not None
+    return (Path(folder) / name).is_file()
+
+
 def read_file(folder: str | Path, name: str) -> bytes | None:
     """Reads a file of a folder, local or gs://.
 
@@ -63,19 +76,96 @@ def read_file(folder: str | Path, name: str) -> bytes | None:
       Its bytes; None if it is not there.
 
     Raises:
-      RequestError: the folder's server cannot be reached or refuses.
+      RequestError: it may not be read, or its server cannot be reached.
     """
-    if not is_remote(folder):
-        path = Path(folder) / name
+    if is_remote(folder):
+        return _fetch(folder, name, None)
+    path = Path(folder) / name
+    try:
         return path.read_bytes() if path.is_file() else None
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def read_bytes(folder: str | Path, name: str, start: int, size: int) -> np.ndarray:
+    """Reads a part of a file of a folder, local or gs://.
+
+    Returns:
+      uint8 [size].
+
+    Raises:
+      RequestError: the file ends before, may not be read, or its server cannot be reached.
+    """
+    try:
+        if is_remote(folder):
+            content = _fetch(folder, name, slice(start, start + size))
+            found = np.frombuffer(content or b"", np.uint8)
+        else:
+            found = np.fromfile(Path(folder) / name, np.uint8, size, offset=start)
+    except OSError as error:
+        raise RequestError(f"{folder}/{name} cannot be read: {error.strerror}") from None
+    if len(found) < size:
+        raise RequestError(f"{folder}/{name} is truncated: it ends before byte {start + size:,}")
+    return found
+
+
+def _fetch(folder: str | Path, name: str, part: slice | None) -> bytes | None:
     try:
         store = ts.KvStore.open(kvstore(folder)).result(timeout=_REMOTE_SECONDS)
-        found = store.read(name).result(timeout=_REMOTE_SECONDS)
+        found = store.read(name, byte_range=part).result(timeout=_REMOTE_SECONDS)
     except Exception as error:  # tensorstore raises what its drivers raise
-        raise RequestError(f"{folder} cannot be fetched ({reason(error)})") from None
+        raise RequestError(f"{folder}/{name} cannot be fetched: {reason(error)}") from None
     return found.value if found.state == "value" else None
 
 
+# --- Zarr -----------------------------------------------------------------------------------------
+
+
+def open_zarr(
+    location: str, stores: Mapping[str, Any], driver: str = "zarr", sparse: bool = False
+) -> dict[str, Stored]:
+    """Opens a checkpoint's arrays, all at once since they may be far away.
+
+    Args:
+      location: the checkpoint, for errors.
+      stores: TensorStore's spec of the folder of each, by its name.
+      driver: 'zarr' (version 2) or 'zarr3'.
+      sparse: whether their writer left zeros out; else what is not there is lost.
+
+    Raises:
+      RequestError: some are not there or damaged; their `read` raises it, too.
+    """
+    context = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
+    how = {"recheck_cached_data": "open", "fill_missing_data_reads": sparse}
+    opening = {
+        name: ts.open({"driver": driver, "kvstore": store} | how, open=True, context=context)
+        for name, store in stores.items()
+    }
+    opened, problems = {}, []
+    for name, future in opening.items():
+        try:
+            opened[name] = future.result()
+        except ValueError as error:
+            problems.append(f"{name} ({reason(error)})")
+    if problems:
+        more = f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
+        raise RequestError(f"{location} lacks arrays: {'; '.join(problems[:_SHOWN])}{more}")
+    return {name: _stored(location, name, store) for name, store in opened.items()}
+
+
+def _stored(location: str, name: str, store: ts.TensorStore) -> Stored:
+    def read_part(index: Index) -> np.ndarray:
+        try:
+            return (store[index] if index else store).read().result()
+        except ValueError as error:
+            raise RequestError(f"{location} cannot be read: {name} ({reason(error)})") from None
+
+    return Stored(tuple(store.shape), store.dtype.numpy_dtype, read_part)
+
+
 def reason(error: BaseException) -> str:
-    """Returns the first line of an error of TensorStore or Orbax, cut to a readable length."""
-    return (str(error).splitlines() or [f"no answer in {_REMOTE_SECONDS} s"])[0][:240]
+    """Returns what an error of TensorStore or another library says, short enough for a sentence."""
+    if isinstance(error, TimeoutError):
+        return f"no answer in {_REMOTE_SECONDS} s"
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    return said.partition(" [")[0][:240]  # TensorStore appends its spec and source lines

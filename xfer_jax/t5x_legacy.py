@@ -1,8 +1,8 @@
 """T5X's older checkpoints, the kind that Google's public mT5 ones are: msgpack and zarr.
 
 A folder holds the file `checkpoint` (msgpack: `version`, and `optimizer` with the tree of arrays)
-and one zarr-v2 folder an array, `target.encoder.encoder_norm.scale`; in the tree stands, in its
-place, a TensorStore spec that names the folder. Arrays of one element are in the tree itself.
+and zarr-v2 folders of an array each, `target.encoder.encoder_norm.scale`; in the tree stands, in
+such an array's place, a TensorStore spec that names the folder. Small ones are in the tree itself.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from seqio_tasks.errors import RequestError
-from xfer_jax.stored import STEP, Contents, Index, Stored, kvstore, read_file, reason
+from xfer_jax.stored import STEP, Contents, Stored, kvstore, open_zarr, read_file, reason
 
 FILE = "checkpoint"
 VERSION = 3  # of the layout, as T5X numbers it; 2 differs for bfloat16 only, which is refused
@@ -39,17 +39,20 @@ def read(location: str | Path) -> Contents:
         )
     try:
         state = serialization.msgpack_restore(content)
+        version = int(state.get("version", 0))
         leaves = flatten_dict(state["optimizer"], is_leaf=lambda _, x: "kvstore" in x, sep="/")
         step = int(leaves.pop(STEP))
+        folders = {name: _folder(leaf) for name, leaf in leaves.items() if isinstance(leaf, dict)}
     except Exception as error:  # msgpack raises many kinds; all mean the same
         raise RequestError(f"{location}/{FILE} is damaged: {reason(error)}") from None
-    if state.get("version", 0) < 2:
+    if version < 2:
         raise RequestError(
-            f"{location} is of T5X's layout {state.get('version', 0)}; 2 and {VERSION} can be read"
+            f"{location} is of T5X's layout {version}, which T5X itself no longer reads; 2 and"
+            f" {VERSION} can be read"
         )
-    specs = {name: leaf for name, leaf in leaves.items() if isinstance(leaf, dict)}
-    arrays = {name: _held(leaf) for name, leaf in leaves.items() if name not in specs}
-    return Contents(str(location), "t5x-legacy", step, arrays | _open(location, specs))
+    arrays = {name: _held(leaf) for name, leaf in leaves.items() if name not in folders}
+    stores = {name: kvstore(f"{location}/{folder}") for name, folder in folders.items()}
+    return Contents(str(location), "t5x-legacy", step, arrays | open_zarr(str(location), stores))
 
 
 def _held(array: np.ndarray) -> Stored:
@@ -57,44 +60,9 @@ def _held(array: np.ndarray) -> Stored:
     return Stored(array.shape, array.dtype, lambda index: array[index])
 
 
-def _open(location: str | Path, specs: dict[str, dict]) -> dict[str, Stored]:
-    """Opens the zarr folders, all at once since they may be far away."""
-    opening = {
-        name: ts.open(
-            {
-                "driver": "zarr",
-                "kvstore": kvstore(f"{location}/{_folder(spec)}"),
-                "fill_missing_data_reads": False,  # else a lost file reads as zeros
-            },
-            open=True,
-        )
-        for name, spec in specs.items()
-    }
-    stores, problems = {}, []
-    for name, future in opening.items():
-        try:
-            stores[name] = future.result()
-        except ValueError as error:
-            problems.append(f"{name} ({reason(error)})")
-    if problems:
-        more = f" and {len(problems) - 4} more" if problems[4:] else ""
-        raise RequestError(f"{location} lacks arrays: {'; '.join(problems[:4])}{more}")
-    return {name: _stored(location, name, store) for name, store in stores.items()}
-
-
 def _folder(spec: dict[str, Any]) -> str:
-    # Checkpoints written to gs:// by older TensorStores have the path beside the kvstore.
+    # TensorStore before 0.1.14 has the path beside the kvstore.
     return (spec["kvstore"].get("path") or spec["path"]).strip("/")
-
-
-def _stored(location: str | Path, name: str, store: ts.TensorStore) -> Stored:
-    def read_part(index: Index) -> np.ndarray:
-        try:
-            return store[index].read().result() if index else store.read().result()
-        except ValueError as error:
-            raise RequestError(f"{location}: {name} cannot be read: {reason(error)}") from None
-
-    return Stored(tuple(store.shape), store.dtype.numpy_dtype, read_part)
 
 
 def write(contents: Contents, folder: Path) -> None:
@@ -102,9 +70,8 @@ def write(contents: Contents, folder: Path) -> None:
 
     Args:
       contents: parameters and moments.
-      folder: to make; is whole only when this returns.
+      folder: an empty one; is whole only when this returns.
     """
-    folder.mkdir(parents=True)
     leaves: dict[str, Any] = {STEP: np.asarray(contents.step, np.int32)}
     for name, array in contents.arrays.items():
         leaves[name] = _write_array(folder, name, array)
@@ -117,8 +84,9 @@ def _write_array(folder: Path, name: str, array: Stored) -> np.ndarray | dict[st
     values = array.read(())
     if values.size <= 1:
         return values
-    row_bytes = values.nbytes // values.shape[0]
-    rows = min(values.shape[0], max(1, _CHUNK_BYTES // row_bytes))
+    row_bytes = values.nbytes // len(values)
+    most = max(1, _CHUNK_BYTES // row_bytes)
+    rows = next(n for n in range(min(most, len(values)), 0, -1) if len(values) % n == 0)
     path = name.replace("/", ".")
     metadata = {
         "shape": list(values.shape),
@@ -126,6 +94,7 @@ def _write_array(folder: Path, name: str, array: Stored) -> np.ndarray | dict[st
         "compressor": None,  # weights hardly compress: gzip is slower than any disk
     }
     spec = {"driver": "zarr", "dtype": values.dtype.name, "metadata": metadata}
-    store = ts.open(spec | {"kvstore": kvstore(folder / path)}, create=True).result()
+    where = {"kvstore": kvstore(folder / path), "store_data_equal_to_fill_value": True}
+    store = ts.open(spec | where, create=True).result()
     store.write(values, can_reference_source_data_indefinitely=True).result()
     return spec | {"kvstore": {"driver": "file", "path": f"{path}/"}}

@@ -190,8 +190,20 @@ def test_flags_become_one_value(field, known, expected):
     assert choose_value(field, {**flags, **known}) == expected
 
 
+def test_the_script_of_lang2vec_s_wheel_is_not_taken_for_the_library(monkeypatch, tmp_path):
+    (tmp_path / "lang2vec.py").write_text("raise AssertionError('the script')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "lang2vec"]:
+        monkeypatch.delitem(sys.modules, name)
+    before = list(sys.path)
+    miniature._uriel_flags.cache_clear()
+    assert miniature.World().grammar("hi").order == "SOV"
+    assert sys.path == before
+
+
 def test_missing_lang2vec_is_a_request_that_can_be_mended(monkeypatch):
-    monkeypatch.setitem(sys.modules, "lang2vec", None)
+    for name in ("lang2vec", "lang2vec.lang2vec"):
+        monkeypatch.setitem(sys.modules, name, None)
     read_uncached = miniature._uriel_flags.__wrapped__
     with pytest.raises(RequestError, match="lang2vec"):
         read_uncached("syntax_wals")

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import struct
 from pathlib import Path
 
 import gin
@@ -11,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
+from tensorboardX.proto.event_pb2 import Event
 
 from seqio_tasks import catalogue, vocabulary
 from xfer_jax import model
@@ -168,3 +170,21 @@ def command(tiny_gin):
         return [name, f"--gin_file={tiny_gin}", *bindings]
 
     return arguments
+
+
+@pytest.fixture(scope="session")
+def events():
+    """Reads the scalars of a folder's TensorBoard files as (tag, step, value)."""
+
+    def read(folder: Path) -> list[tuple[str, int, float]]:
+        found = []
+        for path in sorted(folder.glob("events.out.tfevents.*")):
+            content = path.read_bytes()
+            while content:
+                (length,) = struct.unpack("<Q", content[:8])  # then its checksum, event, checksum
+                event = Event.FromString(content[12 : 12 + length])
+                content = content[16 + length :]
+                found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
+        return found
+
+    return read

@@ -78,8 +78,9 @@ def test_what_is_saved_is_restored_bit_for_bit(saved, state, tx):
         assert array.dtype == expected[name].dtype
     assert set(flat(restored)) == set(expected)
 
-    params, opt_state, step = checkpoints.from_tree(restored, tx)
+    step = int(restored["state"]["step"])
     assert step == 1_000_007
+    params, opt_state = restored["target"], checkpoints.opt_state(restored, tx, np.int32(step))
     assert jax.tree.structure(opt_state) == jax.tree.structure(state[1])
     for mine, original in zip(
         jax.tree.leaves((params, opt_state)), jax.tree.leaves(state), strict=True
@@ -255,10 +256,10 @@ def test_t5x_s_own_checkpoint_loads_with_its_moments(t5x, t5x_config, tx, tmp_pa
     path = checkpoints.locate(tmp_path)
     assert path == copy
     assert checkpoints.about(path) == {}
-    params, opt_state, step = checkpoints.from_tree(
-        checkpoints.restore(path, like(tx, t5x_config)), tx
-    )
+    restored = checkpoints.restore(path, like(tx, t5x_config))
+    params, step = restored["target"], int(restored["state"]["step"])
     assert step == 30
+    opt_state = checkpoints.opt_state(restored, tx, np.int32(step))
     for name, array in flat(params).items():
         np.testing.assert_array_equal(array, t5x.flat_params[name], err_msg=name)
     again = flat(checkpoints.to_tree(params, opt_state, step))

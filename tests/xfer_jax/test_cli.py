@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from seqio_tasks import vocabulary
-from xfer_jax import checkpoints, cli, configuration, model, optimizer, train
+from xfer_jax import checkpoints, cli, configuration, model, optimizer, output, train
 
 
 def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -264,7 +264,9 @@ TRAIN_REFUSALS = {
         },
         r"xfer_pocket_ner\.en has no closed set of labels",
     ),
-    "prediction unknown": ({"PREDICT_BY": "beam"}, r"unknown PREDICT_BY 'beam'"),
+    "prediction unknown": ({"PREDICT_BY": "bean"}, r"unknown PREDICT_BY 'bean'"),
+    "no beams": ({"PREDICT_BY": "beam", "NUM_BEAMS": 0}, r"NUM_BEAMS must be .* not 0"),
+    "alpha below 0": ({"PREDICT_BY": "beam", "BEAM_ALPHA": -1}, r"BEAM_ALPHA must be .* not -1"),
     "evaluation without a metric": (
         {"TASK": "xfer_pocket_text", "TASK_FEATURE_LENGTHS": {"inputs": 40, "targets": 16}},
         r"xfer_pocket_text",
@@ -336,7 +338,7 @@ def earlier_run(command, tmp_path, tiny_world):
         [file.removeprefix("--gin_file=")],
         [binding.removeprefix("--gin.") for binding in bindings],
     )
-    train.claim_model_dir(folder, text)
+    output.claim(folder, text)
     request = configuration.build(train.Run)
     params = jax.tree.map(lambda x: jnp.ones(x.shape), model.parameter_shapes(request.model))
     tree = checkpoints.to_tree(params, optimizer.adafactor(request.schedule).init(params), 5)
@@ -442,7 +444,7 @@ EVALUATION_REFUSALS = {
         r"EVALUATOR_NUM_EXAMPLES|eval_examples .*0",
     ),
     "mode unknown": ("infer", {"INFER_MODE": "guess"}, r"unknown INFER_MODE 'guess'"),
-    "prediction unknown": ("eval", {"PREDICT_BY": "beam"}, r"unknown PREDICT_BY 'beam'"),
+    "prediction unknown": ("eval", {"PREDICT_BY": "bean"}, r"unknown PREDICT_BY 'bean'"),
     "labels of a task without": (
         "eval",
         {"TASK": "xfer_pocket_ner", "PREDICT_BY": "labels"},

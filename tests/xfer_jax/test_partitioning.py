@@ -1,107 +1,270 @@
-"""The same loss and update on every mesh of eight devices as on one."""
+"""The same loss, training and checkpoints on every mesh of eight devices, and on two processes."""
 
+import json
 import os
+import socket
 import subprocess
 import sys
 
+import jax
+import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import partitioning
+from xfer_jax import checkpoints, partitioning
+
+STEPS = 20
+LOSS_TOLERANCE, PARAMETER_TOLERANCE = (
+    1e-5,
+    1e-4,
+)  # relative; what float32 sums in another order give
 
 # Device counts are fixed when JAX starts, so that eight devices need a process of their own.
-SCRIPT = """
+MESHES = """
 import functools
+import json
+import sys
+from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from seqio_tasks.errors import RequestError
-from xfer_jax import decoding, model, optimizer, partitioning, train
+from xfer_jax import checkpoints, model, optimizer, partitioning, train
 from xfer_jax.model import Transformer
 
+folder, steps = Path(sys.argv[1]), int(sys.argv[2])
 config = model.Config(
-    vocab_size=128, emb_dim=128, num_heads=8, head_dim=16, mlp_dim=128, num_encoder_layers=1,
-    num_decoder_layers=1, dropout_rate=0.0, dtype="float32",
+    vocab_size=128, emb_dim=128, num_heads=8, head_dim=16, mlp_dim=256, num_encoder_layers=1,
+    num_decoder_layers=1, dropout_rate=0.1, dtype="float32",
 )
 module, tx = Transformer(config), optimizer.adafactor(optimizer.schedule("constant", 0.01))
 start = jax.device_get(jax.jit(lambda: model.initialise(config, 0))())
 rng = np.random.default_rng(0)
 inputs, targets = rng.integers(1, 128, (8, 12)), rng.integers(1, 128, (8, 6))
 inputs[:, 9:], targets[:4, 4:] = 0, 0
-batch = {
+batch = jax.tree.map(np.int32, {
     "encoder_input_tokens": inputs,
     "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
     "decoder_target_tokens": targets,
-}
-batch = jax.tree.map(np.int32, batch)
+})
 
 
-def one_update(mesh):
-    axes = model.logical_axes(config)
-    shardings = partitioning.parameter_shardings(mesh, axes, start)
-    params = jax.device_put(start, shardings)
-    on_data = jax.device_put(batch, partitioning.batch_sharding(mesh))
-    update = jax.jit(functools.partial(train.train_step, module, tx, 1e-4, 1.0))
-    seed, step = jnp.asarray(0, jnp.uint32), jnp.asarray(0)
-    params, state, sums = update(params, tx.init(params), on_data, seed, step)
+def run(mesh):
+    like = train.abstract_state(config, tx, mesh)
+    layout = partitioning.shardings(like["target"])
+    opt_layout = partitioning.shardings(checkpoints.opt_state(like, tx, like["state"]["step"]))
+    params = jax.device_put(start, layout)
+    state = jax.jit(tx.init, out_shardings=opt_layout)(params)
+    update = jax.jit(
+        functools.partial(train.train_step, module, tx, 1e-4, 1.0),
+        out_shardings=(layout, opt_layout, partitioning.replicated(mesh)),
+    )
+    losses = []
+    for step in range(steps):
+        on_mesh = partitioning.place(mesh, batch, 8)
+        params, state, sums = update(params, state, on_mesh, np.uint32(0), np.int32(step))
+        losses.append(float(sums["loss"] / sums["weight"]))
+    # Kernel [E, V] and its moments are cut as the vocabulary is.
+    tree, cut = checkpoints.to_tree(params, state, steps), 128 // mesh.shape["model"]
+    slots = tree["state"]["param_states"]["decoder"]["logits_dense"]["kernel"]
     kernel = params["decoder"]["logits_dense"]["kernel"]
-    assert len(kernel.sharding.device_set) == mesh.size
-    assert kernel.addressable_shards[0].data.shape == (128, 128 // mesh.shape["model"])
-    return jax.device_get((params, jax.tree.leaves(state), sums))
-
-
-def largest_difference(a, b):
-    norm = lambda x: float(np.linalg.norm(np.asarray(x, np.float64)))
-    differences = jax.tree.map(lambda x, y: norm(x - y) / max(norm(y), 1e-30), a, b)
-    return max(jax.tree.leaves(differences))
+    pieces = [x.addressable_shards[0].data.shape for x in (kernel, slots["v_row"], slots["v_col"])]
+    assert pieces == [(128, cut), (128,), (cut,)], pieces
+    assert all(len(x.sharding.device_set) == mesh.size for x in jax.tree.leaves((params, state)))
+    return losses, tree
 
 
 assert jax.device_count() == 8
-single = one_update(Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("data", "model")))
-moved = largest_difference(single[0], start)
-assert moved > 1e-4, moved
-for num_partitions in (1, 2, 4, 8):
-    mesh = partitioning.make_mesh(num_partitions)
-    assert dict(mesh.shape) == {"data": 8 // num_partitions, "model": num_partitions}
-    difference = largest_difference(one_update(mesh), single)
-    assert difference < 1e-5, (num_partitions, difference)
-    print(f"data {8 // num_partitions} model {num_partitions}: {difference:.1e}")
+meshes = {"1x1": Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("data", "model"))}
+for parts in (1, 2, 4, 8):
+    meshes[f"{8 // parts}x{parts}"] = partitioning.make_mesh(parts)
+losses, trees = {}, {}
+for name, mesh in meshes.items():
+    losses[name], trees[name] = run(mesh)
+    flat = jax.device_get(checkpoints.flatten_dict(trees[name]["target"], sep="/"))
+    np.savez(folder / f"{name}.npz", **flat)
+(folder / "losses.json").write_text(json.dumps(losses))
 
-axes, shapes = {"a": ("vocab", "embed"), "b": ("heads", "relpos_buckets")}, {
-    "a": jax.ShapeDtypeStruct((16, 5), jnp.float32),
-    "b": jax.ShapeDtypeStruct((6, 32), jnp.float32),
-}
-cut = partitioning.parameter_shardings(partitioning.make_mesh(4), axes, shapes)
-assert tuple(cut["a"].spec) == ("model", None), cut["a"]
-assert tuple(cut["b"].spec) == (None, None), "six heads are not cut into four"
-
-for wrong in (3, 16, 0, -1):
-    try:
-        partitioning.make_mesh(wrong)
-    except RequestError as error:
-        assert f"NUM_PARTITIONS {wrong} " in str(error) and "8 devices" in str(error)
-    else:
-        raise AssertionError(f"{wrong} partitions of 8 devices")
+saved = checkpoints.save(folder, trees["4x2"], {})
+for name, mesh in meshes.items():
+    like = train.abstract_state(config, tx, mesh)
+    restored = checkpoints.restore(saved, like)
+    same = jax.tree.map(np.array_equal, jax.device_get(restored), jax.device_get(trees["4x2"]))
+    assert all(jax.tree.leaves(same)), name
+    laid_out = jax.tree.map(lambda x, y: x.sharding == y.sharding, restored, like)
+    assert all(jax.tree.leaves(laid_out)), name
 print("all equal")
 """
 
 
-def test_meshes_of_eight_devices_compute_what_one_device_computes():
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+def environment(devices: int) -> dict[str, str]:
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    return os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+
+
+def largest_difference(found: dict, expected: dict) -> float:
+    """Returns the largest difference of two arrays of the same name, relative to their norm."""
+    assert set(found) == set(expected)
+    return max(
+        np.linalg.norm((found[name] - array).astype(np.float64)) / np.linalg.norm(array)
+        for name, array in expected.items()
+    )
+
+
+def test_meshes_of_eight_devices_compute_and_save_what_one_device_does(tmp_path):
     result = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+        [sys.executable, "-c", MESHES, str(tmp_path), str(STEPS)],
+        env=environment(devices=8),
         capture_output=True,
         text=True,
         check=False,
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.endswith("all equal\n")
+    losses = json.loads((tmp_path / "losses.json").read_text())
+    assert losses["1x1"][-1] < losses["1x1"][0] - 0.5  # it has learnt something
+    single = dict(np.load(tmp_path / "1x1.npz"))
+    for mesh in ("8x1", "4x2", "2x4", "1x8"):
+        assert losses[mesh][0] == pytest.approx(losses["1x1"][0], rel=LOSS_TOLERANCE), mesh
+        trained = dict(np.load(tmp_path / f"{mesh}.npz"))
+        assert largest_difference(trained, single) < PARAMETER_TOLERANCE, mesh
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def runs(command, tmp_path_factory):
+    """Folders and outputs of a run by one process of one device, and by two of four devices."""
+    folders = {name: tmp_path_factory.mktemp(name) / "run" for name in ("one", "two")}
+    macros = {
+        "TRAIN_STEPS": STEPS,
+        "BATCH_SIZE": 8,
+        "LOG_PERIOD": 1,
+        "LEARNING_RATE": 0.01,
+        "SAVE_PERIOD": 10,
+        "NUM_HEADS": 4,
+    }
+
+    def start(name: str, devices: int, *flags: str, **more) -> subprocess.Popen:
+        arguments = command("train", MODEL_DIR=str(folders[name]), **macros, **more)
+        return subprocess.Popen(
+            [sys.executable, "-m", "xfer_jax.cli", *arguments, *flags],
+            env=environment(devices),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    joined = [f"--coordinator_address=localhost:{free_port()}", "--process_count=2"]
+    processes = {
+        "one": start("one", 1),
+        "first": start("two", 4, *joined, "--process_index=0", NUM_PARTITIONS=2),
+        "second": start("two", 4, *joined, "--process_index=1", NUM_PARTITIONS=2),
+    }
+    outputs = {}
+    for name, process in processes.items():
+        outputs[name], errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    return folders, outputs
+
+
+def test_two_processes_train_as_one(runs):
+    folders, _ = runs
+    arrays = {
+        name: {
+            parameter: array.read(())
+            for parameter, array in checkpoints.read(folder / f"checkpoint_{STEPS}").arrays.items()
+            if parameter.startswith("target/")
+        }
+        for name, folder in folders.items()
+    }
+    assert largest_difference(arrays["two"], arrays["one"]) < PARAMETER_TOLERANCE
+
+
+def test_two_processes_log_the_same_loss(runs, events):
+    folders, _ = runs
+    one, two = (
+        [(step, value) for tag, step, value in events(folders[name] / "train") if tag == "loss"]
+        for name in ("one", "two")
+    )
+    assert [step for step, _ in two] == list(range(1, STEPS + 1))
+    assert two[0][1] == pytest.approx(one[0][1], rel=LOSS_TOLERANCE)
+    assert dict(two) == pytest.approx(dict(one), rel=PARAMETER_TOLERANCE)
+
+
+def test_two_processes_predict_and_score_as_one(runs):
+    folders, _ = runs
+    files = [f"inference_eval/xfer_pocket_nli.{code}-0000{STEPS}.jsonl" for code in ("en", "sw")]
+    for file in [*files, "scores.csv"]:
+        assert (folders["two"] / file).read_text() == (folders["one"] / file).read_text()
+
+
+def test_of_two_processes_one_writes_and_speaks(runs):
+    folders, outputs = runs
+    assert "steps 0 to 20" in outputs["first"]
+    lines = outputs["second"].splitlines()
+    assert [line for line in lines if not line.startswith("[Gloo]")] == []  # XLA's own
+    assert len(list((folders["two"] / "train").glob("events*"))) == 1
+    found, expected = (
+        {path.relative_to(folder).parts[:2] for path in folder.rglob("*") if path.is_dir()}
+        for folder in (folders["two"], folders["one"])
+    )
+    assert found == expected
+
+
+def test_a_process_that_cannot_join_says_so_in_one_line(command):
+    result = subprocess.run(
+        [sys.executable, "-m", "xfer_jax.cli", *command("train", MODEL_DIR="x"), "--multiprocess"],
+        env=environment(1),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("xfer-jax: the processes cannot be joined (")
+    assert result.stderr.count("\n") == 1
+    assert "--process_index=I" in result.stderr
 
 
 def test_partitions_that_do_not_divide_the_devices_are_refused():
-    with pytest.raises(RequestError, match="NUM_PARTITIONS 1000 does not divide the"):
-        partitioning.make_mesh(1000)
+    for wrong in (1000, 0, -1):
+        with pytest.raises(RequestError, match=f"NUM_PARTITIONS {wrong} does not divide the"):
+            partitioning.make_mesh(wrong)
+
+
+def test_an_axis_that_the_mesh_does_not_divide_is_not_cut():
+    mesh = jax.sharding.AbstractMesh((2, 4), ("data", "model"))
+    cut = partitioning.sharding(mesh, ("vocab", "embed"), (16, 5))
+    assert cut.spec == PartitionSpec("model", None)
+    whole = partitioning.sharding(mesh, ("heads", "relpos_buckets"), (6, 32))
+    assert whole.spec == PartitionSpec(None, None)  # six heads are not cut into four
+
+
+@pytest.mark.parametrize("shape", [(128, 256), (256, 128), (128, 128)])
+def test_factored_moments_are_cut_as_the_side_that_they_keep(shape):
+    """Optax itself says which side that is: the gradient varies along one side only."""
+    import optax
+
+    axes = ("vocab", "embed")
+    tx = optax.scale_by_factored_rms(factored=True, min_dim_size_to_factor=128)
+    for side in (0, 1):
+        steps = np.arange(1, shape[side] + 1, dtype=np.float32)
+        gradient = np.broadcast_to(np.expand_dims(steps, 1 - side), shape)
+        _, state = tx.update({"w": gradient}, tx.init({"w": gradient}), {"w": gradient})
+        for slot in ("v_row", "v_col"):
+            values = np.asarray(getattr(state, slot)["w"])
+            named = partitioning.slot_axes(axes, shape, slot, values.shape)
+            varies = float(values.max()) > 1.001 * float(values.min())
+            assert (named == (axes[side],)) == varies
+
+
+def test_slots_without_factors_follow_their_parameter():
+    assert partitioning.slot_axes(("embed",), (8,), "v", (8,)) == ("embed",)
+    assert partitioning.slot_axes(("embed", "mlp"), (8, 4), "v", (8, 4)) == ("embed", "mlp")
+    assert partitioning.slot_axes(("embed", "mlp"), (128, 128), "v", (1,)) == (None,)

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -20,10 +19,9 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from flax.traverse_util import flatten_dict
-from tensorboardX.proto.event_pb2 import Event
 
 from seqio_tasks import catalogue, metrics
-from xfer_jax import checkpoints, cli, data, decoding, evaluation, model, train
+from xfer_jax import checkpoints, cli, data, decoding, evaluation, model, output
 
 # The checkpoints are read back here on the devices that wrote them.
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
@@ -60,19 +58,6 @@ def finished(command, tmp_path_factory):
 
 def jsonl(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def events(folder: Path) -> list[tuple[str, int, float]]:
-    """Reads the scalars of a folder's TensorBoard files as (tag, step, value)."""
-    found = []
-    for path in sorted(folder.glob("events.out.tfevents.*")):
-        content = path.read_bytes()
-        while content:
-            (length,) = struct.unpack("<Q", content[:8])  # then its checksum, event, checksum
-            event = Event.FromString(content[12 : 12 + length])
-            content = content[16 + length :]
-            found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
-    return found
 
 
 def arrays(checkpoint: Path) -> dict[str, np.ndarray]:
@@ -118,7 +103,7 @@ def test_predictions_parse_and_yield_the_metrics(finished):
             assert {name: line[name] for name in expected} == pytest.approx(expected)
 
 
-def test_events_hold_the_metrics_and_the_loss(finished):
+def test_events_hold_the_metrics_and_the_loss(events, finished):
     folder, _ = finished
     for task in TARGETS:
         last = jsonl(folder / "inference_eval" / f"{task}-metrics.jsonl")[-1]
@@ -135,21 +120,12 @@ def test_events_hold_the_metrics_and_the_loss(finished):
     assert {v for tag, _, v in logged if tag == "learning_rate"} == {float(np.float32(0.02))}
 
 
-def test_evaluations_within_a_second_keep_their_events(tiny_world, monkeypatch, tmp_path):
-    cache = data.open_cache(catalogue.task(TARGETS[0]), "validation", tiny_world)
-
-    def scored(*args, step, **kwargs):
-        values = {"accuracy": float(step)}
-        return evaluation.Scores(cache.task, cache.split, values, 0.0, 0.0, len(cache), 0)
-
-    monkeypatch.setattr(evaluation, "evaluate", scored)
+def test_evaluations_within_a_second_keep_their_events(events, monkeypatch, tmp_path):
     monkeypatch.setattr("time.time", lambda: 1_700_000_000.0)
-    how = train.Evaluation(
-        "", str(tmp_path), model.Config(), TARGETS[:1], {"inputs": 8, "targets": 4}
-    )
     for step in (8, 12):
-        train.evaluate_targets(model.Transformer(how.model), {}, [cache], tiny_world, how, step)
-    seen = sorted(events(tmp_path / "inference_eval" / TARGETS[0]))
+        with output.events(tmp_path / TARGETS[0], suffix=f".step{step}") as writer:
+            writer.add_scalar("inference/accuracy", float(step), step)
+    seen = sorted(events(tmp_path / TARGETS[0]))
     assert seen == [("inference/accuracy", 8, 8.0), ("inference/accuracy", 12, 12.0)]
 
 
@@ -426,10 +402,25 @@ def test_predicting_by_labels_chooses_the_likeliest_label(
     assert metric == pytest.approx(100 * np.mean(hits))
 
 
+def test_predicting_by_beam_search_writes_the_best_hypotheses(
+    finished, network, command, tmp_path, tiny_world
+):
+    folder, _ = finished
+    macros = {"CHECKPOINT_PATH": str(folder), "INFER_OUTPUT_DIR": str(tmp_path)}
+    beam = {"PREDICT_BY": "beam", "NUM_BEAMS": 3, "BEAM_ALPHA": 0.2}
+    code, _, err = run(command("infer", **macros, **beam, TARGETS=("en",)))
+    assert code == 0, err
+    lines = jsonl(tmp_path / f"{TARGETS[0]}-predict.jsonl-00000-of-00001")
+    texts = [line["inputs"]["inputs_pretokenized"] for line in lines]
+    found, _ = decoding.beam_search(*network, tokens(tiny_world, texts, 24), 4, 3, 0.2)
+    expected = [tiny_world.decode(row) for row in np.asarray(found)[:, 0].tolist()]
+    assert [line["prediction"] for line in lines] == expected
+
+
 def test_a_step_that_is_evaluated_again_replaces_its_line(tmp_path):
     path = tmp_path / "task-metrics.jsonl"
     for step, value in ((10, 1.0), (20, 2.0), (10, 3.0)):
-        evaluation.append_metrics(path, step, {"accuracy": value})
+        output.set_metrics(path, step, {"accuracy": value})
     assert jsonl(path) == [{"step": 10, "accuracy": 3.0}, {"step": 20, "accuracy": 2.0}]
 
 

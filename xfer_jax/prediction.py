@@ -1,0 +1,142 @@
+"""What a model answers: texts and scores for the examples of a task, computed by all devices."""
+
+import dataclasses
+from collections.abc import Callable
+
+import gin
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from seqio_tasks.catalogue import Task
+from seqio_tasks.errors import RequestError
+from seqio_tasks.vocabulary import Vocabulary
+from xfer_jax import data, decoding, partitioning
+from xfer_jax.data import Cache
+from xfer_jax.model import Transformer
+
+GREEDY, BEAM, LABELS = "greedy", "beam", "labels"
+Progress = Callable[[int], None]  # told how many more examples are done
+
+
+@gin.configurable(module="xfer_jax.prediction")
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """How outputs are found. Macros set the fields: PREDICT_BY, NUM_BEAMS, BEAM_ALPHA."""
+
+    name: str = GREEDY  # or 'beam': the best of a search; 'labels': the likeliest of a closed set
+    num_beams: int = 4
+    alpha: float = 0.6  # how far the search favours longer outputs; 0: not at all
+
+    def __post_init__(self):
+        if self.name not in (GREEDY, BEAM, LABELS):
+            raise RequestError(
+                f"unknown PREDICT_BY {self.name!r}: there are {GREEDY!r}, {BEAM!r} and {LABELS!r}"
+            )
+        if not isinstance(self.num_beams, int) or self.num_beams < 1:
+            raise RequestError(
+                f"NUM_BEAMS must be an integer of at least 1, not {self.num_beams!r}"
+            )
+        if not isinstance(self.alpha, (int, float)) or self.alpha < 0:
+            raise RequestError(f"BEAM_ALPHA must be a number of at least 0, not {self.alpha!r}")
+
+    def check(self, task: Task) -> None:
+        """Raises RequestError unless a task can be evaluated, and by this method."""
+        if task.family.objective != "supervised":
+            raise RequestError(f"{task.name} is text without targets: there is nothing to evaluate")
+        if self.name == LABELS and not task.family.labels:
+            raise RequestError(
+                f"{task.name} has no closed set of labels: PREDICT_BY must be {GREEDY!r} or"
+                f" {BEAM!r}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A model with all that it needs to answer. Of several processes, all call it alike."""
+
+    module: Transformer
+    params: dict
+    mesh: Mesh
+    vocabulary: Vocabulary
+    lengths: data.Lengths  # most tokens of inputs, and of targets, which is the longest output
+    batch_size: int  # examples at a time; rounded up to what the devices share evenly
+    method: Method = Method()
+    limit: int | None = None  # examples a task, from the first; all when None
+
+    def predict(self, cache: Cache, progress: Progress = lambda n: None) -> tuple[list[str], int]:
+        """Returns the outputs as text in the order of the examples, and how many inputs were cut.
+
+        Args:
+          cache: the examples.
+          progress: called after every batch.
+
+        Raises:
+          RequestError: the task cannot be evaluated by this method.
+        """
+        data.check_lengths(self.lengths)
+        self.method.check(cache.task)
+        labels = self._label_tokens(cache.task) if self.method.name == LABELS else None
+        batches, truncated = self._batches(cache)
+        outputs: dict[int, str] = {}
+        for indices, inputs in batches:
+            answers = partitioning.fetch(self._answer(self._place(inputs), labels))[: len(indices)]
+            if labels is None:
+                texts = [self.vocabulary.decode(row) for row in answers.tolist()]
+            else:
+                texts = [cache.task.family.labels[i] for i in answers]
+            outputs.update(zip(indices.tolist(), texts, strict=True))
+            progress(len(indices))
+        return [outputs[i] for i in range(len(outputs))], truncated
+
+    def _answer(self, inputs: jax.Array, labels: np.ndarray | None) -> jax.Array:
+        """Returns tokens [B, L], or with labels the likeliest one's index [B]."""
+        if labels is not None:
+            return decoding.score_labels(self.module, self.params, inputs, labels).argmax(axis=1)
+        longest = self.lengths[data.TARGETS]
+        if self.method.name == GREEDY:
+            return decoding.greedy(self.module, self.params, inputs, longest)[0]
+        beams, alpha = self.method.num_beams, self.method.alpha
+        return decoding.beam_search(self.module, self.params, inputs, longest, beams, alpha)[0][
+            :, 0
+        ]
+
+    def score(self, cache: Cache, progress: Progress = lambda n: None) -> list[float]:
+        """Returns the summed log-probability of every example's target, in nats.
+
+        Args:
+          cache: the examples.
+          progress: called after every batch.
+
+        Raises:
+          RequestError: a task without targets, or a target longer than its length.
+        """
+        Method().check(cache.task)
+        # It refuses targets that would be cut: their score would be wrong.
+        data.Supervised(cache, self.lengths)
+        batches, _ = self._batches(cache)
+        longest = self.lengths[data.TARGETS]
+        scores: dict[int, float] = {}
+        for indices, inputs in batches:
+            rows = [data.ended(cache.tokens(data.TARGETS, i), longest) for i in indices]
+            targets = self._place(data.pad_to_ladder(rows, len(inputs), longest))
+            values = decoding.score(self.module, self.params, self._place(inputs), targets)
+            values = partitioning.fetch(values)[: len(indices)]
+            scores.update(zip(indices.tolist(), values.tolist(), strict=True))
+            progress(len(indices))
+        return [scores[i] for i in range(len(scores))]
+
+    def _batches(self, cache: Cache) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+        share = self.mesh.shape["data"]
+        size = -(-self.batch_size // share) * share
+        return data.evaluation_batches(cache, self.lengths[data.INPUTS], size, self.limit)
+
+    def _place(self, batch: np.ndarray) -> jax.Array:
+        rows = partitioning.local_rows(self.mesh, len(batch))
+        return partitioning.place(self.mesh, batch[rows], len(batch))
+
+    def _label_tokens(self, task: Task) -> np.ndarray:
+        texts = task.family.labels
+        rows = [data.ended(np.asarray(self.vocabulary.encode(x)), 1 << 20) for x in texts]
+        width = max(map(len, rows))
+        return np.asarray([np.pad(row, (0, width - len(row))) for row in rows])
