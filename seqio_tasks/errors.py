@@ -15,6 +15,10 @@ class RunError(RuntimeError):
     """The request was right but the work failed, e.g. the loss became NaN; exit code 1."""
 
 
+class PreemptedError(RuntimeError):
+    """The run was ended by SIGTERM and has saved what it had; exit code 143."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns ` (did you mean a, b?)` with the known names nearest to `name`, or nothing."""
     nearest = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)

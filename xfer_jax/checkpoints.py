@@ -6,7 +6,10 @@ know besides arrays). Its tree is T5X's: `target` holds the parameters, `state/s
 besides, what T5X wrote, new or old, and what Hugging Face's library wrote.
 """
 
+import hashlib
+import itertools
 import json
+import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -25,6 +28,7 @@ from seqio_tasks.errors import RequestError, did_you_mean
 from seqio_tasks.vocabulary import Vocabulary
 from xfer_jax import huggingface, optimizer, partitioning, t5x_legacy
 from xfer_jax.stored import (
+    CHUNK_BYTES,
     MOMENTS,
     STEP,
     TARGET,
@@ -41,8 +45,10 @@ from xfer_jax.stored import (
 
 _MOMENTS = ("v_row", "v_col", "v")
 RUN_FILE = "run.json"
+SUMS_FILE = "SHA256SUMS"  # of what `save` wrote, as `sha256sum --check` reads it
 _ORBAX_TREE = "state/_METADATA"  # JSON that lists the arrays
 _SHOWN = 8  # mismatches that an error spells out
+_BATCH_BYTES = 64 << 20
 _AT_ONCE = 8  # arrays read at the same time, which matters when they come from gs://
 
 
@@ -121,13 +127,14 @@ def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
     temporary, replaced = (final.with_name(f".{final.name}.{kind}") for kind in ("new", "old"))
     first = partitioning.is_first()
     if first:
-        for leftover in model_dir.glob(".checkpoint_*"):  # of a run that was killed while saving
-            shutil.rmtree(leftover, ignore_errors=True)
+        tidy(model_dir)
     partitioning.meet("leftovers are gone")
     with ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(temporary / "state", tree)
     if first:
         (temporary / RUN_FILE).write_text(json.dumps(about, indent=1, sort_keys=True))
+        sums = (f"{_digest(file)}  {name}\n" for name, file in _state_files(temporary).items())
+        (temporary / SUMS_FILE).write_text("".join(sums))
         if final.exists():  # a run that resumed from an older checkpoint comes by again
             final.rename(replaced)
         temporary.rename(final)
@@ -136,16 +143,44 @@ def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
     return final
 
 
-class _OneAtATime(ocp.type_handlers.NumpyHandler):
-    """Has Orbax write `Stored` arrays, each read and written before the next."""
+def tidy(model_dir: Path) -> None:
+    """Removes what a save that was killed has left, and gives back what it was replacing."""
+    for leftover in model_dir.glob(".checkpoint_*"):
+        final = model_dir / leftover.name.removeprefix(".").removesuffix(".old")
+        if leftover.suffix == ".old" and not final.exists():
+            leftover.rename(final)
+        else:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _state_files(checkpoint: Path) -> dict[str, Path]:
+    files = sorted(path for path in (checkpoint / "state").rglob("*") if path.is_file())
+    return {str(path.relative_to(checkpoint)): path for path in files}
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+class _FewAtATime(ocp.type_handlers.NumpyHandler):
+    """Has Orbax write `Stored` arrays, no more of them in memory than `_BATCH_BYTES` hold, or one.
+
+    Several, since each batch waits for the disk, and most of the moments are tiny.
+    """
 
     def __init__(self):
         super().__init__(deepcopy_host_arrays=False)
 
     async def serialize(self, values, infos, args=None):
         args = args or [ocp.SaveArgs()] * len(values)
-        for value, info, arg in zip(values, infos, args, strict=True):
-            for written in await super().serialize([value.read(())], [info], [arg]):
+        ends = np.cumsum([math.prod(value.shape) * value.dtype.itemsize for value in values])
+        batches = itertools.groupby(range(len(values)), lambda i: ends[i] // _BATCH_BYTES)
+        for _, batch in batches:
+            chosen = list(batch)
+            arrays = [values[i].read(()) for i in chosen]
+            which = [infos[i] for i in chosen], [args[i] for i in chosen]
+            for written in await super().serialize(arrays, *which):
                 written.result()
         return []
 
@@ -154,20 +189,24 @@ class _OneAtATime(ocp.type_handlers.NumpyHandler):
 
 
 def write(contents: Contents, folder: Path) -> None:
-    """Writes a checkpoint in Orbax's layout, an array at a time.
+    """Writes a checkpoint in Orbax's layout, a few arrays at a time.
 
     Args:
       contents: parameters and moments.
       folder: an empty one; is taken for a checkpoint only once it is whole.
     """
     leaves = contents.arrays | {STEP: _held_step(contents.step)}
+    save_args = dict.fromkeys(leaves, ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES))
     registry = ocp.type_handlers.create_type_handler_registry(
-        (Stored, _OneAtATime()), (jax.Array, ocp.type_handlers.ArrayHandler())
+        (Stored, _FewAtATime()), (jax.Array, ocp.type_handlers.ArrayHandler())
     )
-    handler = ocp.PyTreeCheckpointHandler(type_handler_registry=registry)
+    handler = ocp.PyTreeCheckpointHandler(
+        type_handler_registry=registry,
+        use_compression=False,  # weights hardly compress, and it takes longer than the disk
+    )
     with ocp.Checkpointer(handler) as checkpointer:
-        tree = unflatten_dict(leaves, sep="/")
-        checkpointer.save(folder.absolute() / "state", args=ocp.args.PyTreeSave(tree))
+        tree, how = unflatten_dict(leaves, sep="/"), unflatten_dict(save_args, sep="/")
+        checkpointer.save(folder.absolute() / "state", args=ocp.args.PyTreeSave(tree, how))
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -234,6 +273,46 @@ def about(location: str | Path) -> dict[str, Any]:
         return dict(json.loads(content)) if content is not None else {}
     except (ValueError, TypeError) as error:
         raise RequestError(f"{location}/{RUN_FILE} is damaged: {reason(error)}") from None
+
+
+def damage(checkpoint: Path) -> str | None:
+    """Compares a checkpoint's files with the hashes that it was saved with.
+
+    Returns:
+      What is wrong; None if nothing is, or if the checkpoint came without hashes.
+    """
+    sums = checkpoint / SUMS_FILE
+    if not sums.is_file():
+        return None
+    files = _state_files(checkpoint)
+    for line in sums.read_text().splitlines():
+        expected, _, name = line.partition("  ")
+        if name not in files:
+            return f"{name} is missing"
+        if _digest(files[name]) != expected:
+            return f"{name} is not as it was written"
+    return None
+
+
+def latest(model_dir: Path) -> tuple[Path | None, list[str]]:
+    """Finds a run's latest checkpoint that is whole.
+
+    Returns:
+      It, or None if there is no checkpoint at all; and what is wrong with those after it.
+
+    Raises:
+      RequestError: there are checkpoints and all are damaged.
+    """
+    complaints: list[str] = []
+    for step in reversed(steps(model_dir)):
+        checkpoint = model_dir.absolute() / f"checkpoint_{step}"
+        problem = damage(checkpoint)
+        if problem is None:
+            return checkpoint, complaints
+        complaints.append(f"{checkpoint} is damaged: {problem}")
+    if complaints:
+        raise RequestError(f"{'; '.join(complaints)}; remove {model_dir} to begin anew")
+    return None, []
 
 
 def check_vocabulary(location: str | Path, about: Mapping[str, Any], used: Vocabulary) -> None:

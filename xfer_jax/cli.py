@@ -1,6 +1,6 @@
 """The command line, `xfer-jax COMMAND`. Imports what a command needs, when it needs it.
 
-Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted.
+Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, 143 preempted.
 """
 
 import argparse
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks.errors import RequestError, RunError
+from seqio_tasks.errors import PreemptedError, RequestError, RunError
 
 _GIN_HELP = """\
 configuration, by T5X's conventions (later ones win):
@@ -208,6 +208,8 @@ def report(work: Callable[[], Any], debug: bool = False) -> int:
         trace = traceback.format_exc()
     except (RunError, OSError) as error:
         code, sentence, trace = 1, str(error), traceback.format_exc()
+    except PreemptedError as error:
+        code, sentence, trace = 143, str(error), traceback.format_exc()
     except KeyboardInterrupt:
         code, sentence, trace = 130, "interrupted", ""
     if debug:

@@ -25,15 +25,13 @@ import numpy as np
 from seqio_tasks import catalogue, sources, span_corruption
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
-from seqio_tasks.vocabulary import EOS_ID, NUM_SENTINELS, Vocabulary
+from seqio_tasks.vocabulary import EOS_ID, Vocabulary
 
 CACHE_FORMAT = 1
 INPUTS, TARGETS = "inputs", "targets"
 _WINDOW = 32  # batches that are sorted by length together
 _LENGTH_MULTIPLE = 8  # bucket edges are rounded up to it
 _BUCKET_QUANTILES = (0.5, 0.9, 1.0)
-
-MOST_CORRUPTED = 1800  # input tokens of span corruption that 100 sentinels are enough for
 
 Lengths = dict[
     str, int
@@ -298,34 +296,27 @@ class Chunks:
 
     The texts stand one after the other, each with its end of sequence, as mT5's
     `merge_examples_to_reduce_padding` has them.
+
+    Raises:
+      RequestError: lengths that do not suit, see `span_corruption.text_length`.
     """
 
     truncated_inputs = long_targets = 0
 
     def __init__(self, cache: Cache, lengths: Lengths, first_sentinel: int):
-        check_lengths(lengths)
         self._first_sentinel = first_sentinel
-        self._tokens_length, targets = span_corruption.lengths(lengths[INPUTS])
-        if targets > lengths[TARGETS]:
-            raise RequestError(
-                f"span corruption of {lengths[INPUTS]} input tokens needs {targets} target tokens;"
-                f" TASK_FEATURE_LENGTHS['targets'] is {lengths[TARGETS]}"
-            )
-        if lengths[INPUTS] > MOST_CORRUPTED:
-            raise RequestError(
-                f"span corruption of {lengths[INPUTS]} input tokens needs more than the"
-                f" {NUM_SENTINELS} sentinels there are; {MOST_CORRUPTED} is the most"
-            )
+        self._text_length = span_corruption.text_length(lengths)
+        targets = span_corruption.lengths(lengths[INPUTS])[1]
         self._lengths = {INPUTS: lengths[INPUTS], TARGETS: targets}
         parts = [np.append(cache.tokens(TARGETS, i), EOS_ID) for i in range(len(cache))]
         self._stream = np.concatenate(parts).astype(np.int32)
 
     def __len__(self) -> int:
-        return -(-len(self._stream) // self._tokens_length)
+        return -(-len(self._stream) // self._text_length)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        start = index * self._tokens_length
-        return self._stream[start : start + self._tokens_length]
+        start = index * self._text_length
+        return self._stream[start : start + self._text_length]
 
     def sizes(self) -> np.ndarray:
         """Returns int [1, 2], tokens of inputs and targets of every chunk but the last, shorter."""
@@ -518,7 +509,7 @@ def training_data(
       rows: of every batch, those that this process feeds to its devices.
 
     Raises:
-      RequestError: see `open_cache`, `Supervised` and `Chunks`.
+      RequestError: see `open_cache`, `Supervised` and `Chunks`; a probe's text is not for training.
     """
     streams, all_sources = [], []
     folders = []
@@ -527,6 +518,8 @@ def training_data(
             raise RequestError(
                 f"{task.name} is a subset of the training split; TRAIN_SPLIT is {split!r}"
             )
+        if task.family.objective == "probe":
+            raise RequestError(f"{task.name} is a probe, which asks and does not teach")
         cache = open_cache(task, split, vocabulary)
         folders.append(cache.folder.name)
         supervised = task.family.objective == "supervised"

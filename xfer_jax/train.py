@@ -1,8 +1,9 @@
 """Fine-tunes or pre-trains an mT5, and scores it on its targets. Read from top to bottom.
 
 A run is a pure function of its configuration: batch and dropout key of a step depend on nothing but
-the seed and the step. How it resumes: (1) MODEL_DIR holds checkpoints: from the latest; (2) else
-INITIAL_CHECKPOINT_PATH: from there, with its step and optimizer state, as T5X does; (3) else new.
+the seed and the step. How it resumes: (1) MODEL_DIR holds checkpoints: from the latest that is
+whole; (2) else INITIAL_CHECKPOINT_PATH: from there, with its step and optimizer state, as T5X does;
+(3) else new.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from jax.sharding import Mesh
 from tensorboardX import SummaryWriter
 
 from seqio_tasks import catalogue, vocabulary
-from seqio_tasks.errors import RequestError, RunError
+from seqio_tasks.errors import PreemptedError, RequestError, RunError
 from xfer_jax import (
     checkpoints,
     data,
@@ -31,6 +32,7 @@ from xfer_jax import (
     optimizer,
     output,
     partitioning,
+    preemption,
     progress,
 )
 from xfer_jax.loss import sequence_loss
@@ -166,9 +168,13 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     output.check(model_dir, config_text)
 
     # ---- Where to start ----
+    if partitioning.is_first():
+        checkpoints.tidy(model_dir)
+    partitioning.meet("leftovers are gone")
     tx = optimizer.adafactor(run.schedule)
-    resumed = checkpoints.steps(model_dir)
-    origin = checkpoints.locate(model_dir) if resumed else None
+    origin: str | Path | None
+    origin, damaged = checkpoints.latest(model_dir)
+    resumed = origin is not None
     if origin is None and run.initial_checkpoint:
         origin = checkpoints.locate(run.initial_checkpoint)
     about = checkpoints.about(origin) if origin else {}
@@ -222,6 +228,8 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             " it was trained on, or choose another MODEL_DIR"
         )
     output.claim(model_dir, config_text)
+    for complaint in damaged:
+        progress.say(f"warning: {complaint}; going on from {origin}")
     progress.say(
         f"training on {run.task}: {training.examples} examples,"
         f" steps {step} to {last_step} of {run.batch_size} examples"
@@ -255,10 +263,11 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         "data": training.caches,
     }
 
-    def save() -> None:
+    def save() -> int:
         if not _all_finite(params):
             raise RunError(f"the parameters are no longer finite at step {step}; nothing is saved")
         checkpoints.save(model_dir, checkpoints.to_tree(params, opt_state, step), meta)
+        return step
 
     def evaluate() -> list[evaluation.Scores]:
         predictor = Predictor(
@@ -273,43 +282,62 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         )
         return evaluation.evaluate_all(predictor, targets, model_dir, step)
 
-    scores: list[evaluation.Scores] = []
+    def evaluate_if_due() -> None:
+        if run.eval_period and step % run.eval_period == 0 and step < last_step:
+            bar.pause()
+            watch.steps(running=False)
+            evaluate()
+            watch.steps(running=True)
+            bar.resume()
+
     bar = progress.Bar("train", last_step, step)
     pending: list[dict[str, jax.Array]] = []
     batches = training.iterator(step - first_step)
-    while step < last_step:
-        batch = next(batches)
-        bar.add_tokens(batch, run.batch_size)
-        params, opt_state, sums = update(
-            params,
-            opt_state,
-            partitioning.place(mesh, batch, run.batch_size),
-            seed,
-            np.asarray(step, np.int32),
-        )
-        step += 1
-        pending.append(sums)
-        bar.advance(1, run.batch_size)
-        saving = run.save_period is not None and step % run.save_period == 0
-        if step % run.log_period == 0 or saving or step == last_step:
-            bar.show(**_log(writer, pending, step, float(run.schedule(jnp.asarray(step - 1)))))
-            pending.clear()
-        if saving and step < last_step:
-            save()
-        if run.eval_period and step % run.eval_period == 0 and step < last_step:
-            bar.pause()
-            evaluate()
-            bar.resume()
-    bar.close()
-    if not resumed or resumed[-1] != step:
-        save()
-    writer.close()
-
-    # ---- Evaluation ----
-    scores = evaluate()
+    saved = step if resumed else None
+    with preemption.Watch() as watch:
+        try:
+            if resumed:  # it may have ended between saving and evaluating
+                evaluate_if_due()
+            watch.steps(running=True)
+            while step < last_step:
+                batch = next(batches)
+                bar.add_tokens(batch, run.batch_size)
+                params, opt_state, sums = update(
+                    params,
+                    opt_state,
+                    partitioning.place(mesh, batch, run.batch_size),
+                    seed,
+                    np.asarray(step, np.int32),
+                )
+                step += 1
+                pending.append(sums)
+                bar.advance(1, run.batch_size)
+                at_end = step == last_step
+                saving = at_end or bool(run.save_period and step % run.save_period == 0)
+                if step % run.log_period == 0 or saving:
+                    rate = float(run.schedule(jnp.asarray(step - 1)))
+                    bar.show(**_log(writer, pending, step, rate))
+                    pending.clear()
+                if saving:
+                    saved = save()
+                if watch.wanted(step):
+                    raise PreemptedError("ended by SIGTERM")
+                evaluate_if_due()
+            if saved is None:  # a new run of no steps
+                save()
+            bar.close()
+            writer.close()
+            watch.steps(running=False)
+            scores = evaluate()
+        except PreemptedError as end:
+            watch.steps(running=True)
+            if saved != step:
+                save()
+            raise PreemptedError(
+                f"{end} at step {step}, which is saved; the same command goes on from there"
+            ) from None
     if scores:
-        text = evaluation.table(scores, source)
-        progress.say(text)
+        progress.say(evaluation.table(scores, source))
         evaluation.write_scores(model_dir, scores, meta)
     return scores
 

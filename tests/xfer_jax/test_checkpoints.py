@@ -1,6 +1,7 @@
 """Checkpoints: bit-exact there and back, whole or not there, T5X's own, and what does not fit."""
 
 import dataclasses
+import hashlib
 import shutil
 
 import jax
@@ -207,6 +208,56 @@ def test_saving_a_step_again_replaces_it(saved, state, tx):
         other["decoder"]["decoder_norm"]["scale"],
     )
     assert checkpoints.about(path) == {"again": True}
+
+
+def test_the_hashes_are_those_that_sha256sum_computes(saved):
+    path, _ = saved
+    lines = (path / "SHA256SUMS").read_text().splitlines()
+    found = {name: digest for digest, name in (line.split("  ") for line in lines)}
+    files = [file for file in (path / "state").rglob("*") if file.is_file()]
+    assert found == {
+        str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
+    }
+    assert checkpoints.damage(path) is None
+
+
+def test_damage_is_seen_wherever_it_is(saved):
+    path, _ = saved
+    for file in sorted((path / "state").rglob("*")):
+        if file.is_file():
+            content = file.read_bytes()
+            file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+            name = file.relative_to(path)
+            assert checkpoints.damage(path) == f"{name} is not as it was written"
+            file.unlink()
+            assert checkpoints.damage(path) == f"{name} is missing"
+            file.write_bytes(content)
+    assert checkpoints.damage(path) is None
+
+
+def test_the_latest_whole_checkpoint_is_found_past_damaged_ones(saved, state):
+    path, _ = saved
+    folder = path.parent
+    for step in (5, 7):
+        checkpoints.save(folder, checkpoints.to_tree(*state, step), {})
+    assert checkpoints.latest(folder) == (path, [])
+    (path / "state" / "_METADATA").write_text("{}")
+    found, complaints = checkpoints.latest(folder)
+    assert found == folder / "checkpoint_7"
+    assert complaints == [f"{path} is damaged: state/_METADATA is not as it was written"]
+    for step in (5, 7):
+        (folder / f"checkpoint_{step}" / "state" / "_METADATA").unlink()
+    with pytest.raises(RequestError, match=r"checkpoint_7 is damaged.*checkpoint_5.*remove"):
+        checkpoints.latest(folder)
+    assert checkpoints.latest(folder / "nothing") == (None, [])
+
+
+def test_a_checkpoint_that_was_being_replaced_is_given_back(saved):
+    path, _ = saved
+    path.rename(path.with_name(f".{path.name}.old"))  # killed before the new one had the name
+    path.with_name(f".{path.name}.new").mkdir()
+    checkpoints.tidy(path.parent)
+    assert [folder.name for folder in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("when", ["arrays", "about", "rename"])

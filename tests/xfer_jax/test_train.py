@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -223,6 +224,86 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(finished, killed_and_
             paths = [folder / "inference_eval" / name for folder in (whole, resumed)]
             assert paths[0].read_bytes() == paths[1].read_bytes(), name
     assert (whole / "scores.csv").read_bytes() == (resumed / "scores.csv").read_bytes()
+
+
+SIGTERM = """
+import os, signal, sys
+from xfer_jax import cli, {module} as module
+
+original, calls = module.{function}, []
+
+def counted(*args, **kwargs):
+    calls.append(1)
+    if len(calls) == {call}:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return original(*args, **kwargs)
+
+module.{function} = counted
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "call", "step"),
+    [
+        ("partitioning", "place", 6, 6),  # amid a step: it is finished
+        ("decoding", "greedy", 2, 8),  # in the evaluation of step 8, after its checkpoint
+    ],
+)
+def test_a_preempted_run_saves_and_ends_bit_for_bit_as_one_that_was_not(
+    finished, command, tmp_path, module, function, call, step
+):
+    folder = tmp_path / "run"
+    arguments = command("train", MODEL_DIR=str(folder), **MACROS)
+    script = SIGTERM.format(module=module, function=function, call=call)
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 143, ended.stderr
+    assert ended.stderr.splitlines()[-1] == (
+        f"xfer-jax: ended by SIGTERM at step {step}, which is saved; the same command goes on from"
+        " there"
+    )
+    assert checkpoints.steps(folder)[-1] == step
+    code, out, err = run(arguments)
+    assert code == 0, err
+    assert f"steps {step} to {STEPS} of 4 examples" in out
+    expected, found = (arrays(path / f"checkpoint_{STEPS}") for path in (finished[0], folder))
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+    for file in [
+        *(f"inference_eval/{task}-metrics.jsonl" for task in TARGETS),
+        *(f"inference_eval/{task}-{step:06d}.jsonl" for task in TARGETS for step in (8, STEPS)),
+        "scores.csv",
+    ]:
+        assert (folder / file).read_bytes() == (finished[0] / file).read_bytes(), file
+
+
+def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(finished, command, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    # The configuration names its folder.
+    config = folder / "config.gin"
+    config.write_text(config.read_text().replace(str(finished[0]), str(folder)))
+    largest = max(
+        (folder / f"checkpoint_{STEPS}" / "state").rglob("d/*"),
+        key=lambda file: file.stat().st_size,
+    )
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    code, out, err = run(command("train", MODEL_DIR=str(folder), **MACROS))
+    assert code == 0, err
+    assert f"warning: {folder}/checkpoint_{STEPS} is damaged: state/" in out
+    assert f"going on from {folder}/checkpoint_8\n" in out
+    assert checkpoints.damage(folder / f"checkpoint_{STEPS}") is None
+    expected, found = (arrays(path / f"checkpoint_{STEPS}") for path in (finished[0], folder))
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
 def test_training_changes_every_array(finished):
