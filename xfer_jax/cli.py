@@ -67,7 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     forms = ("native", "t5x", "t5x-legacy", "hf")
     command.add_argument("source", metavar="SRC", help="a checkpoint or a run's folder, or gs://…")
     command.add_argument("destination", metavar="DST", nargs="?", help="folder to make")
-    command.add_argument("--to", choices=forms, help="what DST is to be")
+    command.add_argument(
+        "--to",
+        choices=forms,
+        help="what DST is to be: this tool's (Orbax, with run.json), T5X's (Orbax), T5X's older"
+        " (zarr and msgpack) or Hugging Face's (safetensors)",
+    )
     command.add_argument(
         "--from", dest="came_from", choices=forms, help="what SRC must be (default: recognised)"
     )
@@ -165,7 +170,8 @@ def _convert(args: argparse.Namespace) -> None:
             raise RequestError("--step is of a DST that has one: --to native, t5x or t5x-legacy")
         if not 0 <= args.step < 2**31:
             raise RequestError(f"--step must lie in [0, 2^31), not {args.step}")
-    os.environ.setdefault("JAX_PLATFORMS", "cpu")  # an accelerator may be busy, and helps nothing
+    if "jax" not in sys.modules:  # an accelerator may be busy, and would not help
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
     from xfer_jax import convert
 
     convert.convert(args.source, args.destination, args.to, args.came_from, args.step)

@@ -1,4 +1,4 @@
-"""Converts a checkpoint to another format, an array at a time, and says what is in it."""
+"""Converts a checkpoint to another format, a few arrays at a time, and says what is in it."""
 
 import contextlib
 import dataclasses
@@ -86,7 +86,8 @@ def _fate(contents: Contents, to: str, step: int) -> str:
     """Says what became of the step and of the optimizer's state."""
     has = bool(contents.part(MOMENTS))
     if to == "hf":
-        return f"; the {_OPTIMIZER} and the step are left out, the format has none" * has
+        lost = f"; the {_OPTIMIZER} and the step are left out, the format has none"
+        return lost if has else ""
     return f", step {step}" + ("" if has else f"; with a fresh {_OPTIMIZER}: the source has none")
 
 
@@ -244,14 +245,13 @@ class _Ledger:
     def __init__(self, contents: Contents):
         self._contents = contents
         self._digests: dict[str, Future[bytes]] = {}
-        self._bar = progress.Bytes(
-            "convert", sum(array.nbytes for array in contents.arrays.values())
-        )
         self._beside = ThreadPoolExecutor(1)  # hashes an array while it is being written
         self._last: Future[bytes] | None = None
         self.arrays = {
             name: self._watched(name, array.as_float32()) for name, array in contents.arrays.items()
         }
+        total = sum(array.nbytes for array in self.arrays.values())
+        self._bar = progress.Bytes("convert", total)
 
     def _watched(self, name: str, array: Stored) -> Stored:
         def read(index: Index) -> np.ndarray:
@@ -264,7 +264,9 @@ class _Ledger:
         return Stored(array.shape, array.dtype, read)
 
     def _digest_of(self, name: str, values: np.ndarray) -> bytes:
-        if not np.isfinite(values.sum(dtype=np.float64)):
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            total = values.sum(dtype=np.float64)
+        if not np.isfinite(total):
             checkpoints.refuse_not_finite(self._contents.location, [name])
         return hashlib.sha256(values.data).digest()
 

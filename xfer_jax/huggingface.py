@@ -38,7 +38,8 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # first choice first
 _INDEX = ".index.json"  # behind such a name, of weights in several files
 _EMBEDDING, _LOGITS = "shared.weight", "lm_head.weight"
 _ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # of the embedding
-_UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"  # by anyone
+# Old versions of the library saved it and none has ever read it.
+_UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 _ALIGNMENT = 64  # of the data behind a safetensors header, so that it can be memory-mapped
 _BLOCK = 256  # rows and columns that are transposed at a time
@@ -215,7 +216,7 @@ def _read_safetensors(folder: str, file: str) -> dict[str, Stored]:
     text = read_bytes(folder, file, 8, size).tobytes()
 
     def stored(dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> Stored:
-        start, end = data_offsets
+        start, end = map(int, data_offsets)
         kind = _DTYPES[dtype]
         if not 0 <= start <= end or end - start != math.prod(shape) * kind.itemsize:
             raise ValueError(f"bytes {start} to {end} are no {dtype} array of shape {tuple(shape)}")

@@ -37,7 +37,12 @@ class Stored:
         """Returns the array as T5X keeps parameters."""
         if self.dtype == np.float32:
             return self
-        return Stored(self.shape, np.dtype(np.float32), lambda i: self.read(i).astype(np.float32))
+
+        def read(index: Index) -> np.ndarray:
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
+                return self.read(index).astype(np.float32)
+
+        return Stored(self.shape, np.dtype(np.float32), read)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +166,7 @@ def open_zarr(
             problems.append(f"{name} ({reason(error)})")
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
-        raise RequestError(f"{location} lacks arrays: {'; '.join(problems[:_SHOWN])}{more}")
+        raise RequestError(f"{location} cannot be read: {'; '.join(problems[:_SHOWN])}{more}")
     return {name: _stored(location, name, store) for name, store in opened.items()}
 
 

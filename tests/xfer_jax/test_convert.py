@@ -354,17 +354,17 @@ DAMAGES = {
     "legacy: array's folder gone": (
         "t5x-legacy",
         lambda path: shutil.rmtree(path / KERNEL),
-        r"lacks arrays: target/encoder/layers_0/mlp/wi_0/kernel \(",
+        r"cannot be read: target/encoder/layers_0/mlp/wi_0/kernel \(",
     ),
     "legacy: many folders gone": (
         "t5x-legacy",
         lambda path: [shutil.rmtree(folder) for folder in path.glob("target.*.kernel")],
-        r"lacks arrays: target/.* \(.*; and \d+ more",
+        r"cannot be read: target/.* \(.*; and \d+ more",
     ),
     "legacy: array's description garbled": (
         "t5x-legacy",
         lambda path: (path / KERNEL / ".zarray").write_text("{"),
-        r"lacks arrays: target/encoder/layers_0/mlp/wi_0/kernel \(",
+        r"cannot be read: target/encoder/layers_0/mlp/wi_0/kernel \(",
     ),
     "legacy: index garbled": (
         "t5x-legacy",
@@ -390,12 +390,12 @@ DAMAGES = {
     "Orbax: data gone": (
         "native",
         lambda path: [file.unlink() for file in path.rglob("d/*")],
-        r"checkpoint_\d+ lacks arrays: ",
+        r"checkpoint_\d+ cannot be read: ",
     ),
     "Orbax: manifest garbled": (
         "native",
         lambda path: (path / "state" / "manifest.ocdbt").write_bytes(b"nonsense"),
-        r"checkpoint_\d+ lacks arrays: ",
+        r"checkpoint_\d+ cannot be read: ",
     ),
     "Orbax: list of arrays gone": (
         "native",
@@ -496,6 +496,14 @@ DAMAGES = {
         ),
         r"feed_forward_proj is 'gated-silu' instead of 'gated-gelu'; layer_norm_epsilon is 1e-05",
     ),
+    "hf: a T5 that scales its logits": (
+        "hf",
+        lambda path: (
+            edit_weights(path, lambda w: w.pop("lm_head.weight") is None)
+            or edit_json(path / "config.json", model_type="t5")
+        ),
+        r"/config\.json is not of an mT5 with these weights: model_type is 't5' instead of 'mt5'",
+    ),
     "hf: configuration garbled": (
         "hf",
         lambda path: (path / "config.json").write_text("["),
@@ -510,6 +518,23 @@ DAMAGES = {
         "hf",
         lambda path: edit_weights(path, spoil(-np.inf)),
         r"holds NaN or infinite weights in target/encoder/layers_0/mlp/wo/kernel",
+    ),
+    "hf: more than float32 holds": (
+        "hf",
+        lambda path: edit_weights(
+            path, lambda w: w.update({"shared.weight": np.full((256, 128), 1e300)})
+        ),
+        r"holds NaN or infinite weights in target/token_embedder/embedding",
+    ),
+    "hf: both infinities": (
+        "hf",
+        lambda path: edit_weights(
+            path,
+            lambda w: w.update(
+                {"shared.weight": np.tile(np.float32([-np.inf, np.inf]), (256, 64))}
+            ),
+        ),
+        r"holds NaN or infinite weights in target/token_embedder/embedding",
     ),
     "hf: file gone": (
         "hf",
@@ -534,6 +559,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")  # NumPy's would be a second line
 @pytest.mark.parametrize("case", DAMAGES)
 def test_a_damaged_checkpoint_is_one_sentence_and_leaves_nothing(refused, copied, case):
     form, damage, pattern = DAMAGES[case]
