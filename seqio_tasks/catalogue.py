@@ -167,6 +167,22 @@ def probe(task: str) -> str:
     return task if task.startswith(PREFIX + PROBE) else PREFIX + PROBE + task.removeprefix(PREFIX)
 
 
+@gin.configurable(module="seqio_tasks.catalogue")
+def first_examples(count: int | None = None) -> int | None:
+    """Returns how many examples SeqIO delivers of a task, for gin to bind; None: all."""
+    return count
+
+
+@gin.configurable(module="seqio_tasks.catalogue")
+def longest_target(tokens: int | None = None) -> int | None:
+    """Returns how long a target may be, its end included, or SeqIO leaves the example out.
+
+    Args:
+      tokens: for gin to bind; None: nothing is left out.
+    """
+    return tokens
+
+
 def identity(inputs: str, targets: str) -> str:
     """Returns the text that identifies an example when subsets are drawn."""
     return f"{inputs}\t{targets}"

@@ -8,10 +8,9 @@ environment may choose them later.
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import gin
 import numpy as np
 import seqio
 import tensorflow as tf
@@ -109,6 +108,9 @@ class StudySource(seqio.DataSource):
         dataset = task.family.preprocess(dataset, task.language)
         if task.subset is not None and split == "train":
             dataset = self._take_subset(dataset)
+        count = catalogue.first_examples()
+        if count is not None:
+            dataset = dataset.take(count)
         if shuffle:
             dataset = dataset.shuffle(100_000, seed=seed)
         if shard_info and shard_info.num_shards > 1:
@@ -146,6 +148,17 @@ def _references(task: Task):
         return output
 
     return postprocess
+
+
+def _without_long_targets(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Leaves out tokenised examples whose targets are longer than `longest_target` says.
+
+    It does not go by the features' lengths: SeqIO could not find them out by itself any more.
+    """
+    longest = catalogue.longest_target()
+    if longest is None:
+        return dataset
+    return dataset.filter(lambda example: tf.size(example["targets"]) < longest)
 
 
 def _first_sentinel(output_features: Mapping[str, seqio.Feature]) -> int:
@@ -225,7 +238,11 @@ def _features(function, *arguments) -> dict[str, tf.Tensor]:
     }
 
 
-_AFTER_CACHE = {"supervised": [], "span_corruption": [_corrupt_stream], "probe": [_corrupt_each]}
+_AFTER_CACHE: dict[str, list[Callable[..., tf.data.Dataset]]] = {
+    "supervised": [_without_long_targets],
+    "span_corruption": [_corrupt_stream],
+    "probe": [_corrupt_each],
+}
 
 
 def _register(task: Task) -> None:
@@ -264,7 +281,6 @@ def get(name: str) -> seqio.Task | seqio.Mixture:
     return seqio.get_mixture_or_task(name)
 
 
-@gin.configurable(module="seqio_tasks.registry")
 def mixture(names: Sequence[str]) -> str:
     """Registers tasks and returns the name of them all, for gin.
 

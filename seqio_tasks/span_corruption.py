@@ -7,12 +7,13 @@ the length alone; which spans, from a random generator, or from the tokens thems
 
 import functools
 import hashlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from seqio_tasks.errors import RequestError
-from seqio_tasks.vocabulary import NUM_SENTINELS
+from seqio_tasks.vocabulary import EOS_ID, NUM_SENTINELS, PAD_ID
 
 NOISE_DENSITY = 0.15  # share of tokens masked
 MEAN_SPAN_LENGTH = 3.0  # tokens a span
@@ -77,6 +78,29 @@ def _replace(tokens: np.ndarray, replaced: np.ndarray, first_sentinel: int) -> n
     starts = replaced & ~np.concatenate([[False], replaced[:-1]])
     with_sentinels = np.where(starts, first_sentinel + 1 - np.cumsum(starts), tokens)
     return with_sentinels[starts | ~replaced].astype(np.int32)
+
+
+def spans(tokens: Iterable[int], first_sentinel: int) -> dict[int, tuple[int, ...]]:
+    """Reads targets, or a model's outputs for them.
+
+    Args:
+      tokens: ids; what stands after the end of sequence or padding does not count.
+      first_sentinel: id of `<extra_id_0>`.
+
+    Returns:
+      The tokens that each sentinel stands for, by its number, in the order of the tokens; of a
+      sentinel that comes twice, the first.
+    """
+    found: dict[int, list[int]] = {}
+    current: list[int] = []  # what comes before any sentinel stands for nothing
+    for token in itertools.takewhile(lambda token: token not in (PAD_ID, EOS_ID), tokens):
+        number = first_sentinel - token
+        if 0 <= number < NUM_SENTINELS:
+            current = []
+            found.setdefault(number, current)
+        else:
+            current.append(token)
+    return {number: tuple(span) for number, span in found.items()}
 
 
 @functools.cache

@@ -83,7 +83,7 @@ def check_macros(text: str, *folders: str) -> None:
             raise RequestError(
                 f"unknown macro {name}{did_you_mean(name, declared)}; nothing uses it"
             )
-    unset = [name for name in _macros() if _value(name) is gin.REQUIRED]
+    unset = [name for name in _macros() if str(_value(name)) == "%gin.REQUIRED"]
     if unset:
         raise RequestError(
             f"{', '.join(unset)} must be set, in a gin file or as --gin.{unset[0]}=…"

@@ -1,25 +1,256 @@
-"""What gin alone cannot say when `t5x_configs/` translates this project's macros for T5X."""
+"""What gin alone cannot say when `t5x_configs/` translates this project's macros for T5X.
 
-from collections.abc import Callable, Sequence
+The gin files name these functions, and `Network`, this project's network with the signatures of
+T5X's. A wrong request is refused before T5X starts to work, in the words of the native engine.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import gin
+import jax
+import jax.numpy as jnp
+from absl import logging
+
+from seqio_tasks import catalogue, registry, vocabulary
+from seqio_tasks.errors import RequestError
+from xfer_jax import checkpoints, configuration, data, partitioning, prediction
+from xfer_jax.model import Transformer
+from xfer_jax.stored import is_remote
 
 _NEVER = 10**9  # steps; longer than any run, so that T5X acts at the run's last step alone
 
 
-@gin.configurable(module="xfer_jax.t5x_bindings")
-def period(steps: int | None, together_with: int | None = None) -> int:
+def checked(model: Any) -> Any:
+    """Returns T5X's model if configuration, model and vocabulary fit together.
+
+    T5X itself notices neither a misspelt macro nor an embedding made for another vocabulary.
+
+    Args:
+      model: `t5x.models.EncoderDecoderModel`.
+
+    Raises:
+      RequestError: a macro that nothing uses or that must be set, or another vocabulary.
+    """
+    configuration.check_macros(gin.config_str(), "gin/runs", "t5x_configs")
+    vocabulary.load_for(model.module.config.vocab_size)
+    return model
+
+
+def by_method(method: prediction.Method, greedy: Any, beam: Any) -> Any:
+    """Returns what T5X does for PREDICT_BY.
+
+    Raises:
+      RequestError: the method is neither greedy nor beam.
+    """
+    if method.name == prediction.LABELS:
+        raise RequestError(
+            f"PREDICT_BY {prediction.LABELS!r} is known to xfer-jax alone; T5X has"
+            f" {prediction.GREEDY!r} and {prediction.BEAM!r}"
+        )
+    return greedy if method.name == prediction.GREEDY else beam
+
+
+# --- Folders, checkpoints and steps ---------------------------------------------------------------
+
+
+def folder(path: str) -> str:
+    """Returns the whole path: with a relative one, T5X trains to the end and then cannot save."""
+    return path if is_remote(path) else str(Path(path).expanduser().absolute())
+
+
+def checkpoint(path: str | None) -> str | None:
+    """Returns the checkpoint's own folder, `checkpoint_<step>`, of what a user names.
+
+    Args:
+      path: a checkpoint or a run's folder, local or gs://; None for none.
+
+    Raises:
+      RequestError: there is none, T5X cannot read it, or it was trained with another vocabulary.
+    """
+    if path is None:
+        return None
+    location = checkpoints.locate(path)
+    if checkpoints.form(location) == "hf":
+        raise RequestError(
+            f"{location} is a checkpoint of Hugging Face's, which T5X does not read; convert it:"
+            " xfer-jax convert --from hf --to t5x"
+        )
+    checkpoints.check_vocabulary(location, checkpoints.about(location), vocabulary.load())
+    return str(location)
+
+
+def last_step(
+    checkpoint: str | None, train_steps: int | None, train_steps_relative: int | None
+) -> int:
+    """Returns the step that a run ends with.
+
+    T5X counts relative steps from where a process starts, and so trains longer whenever a run is
+    taken up again. Here they count from the initial checkpoint.
+
+    Args:
+      checkpoint: the initial one, from `checkpoint`.
+      train_steps: the total.
+      train_steps_relative: instead, if not None: how many after the initial checkpoint.
+
+    Raises:
+      RequestError: neither is set.
+    """
+    if train_steps_relative is None and train_steps is None:
+        raise RequestError("how long to train is not said: set TRAIN_STEPS or TRAIN_STEPS_RELATIVE")
+    if train_steps_relative is None:
+        assert train_steps is not None
+        return train_steps
+    return train_steps_relative + (checkpoints.read(checkpoint).step if checkpoint else 0)
+
+
+def period(steps: int | None, other: int | None) -> int:
     """Returns a period for T5X, which does nothing at all when a period is None.
 
     Args:
       steps: between two actions; None: only at the end of the run.
-      together_with: the period of other actions; T5X wants one to be a multiple of the other.
+      other: the period of other actions; T5X wants one to be a multiple of the other.
     """
-    return steps or _NEVER * (together_with or 1)
+    return steps or _NEVER * (other or 1)
 
 
-@gin.configurable(module="xfer_jax.t5x_bindings")
-def if_any(items: Sequence[Any], value: Callable[[], Any]) -> Any:
-    """Returns `value()` if there are items, else None."""
-    return value() if items else None
+# --- Tasks ----------------------------------------------------------------------------------------
+
+
+def training_task(name: str, split: str, lengths: Mapping[str, int], long_targets: str) -> str:
+    """Registers what to train on, and says what its lengths cut.
+
+    Args:
+      name: MIXTURE_OR_TASK_NAME.
+      split: of the data.
+      lengths: TASK_FEATURE_LENGTHS.
+      long_targets: `error`, `drop` or `trim`, for targets that their length would cut.
+
+    Raises:
+      RequestError: as the native engine refuses it, targets that would be cut among the reasons.
+    """
+    registry.get(name)
+    with partitioning.first_goes_first():
+        found = data.training_data(
+            catalogue.tasks(name), split, vocabulary.load(), dict(lengths), 1, 1, 0, long_targets
+        )
+    logging.info(
+        "%s: %d examples, %d inputs are cut to %d tokens, %d targets are too long (%s)",
+        *(name, found.examples, found.truncated_inputs, lengths["inputs"]),
+        *(found.long_targets, long_targets),
+    )
+    return name
+
+
+def longest_target(lengths: Mapping[str, int], long_targets: str) -> int | None:
+    """Returns how long a training target may be, or it is left out; None: however long.
+
+    Args:
+      lengths: TASK_FEATURE_LENGTHS.
+      long_targets: LONG_TARGETS.
+    """
+    return lengths["targets"] if long_targets == "drop" else None
+
+
+def evaluation(
+    tasks: Sequence[str],
+    split: str,
+    lengths: Mapping[str, int] | None,
+    dataset: Callable[..., Any],
+    mode: str | None = None,
+) -> Any:
+    """Returns T5X's configuration of what to evaluate on; None if there is no task.
+
+    Args:
+      tasks: their names.
+      split: of each; T5X would leave out those without it, and say nothing.
+      lengths: most tokens of each feature; None: those of the longest example.
+      dataset: makes `t5x.utils.DatasetConfig` from task, split and lengths.
+      mode: of inference, `predict` or `score`; None: training or evaluation.
+
+    Raises:
+      RequestError: no such task or split, or no metric; in mode `score`, targets that would be cut.
+    """
+    if not tasks and mode is None:
+        return None
+    mixture = registry.mixture(tasks)
+    for task in (task for name in tasks for task in catalogue.tasks(name)):
+        if split not in task.family.splits:
+            raise RequestError(
+                f"{task.name} has no split {split!r}; it has {', '.join(task.family.splits)}"
+            )
+        if mode is not None and task.family.objective == "probe":
+            continue
+        prediction.Method().check(task)
+        if mode == "score" and lengths is not None:
+            with partitioning.first_goes_first():
+                data.Supervised(data.open_cache(task, split, vocabulary.load()), dict(lengths))
+    return dataset(mixture_or_task_name=mixture, split=split, task_feature_lengths=lengths)
+
+
+# --- The network ----------------------------------------------------------------------------------
+
+
+class Network(Transformer):
+    """This project's network as T5X's `EncoderDecoderModel` calls it: the same parameters.
+
+    What was decoded so far is in the collection `cache`. T5X repeats and reorders the rows of all
+    its arrays but `cache_index`.
+    """
+
+    def __call__(
+        self,
+        encoder_input_tokens,
+        decoder_input_tokens,
+        decoder_target_tokens,
+        encoder_segment_ids=None,
+        decoder_segment_ids=None,
+        encoder_positions=None,
+        decoder_positions=None,
+        *,
+        enable_dropout: bool = True,
+        decode: bool = False,
+    ) -> jax.Array:
+        """Returns the logits [B, L, V]; with `decode`, makes empty caches of L positions too."""
+        del encoder_positions, decoder_positions  # T5X's network does not use them either
+        if decode:
+            self.put_variable(
+                "cache", "keys_values", self.empty_caches(*decoder_input_tokens.shape)
+            )
+            self.put_variable("cache", "cache_index", jnp.zeros((), jnp.int32))
+        return super().__call__(
+            encoder_input_tokens.astype(jnp.int32),  # T5X's eval asks for shapes with floats
+            decoder_input_tokens.astype(jnp.int32),
+            decoder_target_tokens,
+            encoder_segment_ids,
+            decoder_segment_ids,
+            enable_dropout=enable_dropout,
+        )
+
+    def decode(
+        self,
+        encoded,
+        encoder_input_tokens,
+        decoder_input_tokens,
+        decoder_target_tokens,
+        *,
+        enable_dropout: bool,
+        decode: bool,
+        max_decode_length: int,
+    ) -> jax.Array:
+        """Returns the logits [B, 1, V] after one more token, [B, 1]; T5X asks for nothing else."""
+        assert decode
+        assert not enable_dropout
+        del decoder_target_tokens, max_decode_length  # the caches' length is known
+        position: jax.Array = self.get_variable("cache", "cache_index")
+        logits_BxV, caches = self.decode_step(
+            decoder_input_tokens[:, 0],
+            self.get_variable("cache", "keys_values"),
+            position,
+            self.cross_keys_values(encoded),
+            encoder_input_tokens,
+        )
+        self.put_variable("cache", "keys_values", caches)
+        self.put_variable("cache", "cache_index", position + 1)
+        return logits_BxV[:, None]

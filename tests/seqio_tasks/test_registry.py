@@ -1,11 +1,21 @@
 """The SeqIO registry: every task and mixture is there and delivers what T5X would ask of it."""
 
+import re
+
 import gin
 import numpy as np
 import pytest
 import seqio
 
-from seqio_tasks import catalogue, metrics, miniature, pocket, registry, vocabulary
+from seqio_tasks import (
+    catalogue,
+    metrics,
+    miniature,
+    pocket,
+    registry,
+    span_corruption,
+    vocabulary,
+)
 from seqio_tasks.errors import RequestError
 
 LENGTHS = {"inputs": 12, "targets": 6}
@@ -252,3 +262,146 @@ def test_pocket_text_can_be_read_without_a_vocabulary(small_world):
     assert len(nli) == 12
     assert set(nli[1::2]) <= {"0", "1", "2"}
     assert np.all([text.startswith("xnli: premise: ") for text in nli[::2]])
+
+
+# --------------------------------------------------------------------------- knobs of the data sets
+
+
+@pytest.fixture
+def bind():
+    """Binds gin's knobs for one test."""
+    yield gin.parse_config
+    gin.clear_config()
+
+
+def test_the_first_examples_can_be_asked_for(panx, bind):
+    bind("seqio_tasks.catalogue.first_examples.count = 3")
+    texts = [example["inputs_pretokenized"].decode() for example in dataset("xfer_panx.sw")]
+    assert texts == [f"tag: {sentence}" for sentence in SENTENCES[:3]]
+
+
+def test_long_targets_are_cut_or_left_out(panx, vocabulary_file, bind):
+    """As the engine does it for LONG_TARGETS 'trim' and 'drop'."""
+    short = "Asha\tB-PER\n"
+    (panx / "panx" / "dev-sw.tsv").write_text(f"{short}\n" + f"{SENTENCES[0].split()[1]}\tO\n" * 9)
+    long_one = vocabulary.load(vocabulary_file).encode("PER: Asha")
+    for most, left in ((len(long_one) + 1, 2), (len(long_one), 1)):
+        lengths = {"inputs": 40, "targets": most}
+        task = seqio.get_mixture_or_task("xfer_panx.sw")
+        bind(f"catalogue.longest_target.tokens = {most}")
+        kept = list(task.get_dataset(lengths, "validation", shuffle=False).as_numpy_iterator())
+        assert len(kept) == left
+        assert all(len(example["targets"]) <= most for example in kept)
+        gin.clear_config()
+        assert len(list(task.get_dataset(lengths, "validation", shuffle=False))) == 2
+
+
+def test_seqio_finds_the_lengths_of_an_evaluation_by_itself(panx, vocabulary_file):
+    """T5X's own configurations leave the lengths to it."""
+    evaluator = seqio.Evaluator(
+        "xfer_panx.sw",
+        feature_converter=seqio.EncDecFeatureConverter(pack=False),
+        eval_split="validation",
+        use_cached=False,
+        sequence_length=None,
+        logger_cls=(),
+    )
+    loaded = vocabulary.load(vocabulary_file)
+    longest = max(len(loaded.encode(f"tag: {sentence}")) for sentence in SENTENCES) + 1
+    assert evaluator.model_feature_shapes["encoder_input_tokens"] == (longest,)
+    evaluator.close()
+
+
+def test_a_name_for_several_tasks(panx):
+    names = ("xfer_panx.sw", "xfer_panx.ar.n7.s5")
+    together = registry.mixture(names)
+    try:
+        assert re.fullmatch(r"xfer_panx\.sw_and_1_more_[0-9a-f]{8}", together)
+        assert registry.mixture(names) == together != registry.mixture(names[::-1])
+        assert {task.name for task in seqio.MixtureRegistry.get(together).tasks} == set(names)
+        assert registry.mixture(names[:1]) == names[0]
+    finally:
+        seqio.MixtureRegistry.remove(together)
+        seqio.MixtureRegistry.remove(registry.mixture(names[::-1]))
+        seqio.TaskRegistry.remove(names[1])
+    with pytest.raises(RequestError, match="set TARGETS"):
+        registry.mixture(())
+
+
+# ------------------------------------------------------------------------------------ masked text
+
+MASKED = {"inputs": 32, "targets": 10}
+
+
+def pieces(seed: int | None = 0, lengths=MASKED, **options) -> list[tuple[list[int], list[int]]]:
+    """Returns inputs and targets of the Swahili miniature text as SeqIO delivers them."""
+    options = {"shuffle": False, "use_cached": False, "seed": seed, **options}
+    task = seqio.get_mixture_or_task("xfer_pocket_text.sw")
+    return [
+        (example["inputs"].tolist(), example["targets"].tolist())
+        for example in task.get_dataset(lengths, "train", **options).as_numpy_iterator()
+    ]
+
+
+@pytest.fixture
+def text(small_world, vocabulary_file, monkeypatch) -> list[int]:
+    """The tokens of the Swahili miniature text, each sentence with its end of sequence."""
+    monkeypatch.setenv("XFER_VOCAB", vocabulary_file)
+    encode = vocabulary.load(vocabulary_file).encode
+    return [token for line in small_world.text("sw") for token in [*encode(line), 1]]
+
+
+def test_the_text_is_masked_as_one_stream(text, vocabulary_file, restore):
+    top = vocabulary.load(vocabulary_file).sentinel(0)
+    found = pieces()
+    restored: list[int] = []
+    for inputs, targets in found:
+        assert (inputs[-1], targets[-1]) == (1, 1)
+        sentinels = [token for token in targets if token > top - 100]
+        assert sentinels == list(range(top, top - len(sentinels), -1))
+        restored += restore(inputs[:-1], targets[:-1], top)
+    assert restored == text
+    assert len(found) > 20
+    for inputs, targets in found[:-1]:  # every piece but the last fills its length
+        assert (len(inputs), len(targets)) == (32, span_corruption.lengths(32)[1])
+    masked = sum(sum(t not in (1, *range(top - 99, top + 1)) for t in ts) for _, ts in found)
+    ends = sum(ts[:-1].count(1) for _, ts in found)  # masked ends of sentences count as tokens
+    assert (masked + ends) / len(text) == pytest.approx(0.15, abs=0.01)
+
+
+def test_masks_follow_the_seed_and_change_with_the_epoch(text):
+    assert pieces(seed=0) == pieces(seed=0)
+    assert pieces(seed=0) != pieces(seed=1)
+    once, twice = pieces(), pieces(num_epochs=2)
+    assert twice[: len(once) - 1] == once[:-1]  # the stream goes on over the last one's end
+    assert not {tuple(ts) for _, ts in once} >= {tuple(ts) for _, ts in twice}
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_masked_text_as_t5x_converts_it(text, pack):
+    # Longer than what the pieces were made for: so that packing has something to do.
+    longer = {feature: 2 * length for feature, length in MASKED.items()}
+    task = seqio.get_mixture_or_task("xfer_pocket_text.sw")
+    converter = seqio.EncDecFeatureConverter(pack=pack)
+    examples = task.get_dataset(MASKED, "train", shuffle=False, use_cached=False, seed=0)
+    batches = list(converter(examples, longer).as_numpy_iterator())
+    assert {x["encoder_input_tokens"].shape for x in batches} == {(64,)}
+    assert {x["decoder_target_tokens"].shape for x in batches} == {(20,)}
+    found = []
+    for x in batches:
+        assert (x["decoder_loss_weights"] == (x["decoder_target_tokens"] > 0)).all()
+        segments = x["decoder_segment_ids"] if pack else x["decoder_target_tokens"] > 0
+        encoder_segments = x["encoder_segment_ids"] if pack else x["encoder_input_tokens"] > 0
+        for segment in range(1, segments.max() + 1):
+            targets = x["decoder_target_tokens"][segments == segment].tolist()
+            assert x["decoder_input_tokens"][segments == segment].tolist() == [0, *targets[:-1]]
+            found.append((x["encoder_input_tokens"][encoder_segments == segment].tolist(), targets))
+    assert found == pieces()
+    assert (len(batches) < len(found)) == pack
+
+
+def test_masked_text_needs_lengths_that_suit(text):
+    with pytest.raises(RequestError, match="32 input tokens needs 8 target tokens"):
+        pieces(lengths={"inputs": 32, "targets": 7})
+    with pytest.raises(RequestError, match="TASK_FEATURE_LENGTHS"):
+        pieces(lengths=None)

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from seqio_tasks import span_corruption
-from seqio_tasks.span_corruption import corrupt, lengths, noise_mask
+from seqio_tasks.errors import RequestError
+from seqio_tasks.span_corruption import corrupt, deterministic, lengths, noise_mask, text_length
 
 TOP = 250_099  # mT5's <extra_id_0>
 
@@ -21,22 +22,6 @@ def spans(mask: np.ndarray) -> list[int]:
 
 def rounded(number: Decimal) -> int:
     return int(number.quantize(Decimal(1), ROUND_HALF_EVEN))
-
-
-def restore(inputs: np.ndarray, targets: np.ndarray, first_sentinel: int) -> list[int]:
-    """Puts the masked tokens back: the inverse of `corrupt`, for tokens below the sentinels."""
-    lowest = first_sentinel - 99
-    masked: dict[int, list[int]] = {}
-    for token in targets.tolist():
-        if token >= lowest:
-            current = masked.setdefault(token, [])
-        else:
-            current.append(token)
-    tokens: list[int] = []
-    for token in inputs.tolist():
-        tokens += masked.pop(token) if token >= lowest else [token]
-    assert not any(masked.values())
-    return tokens
 
 
 # ------------------------------------------------------------------------------------------- masks
@@ -122,14 +107,14 @@ def test_an_example_by_hand():
     assert inputs.dtype == targets.dtype == np.int32
 
 
-def test_the_text_can_be_put_together_again():
+def test_the_text_can_be_put_together_again(restore):
     rng = np.random.default_rng(0)
     for length in (*range(1, 60), 568, 1137):
         # repeats, so that places and not values must be right
         tokens = rng.integers(3, 40, length)
         mask = noise_mask(length, rng)
         inputs, targets = corrupt(tokens, mask, TOP)
-        assert restore(inputs, targets, TOP) == tokens.tolist()
+        assert restore(inputs.tolist(), targets.tolist(), TOP) == tokens.tolist()
         n_spans = len(spans(mask))
         assert len(inputs) == length - mask.sum() + n_spans
         descending = list(range(TOP, TOP - n_spans, -1))
@@ -146,6 +131,72 @@ def test_the_tokens_are_left_as_they_were():
     corrupt(tokens, mask, 99)
     assert (tokens == np.arange(20)).all()
     assert (mask == before).all()
+
+
+# ------------------------------------------------------------------------------- reading them again
+
+
+def test_spans_by_hand():
+    def read(*tokens: int) -> dict[int, tuple[int, ...]]:
+        return span_corruption.spans(tokens, 999)
+
+    expected = {0: (12, 13), 1: (15,), 2: (17,)}
+    assert read(999, 12, 13, 998, 15, 997, 17, 1, 996, 5) == expected
+    # what a model may say: tokens before any sentinel, a sentinel twice, nothing for one
+    assert read(7, 999, 5, 999, 6, 998, 0, 997) == {0: (5,), 1: ()}
+    # ids beyond the sentinels at either end: rows of the embedding without a piece, and pieces
+    assert read(999, 1000, 899, 900, 3) == {0: (1000, 899), 99: (3,)}
+    assert read() == {}
+
+
+def test_the_spans_of_targets_are_the_masked_tokens():
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(3, 40, 1137)
+    mask = noise_mask(len(tokens), rng)
+    _, targets = corrupt(tokens, mask, TOP)
+    found = span_corruption.spans(targets.tolist(), TOP)
+    assert list(found) == list(range(57))
+    assert [token for span in found.values() for token in span] == tokens[mask].tolist()
+    assert list(map(len, found.values())) == spans(mask)
+
+
+# ------------------------------------------------------------------------------ masks of the probes
+
+
+def test_a_text_is_masked_by_its_own_tokens(restore):
+    rng = np.random.default_rng(0)
+    texts = [rng.integers(3, 40, length) for length in (*range(1, 40), 300)]
+    first = [deterministic(text, 512, TOP) for text in texts]
+    again = [deterministic(text.astype(np.int64), 512, TOP) for text in reversed(texts)]
+    for text, (inputs, targets), (same_inputs, same_targets) in zip(
+        texts, first, reversed(again), strict=True
+    ):
+        assert inputs.tolist() == same_inputs.tolist()
+        assert targets.tolist() == same_targets.tolist()
+        assert restore(inputs.tolist(), targets.tolist(), TOP) == text.tolist()
+    # Results of studies hang on these: they may not change.
+    inputs, targets = deterministic(np.arange(10, 70), 512, TOP)
+    assert targets.tolist() == [250099, 29, 30, 250098, 38, 39, 250097, 65, 66, 67, 68, 69]
+
+
+def test_another_seed_and_another_text_have_another_mask():
+    def masked(text: np.ndarray, seed: int = 0) -> tuple[int, ...]:
+        _, targets = deterministic(text, 512, TOP, seed)
+        return tuple(t for t in targets.tolist() if t < 1000)
+
+    text = np.arange(10, 110)
+    assert len({masked(text, seed) for seed in range(20)}) == 20
+    texts = [np.append(text, last) for last in range(200, 220)]
+    assert len({masked(text) for text in texts}) == 20
+
+
+def test_a_long_text_is_cut_to_what_fills_the_inputs():
+    tokens, targets_length = lengths(64)
+    text = np.arange(10, 10 + 2 * tokens)
+    inputs, targets = deterministic(text, 64, TOP)
+    assert (len(inputs) + 1, len(targets) + 1) == (64, targets_length)
+    whole = deterministic(text[:tokens], 64, TOP)
+    assert [inputs.tolist(), targets.tolist()] == [part.tolist() for part in whole]
 
 
 # ----------------------------------------------------------------------------------------- lengths
@@ -170,6 +221,38 @@ def test_lengths_are_the_most_that_fits():
         tokens, targets_length = lengths(inputs_length)
         assert delivered(tokens) == (inputs_length, targets_length)
         assert delivered(tokens + 1)[0] > inputs_length
+
+
+@pytest.mark.parametrize(("inputs", "targets"), [(1024, 229), (1024, 512), (512, 114), (64, 15)])
+def test_lengths_that_suit(inputs, targets):
+    assert text_length({"inputs": inputs, "targets": targets}) == lengths(inputs)[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"inputs": 1024, "targets": 228}, "1024 input tokens needs 229 target tokens"),
+        ({"inputs": 4096, "targets": 4096}, "more than the 100 sentinels"),
+        ({"inputs": 64}, r"needs TASK_FEATURE_LENGTHS\['targets'\]"),
+        ({"inputs": 2, "targets": 64}, "at least 3, not 2"),
+        (None, r"needs TASK_FEATURE_LENGTHS\['inputs'\], .*not None"),
+    ],
+)
+def test_lengths_that_do_not_suit(given, message):
+    with pytest.raises(RequestError, match=message):
+        text_length(given)
+
+
+def test_as_many_spans_as_there_are_sentinels():
+    longest = max(n for n in range(1750, 1850) if len(spans(_mask_that_fills(n))) <= 100)
+    assert longest < 1849
+    assert text_length({"inputs": longest, "targets": 1000}) == lengths(longest)[0]
+    with pytest.raises(RequestError, match="sentinels"):
+        text_length({"inputs": longest + 1, "targets": 1000})
+
+
+def _mask_that_fills(inputs_length: int) -> np.ndarray:
+    return noise_mask(lengths(inputs_length)[0], np.random.default_rng(0))
 
 
 def test_other_densities():

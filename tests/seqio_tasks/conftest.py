@@ -1,0 +1,26 @@
+"""What the tasks' tests share: the inverse of span corruption."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+
+@pytest.fixture
+def restore() -> Callable[[Sequence[int], Sequence[int], int], list[int]]:
+    """Puts masked tokens back: the inverse of `corrupt`, for tokens below the 100 sentinels."""
+
+    def restored(inputs: Sequence[int], targets: Sequence[int], first_sentinel: int) -> list[int]:
+        lowest = first_sentinel - 99
+        masked: dict[int, list[int]] = {}
+        for token in targets:
+            if token >= lowest:
+                current = masked.setdefault(token, [])
+            else:
+                current.append(token)
+        tokens: list[int] = []
+        for token in inputs:
+            tokens += masked.pop(token) if token >= lowest else [token]
+        assert not any(masked.values())
+        return tokens
+
+    return restored

@@ -1,0 +1,129 @@
+"""Probes: plain text of every family, masked by itself, the same in whatever way it is read."""
+
+import gin
+import pytest
+import seqio
+
+from seqio_tasks import catalogue, miniature, registry, span_corruption, vocabulary
+from seqio_tasks.errors import RequestError
+
+LENGTHS = {"inputs": 24, "targets": 10}
+
+
+@pytest.fixture
+def world():
+    try:
+        gin.parse_config("World.train_examples = 40\nWorld.eval_examples = 8")
+        gin.parse_config("World.text_sentences = 60\npocket.vocabulary_file.size = 300")
+        gin.parse_config("vocabulary.file.path = 'pocket'")
+        yield miniature.World()
+    finally:
+        gin.clear_config()
+
+
+def dataset(name: str, split: str = "train", lengths=LENGTHS, **options) -> list[dict]:
+    options = {"shuffle": False, "use_cached": False, **options}
+    task = registry.get(name)
+    return list(task.get_dataset(lengths, split, **options).as_numpy_iterator())
+
+
+# ----------------------------------------------------------------------------------- what there is
+
+
+def test_every_family_has_a_probe():
+    assert list(catalogue.probes()) == [f"probe.{name}" for name in catalogue.families()]
+    for name, probe in catalogue.probes().items():
+        family = catalogue.families()[name.removeprefix("probe.")]
+        assert (probe.languages, probe.splits) == (family.languages, family.splits)
+        assert (probe.metric, probe.labels, probe.objective) == (None, (), "probe")
+        for code in (*probe.languages, catalogue.ALL_LANGUAGES):
+            assert registry.get(f"xfer_{name}.{code}").name == f"xfer_{name}.{code}"
+    assert registry.get("xfer_probe.panx.sw").metric_fns == []
+
+
+def test_a_probe_is_named_for_gin():
+    assert catalogue.probe("xfer_panx") == catalogue.probe("xfer_probe.panx") == "xfer_probe.panx"
+    assert catalogue.task("xfer_probe.panx.sw").full_name == "xfer_probe.panx.sw"
+    with pytest.raises(RequestError, match="a probe has no subsets"):
+        catalogue.task("xfer_probe.panx.sw.n10.s0")
+
+
+# -------------------------------------------------------------------------------------------- text
+
+
+def test_the_words_of_the_formats_are_not_asked_for(world):
+    for family, expected in {
+        "ner": [" ".join(e["tokens"]) for e in world.examples("ner", "hi", "train")],
+        "nli": [f"{e['premise']} {e['hypothesis']}" for e in world.examples("nli", "hi", "train")],
+        "text": world.text("hi", "train"),
+    }.items():
+        found = dataset(f"xfer_probe.pocket_{family}.hi")
+        assert [example["inputs_pretokenized"].decode() for example in found] == expected
+    questions = dataset("xfer_probe.pocket_qa.hi")
+    contexts = [e["context"] for e in world.examples("qa", "hi", "train")]
+    for example, context in zip(questions, contexts, strict=True):
+        # the padding of punctuation as the model reads it, nothing else
+        assert example["inputs_pretokenized"].decode().split() == context.split()
+
+
+def test_what_is_asked_for_can_be_read(world):
+    loaded = vocabulary.load()
+    for example in dataset("xfer_probe.pocket_ner.sw"):
+        shown = example["targets_pretokenized"].decode()
+        assert shown.startswith("<extra_id_0>")
+        assert shown == loaded.decode(example["targets"].tolist())
+
+
+# ------------------------------------------------------------------------------------------- masks
+
+
+def test_each_text_is_masked_by_its_own_tokens(world, restore):
+    loaded = vocabulary.load()
+    for example in dataset("xfer_probe.pocket_ner.sw"):
+        text = loaded.encode(example["inputs_pretokenized"].decode())
+        most = span_corruption.text_length(LENGTHS)
+        inputs, targets = (example[feature].tolist() for feature in ("inputs", "targets"))
+        assert (inputs[-1], targets[-1]) == (1, 1)
+        assert len(inputs) <= LENGTHS["inputs"]
+        assert restore(inputs[:-1], targets[:-1], loaded.sentinel(0)) == text[:most]
+        expected = span_corruption.deterministic(text, LENGTHS["inputs"], loaded.sentinel(0))
+        assert [inputs[:-1], targets[:-1]] == [part.tolist() for part in expected]
+
+
+def test_neither_order_nor_seed_nor_epoch_changes_a_mask(world):
+    # Room for two spans: of a text with one alone, the end is masked, whatever the seed.
+    long = {"inputs": 64, "targets": 14}
+
+    def by_text(**options) -> set[tuple[bytes, bytes]]:
+        found = dataset("xfer_probe.pocket_qa.sw", lengths=long, **options)
+        return {(e["inputs_pretokenized"], e["targets"].tobytes()) for e in found}
+
+    once = by_text()
+    assert len(once) > 30
+    assert by_text(shuffle=True, seed=7, num_epochs=2) == once
+    gin.parse_config("mask_seed.seed = 1")
+    other = by_text()
+    assert {text for text, _ in other} == {text for text, _ in once}
+    assert len(other - once) > len(once) / 2
+
+
+def test_lengths_that_do_not_suit_are_refused(world):
+    with pytest.raises(RequestError, match="24 input tokens needs 6 target tokens"):
+        dataset("xfer_probe.pocket_ner.sw", lengths={"inputs": 24, "targets": 5})
+
+
+def test_t5x_reads_a_probe_as_any_task(world):
+    converter = seqio.EncDecFeatureConverter(pack=False)
+    found = dataset("xfer_probe.pocket_ner.sw", "validation")
+    task = registry.get("xfer_probe.pocket_ner.sw")
+    examples = task.get_dataset(LENGTHS, "validation", shuffle=False, use_cached=False)
+    converted = list(converter(examples, LENGTHS).as_numpy_iterator())
+    for example, features in zip(found, converted, strict=True):
+        for feature, name in (
+            ("inputs", "encoder_input_tokens"),
+            ("targets", "decoder_target_tokens"),
+        ):
+            row = features[name].tolist()
+            assert len(row) == LENGTHS[feature]
+            assert row[: len(example[feature])] == example[feature].tolist()
+            assert not any(row[len(example[feature]) :])
