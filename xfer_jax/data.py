@@ -367,7 +367,8 @@ def bucket_edges(sizes: np.ndarray) -> np.ndarray:
     """Chooses the few shapes that batches are padded to.
 
     Bucket i holds examples whose inputs and targets are both within the i-th quantile of their
-    kind; few and paired, because every shape costs a compilation.
+    kind; few and paired, because every shape costs a compilation. Lengths are rounded up to eighths
+    of their power of two, so that languages whose examples are about as long share shapes.
 
     Args:
       sizes: int [examples, 2], lengths of inputs and targets that occur.
@@ -376,11 +377,12 @@ def bucket_edges(sizes: np.ndarray) -> np.ndarray:
       int [buckets, 2], rising, multiples of 8, the last at least the longest.
     """
     edges = np.quantile(sizes, _BUCKET_QUANTILES, axis=0, method="higher").astype(int)
-    return np.unique(_round_up(edges), axis=0)
+    power_of_two = 1 << np.ceil(np.log2(edges)).astype(int)
+    return np.unique(_round_up(edges, np.maximum(power_of_two // 8, _LENGTH_MULTIPLE)), axis=0)
 
 
-def _round_up(length: np.ndarray) -> np.ndarray:
-    return -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+def _round_up(length: np.ndarray, multiple: np.ndarray | int = _LENGTH_MULTIPLE) -> np.ndarray:
+    return -(-length // multiple) * multiple
 
 
 def length_ladder(most: int) -> np.ndarray:
