@@ -73,8 +73,8 @@ def to_tree(params: dict, state: optax.FactoredState, step: int) -> dict[str, An
         state.v_col,
         state.v,
     )
-    step = np.asarray(step, np.int32)
-    return {"target": params, "state": {"step": step, "param_states": param_states}}
+    step_state = {"step": np.asarray(step, np.int32), "param_states": param_states}
+    return {"target": params, "state": step_state}
 
 
 def optimizer_state(tree: dict[str, Any], step: Any) -> optax.FactoredState:

@@ -88,23 +88,30 @@ class Cache:
         return [text[field] if field else text["targets_pretokenized"] for text in self.texts]
 
 
-def _cache_key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
+def origin(task: Task, split: str) -> str:
+    """Returns what tells a task's raw data from other data: a hash of it, or its name in TFDS.
+
+    Raises:
+      RequestError: the data folder does not have it.
+    """
     family = task.family
     if family.digest is not None:
-        origin = family.digest()
-    elif sources.data_dir() is not None:
-        tfds = family.tfds(task.language, split)
-        where = f"{tfds[0]} ({tfds[1]})" if tfds else None
-        path = sources.find(family.files(task.language, split), task.name, split, where)
-        origin = sources.file_digest(path)
-    else:
-        origin = "/".join(family.tfds(task.language, split) or ("none",))
+        return family.digest()
+    tfds = family.tfds(task.language, split)
+    if sources.data_dir() is None:
+        return "/".join(tfds or ("none",))
+    where = f"{tfds[0]} ({tfds[1]})" if tfds else None
+    path = sources.find(family.files(task.language, split), task.name, split, where)
+    return sources.file_digest(path)
+
+
+def _cache_key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
     return {
         "format": CACHE_FORMAT,
         "task": task.full_name,
-        "task_version": family.version,
+        "task_version": task.family.version,
         "split": split,
-        "origin": origin,
+        "origin": origin(task, split),
         "vocabulary": vocabulary.digest,
     }
 
