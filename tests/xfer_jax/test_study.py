@@ -141,10 +141,14 @@ def test_scores_are_those_of_the_outputs_not_of_metric_files(finished, file, tmp
 def test_models_start_where_they_should_and_few_shot_models_are_not_kept(finished):
     out, printed = finished
     starts = re.findall(r"training on (\S+): \d+ examples, steps (\d+) to (\d+)", printed)
-    assert starts[0] == ("xfer_pocket_text.all_langs", "0", "4")
-    assert starts[1:3] == [(f"xfer_pocket_nli.{s}", "4", "8") for s in ("en", "sw")]
-    assert starts[3:] == [
-        (f"xfer_pocket_nli.{t}.n8.s0", "8", "10") for t in ("sw", "hi", "en", "hi")
+    assert starts == [
+        ("xfer_pocket_text.all_langs", "0", "4"),
+        ("xfer_pocket_nli.en", "4", "8"),
+        ("xfer_pocket_nli.sw.n8.s0", "8", "10"),
+        ("xfer_pocket_nli.hi.n8.s0", "8", "10"),
+        ("xfer_pocket_nli.sw", "4", "8"),
+        ("xfer_pocket_nli.en.n8.s0", "8", "10"),
+        ("xfer_pocket_nli.hi.n8.s0", "8", "10"),
     ]
     kept = {str(path.parent.relative_to(out)) for path in out.rglob("checkpoint_*")}
     assert kept == {"pretrained", *SOURCE_MODELS}
