@@ -7,9 +7,7 @@ besides, what T5X wrote, new or old, and what Hugging Face's library wrote.
 """
 
 import hashlib
-import itertools
 import json
-import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -28,7 +26,6 @@ from seqio_tasks.errors import RequestError, did_you_mean
 from seqio_tasks.vocabulary import Vocabulary
 from xfer_jax import huggingface, model, optimizer, partitioning, t5x_legacy
 from xfer_jax.stored import (
-    CHUNK_BYTES,
     MOMENTS,
     STEP,
     TARGET,
@@ -41,13 +38,13 @@ from xfer_jax.stored import (
     open_zarr,
     read_file,
     reason,
+    write_zarr,
 )
 
 RUN_FILE = "run.json"
 SUMS_FILE = "SHA256SUMS"  # of what `save` wrote, as `sha256sum --check` reads it
 _ORBAX_TREE = "state/_METADATA"  # JSON that lists the arrays
 _SHOWN = 8  # mismatches that an error spells out
-_BATCH_BYTES = 64 << 20
 _AT_ONCE = 8  # arrays read at the same time, which matters when they come from gs://
 
 
@@ -155,50 +152,39 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-class _FewAtATime(ocp.type_handlers.NumpyHandler):
-    """Has Orbax write `Stored` arrays, no more of them in memory than `_BATCH_BYTES` hold, or one.
-
-    Several, since each batch waits for the disk, and most of the moments are tiny.
-    """
-
-    def __init__(self):
-        super().__init__(deepcopy_host_arrays=False)
-
-    async def serialize(self, values, infos, args=None):
-        args = args or [ocp.SaveArgs()] * len(values)
-        ends = np.cumsum([math.prod(value.shape) * value.dtype.itemsize for value in values])
-        batches = itertools.groupby(range(len(values)), lambda i: ends[i] // _BATCH_BYTES)
-        for _, batch in batches:
-            chosen = list(batch)
-            arrays = [values[i].read(()) for i in chosen]
-            which = [infos[i] for i in chosen], [args[i] for i in chosen]
-            for written in await super().serialize(arrays, *which):
-                written.result()
-        return []
-
-    def memory_size(self, values):
-        return [(0, 0) for _ in values]  # none of them is in memory yet
-
-
 def write(contents: Contents, folder: Path) -> None:
-    """Writes a checkpoint in Orbax's layout, a few arrays at a time.
+    """Writes a checkpoint as Orbax does, a few arrays at a time; Orbax itself wants all at once.
 
     Args:
       contents: parameters and moments.
       folder: an empty one; is taken for a checkpoint only once it is whole.
     """
+    unfinished = folder.absolute() / ".state"
+    base = kvstore(unfinished)
     leaves = contents.arrays | {STEP: _held_step(contents.step)}
-    save_args = dict.fromkeys(leaves, ocp.SaveArgs(chunk_byte_size=CHUNK_BYTES))
-    registry = ocp.type_handlers.create_type_handler_registry(
-        (Stored, _FewAtATime()), (jax.Array, ocp.type_handlers.ArrayHandler())
-    )
-    handler = ocp.PyTreeCheckpointHandler(
-        type_handler_registry=registry,
-        use_compression=False,  # weights hardly compress, and it takes longer than the disk
-    )
-    with ocp.Checkpointer(handler) as checkpointer:
-        tree, how = unflatten_dict(leaves, sep="/"), unflatten_dict(save_args, sep="/")
-        checkpointer.save(folder.absolute() / "state", args=ocp.args.PyTreeSave(tree, how))
+    write_zarr(leaves, lambda name: _ocdbt(base, name))
+    tree = {str(tuple(name.split("/"))): _orbax_leaf(name.split("/")) for name in leaves}
+    metadata = {
+        "tree_metadata": tree,
+        "use_ocdbt": True,
+        "use_zarr3": False,
+        "store_array_data_equal_to_fill_value": True,
+        "custom_metadata": None,
+    }
+    (folder / ".state" / "_METADATA").write_text(json.dumps(metadata))
+    unfinished.rename(folder / "state")
+
+
+def _ocdbt(base: Any, name: str) -> dict[str, Any]:
+    """Returns TensorStore's spec of an array's folder inside the database that Orbax makes."""
+    return {"driver": "ocdbt", "base": base, "path": f"{name.replace('/', '.')}/"}
+
+
+def _orbax_leaf(keys: list[str]) -> dict[str, Any]:
+    return {
+        "key_metadata": [{"key": key, "key_type": 2} for key in keys],  # 2: of a dictionary
+        "value_metadata": {"value_type": "np.ndarray", "skip_deserialize": False},
+    }
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -344,30 +330,28 @@ def read(location: str | Path) -> Contents:
     ]
     if odd:
         dtype = contents.arrays[odd[0]].dtype
-        raise RequestError(f"{location}: {odd[0]} holds {dtype}, which are no weights")
+        raise RequestError(f"{location}: {odd[0]} holds {dtype} numbers, which are no weights")
     return contents
 
 
 def _read_orbax(location: str | Path, kind: str) -> Contents:
     """Reads by TensorStore what Orbax wrote: Orbax itself reads gs:// by way of TensorFlow."""
+    content = read_file(location, _ORBAX_TREE) or b""
     try:
-        tree = json.loads(read_file(location, _ORBAX_TREE) or b"")
-        leaves = [
-            [str(part["key"]) for part in leaf["key_metadata"]]
+        tree = json.loads(content)
+        names = [
+            "/".join(str(part["key"]) for part in leaf["key_metadata"])
             for leaf in tree["tree_metadata"].values()
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, RequestError):
-            raise
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise RequestError(f"{location} is damaged or no checkpoint of a T5X model") from None
-    state = kvstore(f"{location}/state")
-    stores: dict[str, Any] = {}
-    for keys in leaves:
-        folder = ".".join(keys)
-        if tree.get("use_ocdbt"):
-            stores["/".join(keys)] = {"driver": "ocdbt", "base": state, "path": f"{folder}/"}
-        else:
-            stores["/".join(keys)] = kvstore(f"{location}/state/{folder}")
+    base = kvstore(f"{location}/state")
+    stores = {
+        name: _ocdbt(base, name)
+        if tree.get("use_ocdbt")
+        else kvstore(f"{location}/state/{name.replace('/', '.')}")
+        for name in names
+    }
     if STEP not in stores:
         raise RequestError(f"{location} is damaged or no checkpoint of a T5X model: it has no step")
     arrays = open_zarr(

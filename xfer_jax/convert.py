@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -9,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -66,17 +68,15 @@ def convert(
         if destination is None:
             for array in ledger.arrays.values():
                 array.read(())
+            ledger.wait()
         else:
             assert to is not None, "the command line asks for both"
             step = contents.step if step is None else step
             final = _final(destination, to, step)
+            made = dataclasses.replace(contents, step=step, arrays=ledger.arrays)
             with _whole(final) as folder:
-                _write(
-                    dataclasses.replace(contents, step=step, arrays=ledger.arrays),
-                    config,
-                    to,
-                    folder,
-                )
+                _write(made, config, to, folder)
+                ledger.wait()
             said += f"\nwrote {final}: {to}{_fate(contents, to, step)}"
     progress.say(f"{ledger.table(config)}\n{said}")
     return final
@@ -158,6 +158,7 @@ def _write(contents: Contents, config: model.Config, to: str, folder: Path) -> N
         (folder / checkpoints.RUN_FILE).write_text(json.dumps(about, indent=1, sort_keys=True))
 
 
+@functools.cache
 def _shapes(config: model.Config) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns what every array of a checkpoint of the model is like, by name."""
     names = flatten_dict(checkpoints.shapes(config), sep="/")
@@ -236,24 +237,43 @@ class _Ledger:
 
     def __init__(self, contents: Contents):
         self._contents = contents
-        self._digests: dict[str, bytes] = {}
-        self._bar = progress.Bytes("convert", sum(map(_bytes, contents.arrays.values())))
+        self._digests: dict[str, Future[bytes]] = {}
+        self._bar = progress.Bytes(
+            "convert", sum(array.nbytes for array in contents.arrays.values())
+        )
+        self._beside = ThreadPoolExecutor(1)  # hashes an array while it is being written
+        self._last: Future[bytes] | None = None
         self.arrays = {
             name: self._watched(name, array.as_float32()) for name, array in contents.arrays.items()
         }
 
     def _watched(self, name: str, array: Stored) -> Stored:
         def read(index: Index) -> np.ndarray:
+            self.wait()  # else more than one would be in memory
             values = np.ascontiguousarray(array.read(()))
-            if not np.isfinite(values.sum(dtype=np.float64)):
-                checkpoints.refuse_not_finite(self._contents.location, [name])
-            self._digests[name] = hashlib.sha256(values.data).digest()
+            self._last = self._digests[name] = self._beside.submit(self._digest_of, name, values)
             self._bar.advance(values.nbytes)
             return values[index]
 
         return Stored(array.shape, array.dtype, read)
 
+    def _digest_of(self, name: str, values: np.ndarray) -> bytes:
+        if not np.isfinite(values.sum(dtype=np.float64)):
+            checkpoints.refuse_not_finite(self._contents.location, [name])
+        return hashlib.sha256(values.data).digest()
+
+    def wait(self) -> None:
+        """Waits until the last array that was read is accounted for.
+
+        Raises:
+          RequestError: it holds NaN or infinity.
+        """
+        if self._last is not None:
+            self._last.result()
+
     def close(self) -> None:
+        """Ends the account."""
+        self._beside.shutdown()
         self._bar.close()
 
     def table(self, config: model.Config) -> str:
@@ -262,7 +282,7 @@ class _Ledger:
         for name in sorted(self._digests):
             parts.setdefault(_part(name), []).append(name)
         moments = parts.pop(_OPTIMIZER, [])
-        parts["all parameters"] = [name for names in parts.values() for name in names]
+        parts["all parameters"] = sorted(name for names in parts.values() for name in names)
         parts |= {_OPTIMIZER: moments} if moments else {}
         rows = [("part", "arrays", "parameters", "dtype", "bytes", "sha256")]
         for part, names in parts.items():
@@ -273,7 +293,7 @@ class _Ledger:
                     f"{len(arrays)}",
                     f"{sum(math.prod(array.shape) for array in arrays):,}",
                     "/".join(sorted({str(array.dtype) for array in arrays})),
-                    f"{sum(map(_bytes, arrays)):,}",
+                    f"{sum(array.nbytes for array in arrays):,}",
                     self._digest(names),
                 )
             )
@@ -289,12 +309,8 @@ class _Ledger:
         whole = hashlib.sha256()
         for name in names:
             shape = "x".join(map(str, self._contents.arrays[name].shape))
-            whole.update(f"{name} {shape} ".encode() + self._digests[name])
+            whole.update(f"{name} {shape} ".encode() + self._digests[name].result())
         return whole.hexdigest()
-
-
-def _bytes(array: Stored) -> int:
-    return math.prod(array.shape) * array.dtype.itemsize
 
 
 def _part(name: str) -> str:

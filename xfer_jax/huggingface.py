@@ -4,6 +4,7 @@ A folder holds `config.json` and the weights, `model.safetensors` or `pytorch_mo
 file or in several with an index. Weights only: there is neither step nor optimizer state.
 """
 
+import itertools
 import json
 import math
 import os
@@ -40,6 +41,7 @@ _ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # of 
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"  # by anyone
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 _ALIGNMENT = 64  # of the data behind a safetensors header, so that it can be memory-mapped
+_BLOCK = 256  # rows and columns that are transposed at a time
 _LARGEST_HEADER = 100_000_000  # bytes that safetensors allows
 _FIXED = {  # what `model` computes, by its name in `config.json`
     "feed_forward_proj": "gated-gelu",
@@ -88,7 +90,16 @@ def _is_transposed(name: str) -> bool:
 
 
 def _transposed(array: Stored) -> Stored:
-    return Stored(array.shape[::-1], array.dtype, lambda index: array.read(index[::-1]).T)
+    return Stored(array.shape[::-1], array.dtype, lambda index: _transpose(array.read(index[::-1])))
+
+
+def _transpose(values: np.ndarray) -> np.ndarray:
+    """Copies a matrix by blocks that fit the processor's cache, several times faster than NumPy."""
+    out = np.empty(values.shape[::-1], values.dtype)
+    for rows, columns in itertools.product(*(range(0, size, _BLOCK) for size in values.shape)):
+        block = values[rows : rows + _BLOCK, columns : columns + _BLOCK]
+        out[columns : columns + _BLOCK, rows : rows + _BLOCK] = block.T
+    return out
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -156,13 +167,12 @@ def _parts(folder: str, file: str) -> list[str]:
     """Returns the names of the files that hold the weights."""
     if not file.endswith(_INDEX):
         return [file]
+    content = read_file(folder, file) or b""
     try:
-        parts = sorted(set(json.loads(read_file(folder, file) or b"")["weight_map"].values()))
-        lost = [part for part in parts if not exists(folder, part)]
+        parts = sorted({str(part) for part in json.loads(content)["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, RequestError):
-            raise
         raise RequestError(f"{folder}/{file} is damaged: {reason(error)}") from None
+    lost = [part for part in parts if not exists(folder, part)]
     if lost:
         raise RequestError(f"{folder} lacks {', '.join(lost)}, which {file} names")
     return parts
@@ -208,7 +218,7 @@ def _read_safetensors(folder: str, file: str) -> dict[str, Stored]:
         start, end = data_offsets
         kind = _DTYPES[dtype]
         if not 0 <= start <= end or end - start != math.prod(shape) * kind.itemsize:
-            raise ValueError(f"bytes {start} to {end} are no {dtype} array of shape {shape}")
+            raise ValueError(f"bytes {start} to {end} are no {dtype} array of shape {tuple(shape)}")
 
         def read_part(index: Index) -> np.ndarray:
             values = read_bytes(folder, file, 8 + size + start, end - start)
@@ -322,8 +332,7 @@ def _write_safetensors(arrays: dict[str, Stored], file: Path) -> None:
     with file.open("wb") as out:
         out.write(struct.pack("<Q", len(text)) + text)
         for array in arrays.values():
-            values = np.ascontiguousarray(array.read(()), np.dtype("<f4"))
-            out.write(values.data)
+            out.write(np.ascontiguousarray(array.read(()), np.dtype("<f4")).data)
         out.flush()
         os.fsync(out.fileno())
 

@@ -1,6 +1,8 @@
 """A checkpoint's arrays, each read when it is asked for: what every format is turned into."""
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from seqio_tasks.errors import RequestError
 
 Index = tuple[slice, ...]
 TARGET, MOMENTS, STEP = "target/", "state/param_states/", "state/step"  # how names begin, in T5X
+_CHUNK_BYTES = 64 << 20  # that arrays are stored in, so that parts can be read; T5X's size
+_BATCH_BYTES = 64 << 20  # of arrays that are written at the same time
 _REMOTE_SECONDS = 60  # to wait for an answer from gs://
 _CACHE_BYTES = 32 << 20  # for the index of an OCDBT checkpoint; large arrays do not stay in it
 _SHOWN = 4  # broken arrays that an error spells out
@@ -24,6 +28,10 @@ class Stored:
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[Index], np.ndarray]  # a part of it, e.g. (slice(0, 8),); () for the whole
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def as_float32(self) -> "Stored":
         """Returns the array as T5X keeps parameters."""
@@ -66,7 +74,11 @@ def exists(folder: str | Path, name: str) -> bool:
     """Whether a folder, local or gs://, has a file; raises as `read_file` does."""
     if is_remote(folder):
         return _fetch(folder, name, slice(0, 0)) is not None
-    return (Path(folder) / name).is_file()
+    path = Path(folder) / name
+    try:
+        return path.is_file()
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def read_file(folder: str | Path, name: str) -> bytes | None:
@@ -163,9 +175,78 @@ def _stored(location: str, name: str, store: ts.TensorStore) -> Stored:
     return Stored(tuple(store.shape), store.dtype.numpy_dtype, read_part)
 
 
+def write_zarr(arrays: Mapping[str, Stored], store: Callable[[str], Any]) -> dict[str, dict]:
+    """Writes arrays to the disk; in memory are no more than `_BATCH_BYTES` of them, or one.
+
+    Several at a time, since each waits for the disk and most of the moments are tiny.
+
+    Args:
+      arrays: by name.
+      store: returns TensorStore's spec of the folder of the array of a name.
+
+    Returns:
+      What TensorStore has to know of each besides its folder, by name.
+
+    Raises:
+      ValueError: TensorStore cannot write them.
+    """
+    ends = itertools.accumulate(array.nbytes for array in arrays.values())
+    batches = itertools.groupby(
+        zip(arrays, ends, strict=True), lambda named: named[1] // _BATCH_BYTES
+    )
+    context = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
+    specs: dict[str, dict] = {}
+    for _, batch in batches:
+        specs |= _write_batch({name: arrays[name] for name, _ in batch}, store, context)
+    return specs
+
+
+def _write_batch(
+    arrays: Mapping[str, Stored], store: Callable[[str], Any], context: ts.Context
+) -> dict[str, dict]:
+    values = {name: array.read(()) for name, array in arrays.items()}
+    specs = {name: _zarr_spec(array) for name, array in values.items()}
+    how = {"store_data_equal_to_fill_value": True}  # else zeros look like a file that was lost
+    # All at once, so that what goes into one OCDBT database is committed together.
+    opening = {
+        name: ts.open(spec | how | {"kvstore": store(name)}, create=True, context=context)
+        for name, spec in specs.items()
+    }
+    pending: list[Any] = list(opening.values())
+    try:
+        for name, future in opening.items():
+            written = future.result().write(
+                values[name], can_reference_source_data_indefinitely=True
+            )
+            pending.append(written)
+    finally:  # whoever is told of an error may remove what is being written
+        errors = [future.exception() for future in pending]
+    for error in filter(None, errors):
+        raise error
+    return specs
+
+
+def _zarr_spec(values: np.ndarray) -> dict[str, Any]:
+    metadata = {
+        "shape": list(values.shape),
+        "chunks": _chunks(values),
+        "compressor": None,  # weights hardly compress, and it takes longer than a disk
+    }
+    return {"driver": "zarr", "dtype": values.dtype.name, "metadata": metadata}
+
+
+def _chunks(values: np.ndarray) -> list[int]:
+    if values.nbytes <= _CHUNK_BYTES:
+        return list(values.shape)
+    most = max(1, _CHUNK_BYTES * len(values) // values.nbytes)
+    rows = next(rows for rows in range(most, 0, -1) if len(values) % rows == 0)
+    return [rows, *values.shape[1:]]
+
+
 def reason(error: BaseException) -> str:
     """Returns what an error of TensorStore or another library says, short enough for a sentence."""
     if isinstance(error, TimeoutError):
         return f"no answer in {_REMOTE_SECONDS} s"
     said = (str(error).splitlines() or [type(error).__name__])[0]
-    return said.partition(" [")[0][:240]  # TensorStore appends its spec and source lines
+    said = said.partition(" [")[0]  # TensorStore appends its spec and source lines
+    return said.rpartition('": ')[2][:240]  # and puts before the cause what it was doing, to what

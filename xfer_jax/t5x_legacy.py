@@ -5,20 +5,28 @@ and zarr-v2 folders of an array each, `target.encoder.encoder_norm.scale`; in th
 such an array's place, a TensorStore spec that names the folder. Small ones are in the tree itself.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore as ts
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from seqio_tasks.errors import RequestError
-from xfer_jax.stored import STEP, Contents, Stored, kvstore, open_zarr, read_file, reason
+from xfer_jax.stored import (
+    STEP,
+    Contents,
+    Stored,
+    kvstore,
+    open_zarr,
+    read_file,
+    reason,
+    write_zarr,
+)
 
 FILE = "checkpoint"
 VERSION = 3  # of the layout, as T5X numbers it; 2 differs for bfloat16 only, which is refused
-_CHUNK_BYTES = 64 << 20  # what T5X aims at
 
 
 def read(location: str | Path) -> Contents:
@@ -66,35 +74,26 @@ def _folder(spec: dict[str, Any]) -> str:
 
 
 def write(contents: Contents, folder: Path) -> None:
-    """Writes a checkpoint, an array at a time.
+    """Writes a checkpoint, a few arrays at a time.
 
     Args:
       contents: parameters and moments.
       folder: an empty one; is whole only when this returns.
     """
+    # T5X looks for factored moments in the tree, as for all that it does not spread over devices.
+    spread = {
+        name: array
+        for name, array in contents.arrays.items()
+        if math.prod(array.shape) > 1 and not name.endswith(("/v_row", "/v_col"))
+    }
+    folders = {name: name.replace("/", ".") for name in spread}
+    specs = write_zarr(spread, lambda name: kvstore(folder / folders[name]))
     leaves: dict[str, Any] = {STEP: np.asarray(contents.step, np.int32)}
     for name, array in contents.arrays.items():
-        leaves[name] = _write_array(folder, name, array)
+        if name in spread:
+            where = {"kvstore": {"driver": "file", "path": f"{folders[name]}/"}}
+            leaves[name] = specs[name] | where
+        else:
+            leaves[name] = array.read(())
     tree = {"version": VERSION, "optimizer": unflatten_dict(leaves, sep="/")}
     (folder / FILE).write_bytes(serialization.msgpack_serialize(tree))
-
-
-def _write_array(folder: Path, name: str, array: Stored) -> np.ndarray | dict[str, Any]:
-    """Returns what stands for the array in the msgpack file."""
-    values = array.read(())
-    if values.size <= 1:
-        return values
-    row_bytes = values.nbytes // len(values)
-    most = max(1, _CHUNK_BYTES // row_bytes)
-    rows = next(n for n in range(min(most, len(values)), 0, -1) if len(values) % n == 0)
-    path = name.replace("/", ".")
-    metadata = {
-        "shape": list(values.shape),
-        "chunks": [rows, *values.shape[1:]],
-        "compressor": None,  # weights hardly compress: gzip is slower than any disk
-    }
-    spec = {"driver": "zarr", "dtype": values.dtype.name, "metadata": metadata}
-    where = {"kvstore": kvstore(folder / path), "store_data_equal_to_fill_value": True}
-    store = ts.open(spec | where, create=True).result()
-    store.write(values, can_reference_source_data_indefinitely=True).result()
-    return spec | {"kvstore": {"driver": "file", "path": f"{path}/"}}

@@ -2,16 +2,17 @@
 
 import dataclasses
 import hashlib
+import json
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, model, optimizer, partitioning, train
+from xfer_jax import checkpoints, cli, convert, model, optimizer, partitioning, train
 
 # Orbax leaves coroutines behind when it cannot read an array.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -313,3 +314,142 @@ def test_t5x_s_own_checkpoint_loads_with_its_moments(t5x, t5x_config, tmp_path):
         array.any() for name, array in again.items() if name.endswith("/v_row") and array.size > 1
     )
     assert set(again) == set(flatten_dict(like(t5x_config), sep="/"))
+
+
+@pytest.mark.filterwarnings("ignore:Sharding info not provided")  # of Orbax's, in the comparison
+def test_t5x_s_two_layouts_hold_the_same(t5x):
+    legacy, orbax = (checkpoints.read(t5x.checkpoint(layout)) for layout in ("legacy", "orbax"))
+    assert (legacy.form, orbax.form) == ("t5x-legacy", "t5x")
+    assert legacy.step == orbax.step == 30
+    assert set(legacy.arrays) == set(orbax.arrays)
+    for name, array in legacy.arrays.items():
+        other = orbax.arrays[name]
+        assert (array.shape, array.dtype) == (other.shape, other.dtype)
+        np.testing.assert_array_equal(array.read(()), other.read(()), err_msg=name)
+    with checkpoints.ocp.PyTreeCheckpointer() as checkpointer:  # as Orbax itself reads it
+        theirs = flat(checkpointer.restore(t5x.checkpoint("orbax") / "state"))
+    assert theirs.pop("state/step") == 30
+    assert set(theirs) == set(orbax.arrays)
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(orbax.arrays[name].read(()), array, err_msg=name)
+    for name, array in t5x.flat_params.items():
+        np.testing.assert_array_equal(orbax.arrays[f"target/{name}"].read(()), array)
+
+
+# --- Checkpoints of other forms -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory, state):
+    """One state in every form."""
+    folder = tmp_path_factory.mktemp("forms")
+    tree = checkpoints.to_tree(*state, 1_000_007)
+    native = checkpoints.save(folder / "native", tree, {})
+    others = ("t5x", "t5x-legacy", "hf")
+    return flat(tree), {
+        form: convert.convert(str(native), str(folder / form), form) for form in others
+    }
+
+
+@pytest.mark.parametrize("form", ["t5x", "t5x-legacy"])
+@pytest.mark.parametrize("address", ["", "file://"])
+def test_training_takes_up_every_form_with_its_moments(forms, state, form, address):
+    expected, folders = forms
+    restored = checkpoints.restore(checkpoints.locate(f"{address}{folders[form]}"), like())
+    found = flat(restored)
+    assert set(found) == set(expected)
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+        assert array.dtype == expected[name].dtype
+    asked = flatten_dict(like(), sep="/")
+    for name, array in flatten_dict(restored, sep="/").items():
+        assert array.sharding == asked[name].sharding
+    opt_state = checkpoints.optimizer_state(restored, np.int32(1_000_007))
+    for mine, original in zip(jax.tree.leaves(opt_state), jax.tree.leaves(state[1]), strict=True):
+        np.testing.assert_array_equal(mine, original)
+
+
+@pytest.mark.parametrize("asked", [like, parameters_like])
+def test_of_hugging_face_s_form_there_are_parameters_and_step_0(forms, asked):
+    expected, folders = forms
+    found = flat(checkpoints.restore(checkpoints.locate(folders["hf"]), asked()))
+    assert found.pop("state/step") == 0
+    assert set(found) == {name for name in expected if name.startswith("target/")}
+    for name, array in found.items():
+        np.testing.assert_array_equal(array, expected[name], err_msg=name)
+
+
+@pytest.mark.parametrize("form", ["t5x", "t5x-legacy", "hf"])
+def test_a_vocabulary_of_another_size_is_said_of_both_ends(forms, form):
+    larger = dataclasses.replace(TINY, vocab_size=256)
+    said = refusal(forms[1][form], like(larger))
+    assert "target/token_embedder/embedding is (128, 128), the model has (256, 128)" in said
+    assert "target/decoder/logits_dense/kernel is (128, 128), the model has (128, 256)" in said
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path, state):
+    params = jax.tree.map(jnp.array, state[0])
+    for value, stack in ((jnp.nan, "encoder"), (-jnp.inf, "decoder")):
+        norm = params[stack][f"{stack}_norm"]
+        norm["scale"] = norm["scale"].at[5].set(value)
+    path = checkpoints.save(tmp_path, checkpoints.to_tree(params, state[1], 5), {})
+    said = refusal(path, like())
+    assert "checkpoint_5 holds NaN or infinite weights in target/" in said
+    for stack in ("encoder", "decoder"):
+        assert f"target/{stack}/{stack}_norm/scale" in said
+
+
+def test_what_a_run_knows_must_be_readable(saved):
+    path, _ = saved
+    for content in ("{", "[1]", "null"):
+        (path / "run.json").write_text(content)
+        with pytest.raises(RequestError, match=r"checkpoint_1000007/run\.json is damaged"):
+            checkpoints.about(path)
+
+
+@pytest.mark.parametrize("how", [{"use_ocdbt": False}, {"use_zarr3": True}])
+def test_other_layouts_that_orbax_knows_are_read(tmp_path, state, how):
+    tree = checkpoints.to_tree(*state, 6)
+    handler = checkpoints.ocp.PyTreeCheckpointHandler(**how)
+    with checkpoints.ocp.Checkpointer(handler) as checkpointer:
+        checkpointer.save(tmp_path / "checkpoint_6" / "state", tree)
+    found = flat(checkpoints.restore(checkpoints.locate(tmp_path), like()))
+    assert set(found) == set(flat(tree))
+    for name, array in flat(tree).items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+
+
+def test_orbax_s_list_of_arrays_is_written_as_orbax_does(tmp_path, forms):
+    expected, folders = forms
+    arrays = {tuple(name.split("/")): array for name, array in expected.items()}
+    with checkpoints.ocp.PyTreeCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", unflatten_dict(arrays))
+    ours, theirs = (
+        json.loads((folder / "state" / "_METADATA").read_text())
+        for folder in (folders["t5x"], tmp_path)
+    )
+    assert ours == theirs
+
+
+def test_training_from_any_form_is_the_same_training(command, tmp_path, tiny_world):
+    """Hugging Face's has no moments and T5X's has those of step 0: both begin at 0."""
+    sizes = {"emb_dim": 32, "num_heads": 2, "head_dim": 16, "mlp_dim": 48}
+    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
+    config = model.Config(vocab_size=512, **sizes, **layers)
+    params = model.initialise(config, seed=3)
+    tree = checkpoints.to_tree(params, optimizer.init(params), 0)
+    fresh = checkpoints.save(tmp_path, tree, {})
+    ends = {}
+    for form in ("hf", "t5x-legacy"):
+        origin = convert.convert(str(fresh), str(tmp_path / form), form)
+        folder = tmp_path / f"from {form}"
+        macros = {"MODEL_DIR": str(folder), "TRAIN_STEPS": 3, "TARGETS": ()}
+        assert cli.main(command("train", **macros, INITIAL_CHECKPOINT_PATH=str(origin))) == 0
+        ends[form] = checkpoints.read(folder / "checkpoint_3")
+    names = ends["hf"].arrays
+    assert set(names) == set(ends["t5x-legacy"].arrays)
+    for name in names:
+        hf, t5x = (end.arrays[name].read(()) for end in ends.values())
+        np.testing.assert_array_equal(hf, t5x, err_msg=name)
+    embedding = ends["hf"].arrays["target/token_embedder/embedding"].read(())
+    assert (embedding != params["token_embedder"]["embedding"]).any()
