@@ -24,7 +24,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from seqio_tasks.errors import RequestError, did_you_mean
 from seqio_tasks.vocabulary import Vocabulary
-from xfer_jax import huggingface, optimizer, partitioning, t5x_legacy
+from xfer_jax import huggingface, model, optimizer, partitioning, t5x_legacy
 from xfer_jax.stored import (
     MOMENTS,
     STEP,
@@ -41,7 +41,6 @@ from xfer_jax.stored import (
     write_zarr,
 )
 
-_MOMENTS = ("v_row", "v_col", "v")
 RUN_FILE = "run.json"
 SUMS_FILE = "SHA256SUMS"  # of what `save` wrote, as `sha256sum --check` reads it
 _ORBAX_TREE = "state/_METADATA"  # JSON that lists the arrays
@@ -52,15 +51,14 @@ _AT_ONCE = 8  # arrays read at the same time, which matters when they come from 
 # --- A run's state and T5X's tree -----------------------------------------------------------------
 
 
-def to_tree(params: dict, opt_state: optax.OptState, step: int) -> dict[str, Any]:
+def to_tree(params: dict, state: optax.FactoredState, step: int) -> dict[str, Any]:
     """Arranges a run's state as T5X does.
 
     Args:
       params: the parameters.
-      opt_state: of `optimizer.adafactor`.
+      state: the optimizer's.
       step: the next step.
     """
-    factored = _factored(opt_state)
     param_states = jax.tree.map(
         lambda v_row, v_col, v: {
             "m": np.zeros((1,), np.float32),  # T5X has a slot for momentum, mT5 has none
@@ -68,43 +66,37 @@ def to_tree(params: dict, opt_state: optax.OptState, step: int) -> dict[str, Any
             "v_col": v_col,
             "v_row": v_row,
         },
-        factored.v_row,
-        factored.v_col,
-        factored.v,
+        state.v_row,
+        state.v_col,
+        state.v,
     )
-    state = {"step": np.asarray(step, np.int32), "param_states": param_states}
-    return {"target": params, "state": state}
+    step_state = {"step": np.asarray(step, np.int32), "param_states": param_states}
+    return {"target": params, "state": step_state}
 
 
-def opt_state(tree: dict[str, Any], tx: optax.GradientTransformation, step: Any) -> optax.OptState:
+def optimizer_state(tree: dict[str, Any], step: Any) -> optax.FactoredState:
     """Takes the optimizer's state out of T5X's arrangement.
 
     Args:
       tree: from `restore` or `to_tree`, with moments; of arrays, shapes or anything else.
-      tx: the optimizer, `optimizer.adafactor`.
-      step: what its counters are set to.
+      step: what its counter is set to.
     """
-    is_slots = lambda x: isinstance(x, dict) and "v_row" in x  # noqa: E731
-    param_states = tree["state"]["param_states"]
-    factored = optax.FactoredState(
-        count=step,
-        **{
-            name: jax.tree.map(lambda x, name=name: x[name], param_states, is_leaf=is_slots)
-            for name in _MOMENTS
-        },
-    )
-    is_factored = lambda part: isinstance(part, optax.FactoredState)  # noqa: E731
-    state = jax.tree.map(
-        lambda part: factored if is_factored(part) else part,
-        jax.eval_shape(tx.init, tree["target"]),
-        is_leaf=is_factored,
-    )
-    return optimizer.at_step(state, step)
+
+    def slot(name: str) -> dict:
+        return jax.tree.map(
+            lambda slots: slots[name],
+            tree["state"]["param_states"],
+            is_leaf=lambda x: isinstance(x, dict) and "v_row" in x,
+        )
+
+    return optax.FactoredState(step, slot("v_row"), slot("v_col"), slot("v"))
 
 
-def _factored(opt_state: optax.OptState) -> optax.FactoredState:
-    parts = jax.tree.leaves(opt_state, is_leaf=lambda x: isinstance(x, optax.FactoredState))
-    return next(part for part in parts if isinstance(part, optax.FactoredState))
+def shapes(config: model.Config) -> dict[str, Any]:
+    """Returns the tree of `jax.ShapeDtypeStruct` that a checkpoint of a model has."""
+    return jax.eval_shape(
+        lambda params: to_tree(params, optimizer.init(params), 0), model.parameter_shapes(config)
+    )
 
 
 # --- Writing --------------------------------------------------------------------------------------

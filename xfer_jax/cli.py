@@ -23,6 +23,13 @@ gin/runs/{command}.gin lists every macro with its default.
 """
 
 
+_STUDY_HELP = """\
+settings: --gin.NAME=VALUE sets a field of the study, e.g. --gin.study.Study.seeds="(0, 1, 2)"
+
+Any number of workers may run one study: each takes what nobody does.
+"""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="xfer-jax",
@@ -79,6 +86,20 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--step", type=int, help="step that DST stands at (default: SRC's; Hugging Face's: 0)"
     )
+
+    command = add(
+        "study", "Plan, run and follow a grid of tasks, languages, shots and seeds.", _STUDY_HELP
+    )
+    command.add_argument("action", choices=("plan", "run", "status"))
+    command.add_argument("file", metavar="FILE.gin", help="the study: see gin/studies/")
+    command.add_argument(
+        "--out", help="the study's folder; of plan: what is done there is left out"
+    )
+    command.add_argument(
+        "--cell", metavar="JOB", help="run: only this job, and what it starts from"
+    )
+    command.add_argument("--device", default="cpu", help="plan: cpu, a100, h100, v4, v5e, …")
+    command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
 
     for name, summary in (
         ("train", "Pre-train or fine-tune an mT5, then score it on its targets."),
@@ -195,6 +216,24 @@ def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
         evaluation.infer(configuration.build(evaluation.Evaluation), text)
 
 
+def _study(args: argparse.Namespace, bindings: list[str]) -> None:
+    from xfer_jax import configuration, progress, study
+
+    paths = [path for path in args.gin_search_paths.split(",") if path]
+    configuration.load("study", [args.file], bindings, paths)
+    grid = configuration.build(study.Study)
+    out = Path(args.out).expanduser().absolute() if args.out else None
+    if args.action == "plan":
+        progress.say(study.plan(grid, out, args.device))
+        return
+    if out is None:
+        raise RequestError(f"study {args.action} needs --out, the study's folder")
+    if args.action == "status":
+        progress.say(study.status(grid, out))
+    else:
+        study.run(grid, out, args.cell)
+
+
 def report(work: Callable[[], Any], debug: bool = False) -> int:
     """Does some work; turns what goes wrong into one sentence on stderr and an exit code.
 
@@ -240,6 +279,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(lambda: _tasks(args), args.debug)
     if args.command == "vocab":
         return report(lambda: _vocab(args), args.debug)
+    if args.command == "study":
+        return report(lambda: _study(args, bindings), args.debug)
     if args.command == "convert":
         return report(lambda: _convert(args), args.debug)
     return report(lambda: _gin_command(args, bindings), args.debug)

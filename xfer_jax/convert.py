@@ -18,7 +18,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from seqio_tasks.errors import RequestError, RunError
-from xfer_jax import checkpoints, huggingface, model, optimizer, progress, t5x_legacy
+from xfer_jax import checkpoints, huggingface, model, progress, t5x_legacy
 from xfer_jax.stored import MOMENTS, TARGET, Contents, Index, Stored, is_remote, reason
 
 FORMS = {
@@ -162,13 +162,7 @@ def _write(contents: Contents, config: model.Config, to: str, folder: Path) -> N
 @functools.cache
 def _shapes(config: model.Config) -> dict[str, jax.ShapeDtypeStruct]:
     """Returns what every array of a checkpoint of the model is like, by name."""
-    tx = optimizer.adafactor(optimizer.schedule())
-
-    def tree(params: dict) -> dict:
-        return checkpoints.to_tree(params, tx.init(params), 0)
-
-    found = jax.eval_shape(tree, model.parameter_shapes(config))
-    names = flatten_dict(found, sep="/")
+    names = flatten_dict(checkpoints.shapes(config), sep="/")
     return {name: leaf for name, leaf in names.items() if name.startswith((TARGET, MOMENTS))}
 
 

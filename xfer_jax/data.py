@@ -88,23 +88,30 @@ class Cache:
         return [text[field] if field else text["targets_pretokenized"] for text in self.texts]
 
 
-def _cache_key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
+def origin(task: Task, split: str) -> str:
+    """Returns what tells a task's raw data from other data: a hash of it, or its name in TFDS.
+
+    Raises:
+      RequestError: the data folder does not have it.
+    """
     family = task.family
     if family.digest is not None:
-        origin = family.digest()
-    elif sources.data_dir() is not None:
-        tfds = family.tfds(task.language, split)
-        where = f"{tfds[0]} ({tfds[1]})" if tfds else None
-        path = sources.find(family.files(task.language, split), task.name, split, where)
-        origin = sources.file_digest(path)
-    else:
-        origin = "/".join(family.tfds(task.language, split) or ("none",))
+        return family.digest()
+    tfds = family.tfds(task.language, split)
+    if sources.data_dir() is None:
+        return "/".join(tfds or ("none",))
+    where = f"{tfds[0]} ({tfds[1]})" if tfds else None
+    path = sources.find(family.files(task.language, split), task.name, split, where)
+    return sources.file_digest(path)
+
+
+def _cache_key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
     return {
         "format": CACHE_FORMAT,
         "task": task.full_name,
-        "task_version": family.version,
+        "task_version": task.family.version,
         "split": split,
-        "origin": origin,
+        "origin": origin(task, split),
         "vocabulary": vocabulary.digest,
     }
 
@@ -367,7 +374,8 @@ def bucket_edges(sizes: np.ndarray) -> np.ndarray:
     """Chooses the few shapes that batches are padded to.
 
     Bucket i holds examples whose inputs and targets are both within the i-th quantile of their
-    kind; few and paired, because every shape costs a compilation.
+    kind; few and paired, because every shape costs a compilation. Lengths are rounded up to eighths
+    of their power of two, so that languages whose examples are about as long share shapes.
 
     Args:
       sizes: int [examples, 2], lengths of inputs and targets that occur.
@@ -376,11 +384,12 @@ def bucket_edges(sizes: np.ndarray) -> np.ndarray:
       int [buckets, 2], rising, multiples of 8, the last at least the longest.
     """
     edges = np.quantile(sizes, _BUCKET_QUANTILES, axis=0, method="higher").astype(int)
-    return np.unique(_round_up(edges), axis=0)
+    power_of_two = 1 << np.ceil(np.log2(edges)).astype(int)
+    return np.unique(_round_up(edges, np.maximum(power_of_two // 8, _LENGTH_MULTIPLE)), axis=0)
 
 
-def _round_up(length: np.ndarray) -> np.ndarray:
-    return -(-length // _LENGTH_MULTIPLE) * _LENGTH_MULTIPLE
+def _round_up(length: np.ndarray, multiple: np.ndarray | int = _LENGTH_MULTIPLE) -> np.ndarray:
+    return -(-length // multiple) * multiple
 
 
 def length_ladder(most: int) -> np.ndarray:

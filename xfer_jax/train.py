@@ -88,17 +88,16 @@ class Run:
 
 def train_step(
     module: Transformer,
-    tx: optax.GradientTransformation,
     z_loss: float,
     normalizing_factor: float,
     params: dict,
-    opt_state: optax.OptState,
+    state: optax.FactoredState,
     batch: dict[str, jax.Array],
     seed: jax.Array,
-    step: jax.Array,
-) -> tuple[dict, optax.OptState, dict[str, jax.Array]]:
+    learning_rate: jax.Array,
+) -> tuple[dict, optax.FactoredState, dict[str, jax.Array]]:
     """Updates the parameters once; returns them, the optimizer's state and the loss's sums."""
-    dropout = jax.random.fold_in(jax.random.key(seed), step)
+    dropout = jax.random.fold_in(jax.random.key(seed), state.count)
 
     def loss_of(params: dict) -> tuple[jax.Array, dict[str, jax.Array]]:
         hidden = model.call(
@@ -115,26 +114,50 @@ def train_step(
         return sums["loss"] / normalizing_factor, sums
 
     (_, sums), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
-    updates, opt_state = tx.update(gradients, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state, sums
+    return *optimizer.update(params, gradients, state, learning_rate), sums
 
 
-def abstract_state(run_model: model.Config, tx: optax.GradientTransformation, mesh: Mesh) -> dict:
+def layout(config: model.Config, mesh: Mesh) -> dict:
     """Returns the tree of shapes, dtypes and shardings that a checkpoint of the model has."""
-    shapes, axes = model.parameter_shapes(run_model), model.logical_axes(run_model)
-    like = jax.eval_shape(lambda p: checkpoints.to_tree(p, tx.init(p), 0), shapes)
+    like, axes = checkpoints.shapes(config), model.logical_axes(config)
     slot_axes = jax.tree.map(
         lambda names, leaf, slots: {
             slot: partitioning.slot_axes(names, leaf.shape, slot, array.shape)
             for slot, array in slots.items()
         },
         axes,
-        shapes,
+        like["target"],
         like["state"]["param_states"],
         is_leaf=lambda x: isinstance(x, tuple),
     )
     tree_axes = {"target": axes, "state": {"step": (), "param_states": slot_axes}}
     return partitioning.layout(mesh, tree_axes, like)
+
+
+@dataclasses.dataclass(frozen=True)
+class Programs:
+    """What is compiled for a model on a mesh: once a process, however many runs it has."""
+
+    initialise: Callable[..., dict]  # (seed) -> parameters
+    fresh: Callable[..., optax.FactoredState]  # (parameters) -> state before the first update
+    update: Callable[..., Any]  # (parameters, state, batch, seed, rate) -> as `train_step`
+
+
+@functools.cache
+def programs(config: model.Config, mesh: Mesh, z_loss: float, factor: float) -> Programs:
+    """Returns the functions that runs of the same model, mesh and loss share."""
+    like = layout(config, mesh)
+    params = partitioning.shardings(like["target"])
+    state = partitioning.shardings(checkpoints.optimizer_state(like, like["state"]["step"]))
+    return Programs(
+        jax.jit(functools.partial(model.initialise, config), out_shardings=params),
+        jax.jit(optimizer.init, out_shardings=state),
+        jax.jit(
+            functools.partial(train_step, Transformer(config), z_loss, factor),
+            donate_argnums=(0, 1),
+            out_shardings=(params, state, partitioning.replicated(mesh)),
+        ),
+    )
 
 
 def train(run: Run, config_text: str) -> list[evaluation.Scores]:
@@ -171,31 +194,25 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     if partitioning.is_first():
         checkpoints.tidy(model_dir)
     partitioning.meet("leftovers are gone")
-    tx = optimizer.adafactor(run.schedule)
     origin: str | Path | None
     origin, damaged = checkpoints.latest(model_dir)
     resumed = origin is not None
     if origin is None and run.initial_checkpoint:
         origin = checkpoints.locate(run.initial_checkpoint)
     about = checkpoints.about(origin) if origin else {}
+    shared = programs(run.model, mesh, run.z_loss, run.loss_normalizing_factor or 1.0)
     if origin:
         checkpoints.check_vocabulary(origin, about, vocab)
-    like = abstract_state(run.model, tx, mesh)
-    layout = partitioning.shardings(like["target"])
-    opt_layout = partitioning.shardings(checkpoints.opt_state(like, tx, like["state"]["step"]))
-    if origin:
-        tree = checkpoints.restore(origin, like)
+        tree = checkpoints.restore(origin, layout(run.model, mesh))
         params, step = tree["target"], int(tree["state"]["step"])
     else:
-        initialise = functools.partial(model.initialise, run.model, run.seed)
-        tree, params, step = {"state": {}}, jax.jit(initialise, out_shardings=layout)(), 0
-    counter = np.asarray(step, np.int32)
+        tree, params, step = {"state": {}}, shared.initialise(np.uint32(run.seed)), 0
     if "param_states" in tree["state"]:
-        opt_state = checkpoints.opt_state(tree, tx, counter)
+        state = checkpoints.optimizer_state(tree, None)
     else:
-        fresh = jax.jit(tx.init, out_shardings=opt_layout)(params)
-        opt_state = optimizer.at_step(fresh, counter)
-    opt_state = jax.device_put(opt_state, opt_layout)  # each counter an array of its own
+        state = shared.fresh(params)
+    counter = jax.device_put(np.asarray(step, np.int32), partitioning.replicated(mesh))
+    state = state._replace(count=counter)
     del tree
     first_step = about.get("first_step", step) if resumed else step
     last_step = run.train_steps
@@ -243,13 +260,8 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         )
 
     # ---- Loop ----
-    module = Transformer(run.model)
-    factor = run.loss_normalizing_factor or 1.0
-    update = jax.jit(
-        functools.partial(train_step, module, tx, run.z_loss, factor),
-        donate_argnums=(0, 1),
-        out_shardings=(layout, opt_layout, partitioning.replicated(mesh)),
-    )
+    steps = np.arange(first_step, last_step)
+    rates = np.broadcast_to(np.asarray(run.schedule(steps)), steps.shape)
     seed = np.asarray(run.seed, np.uint32)
     writer = output.events(model_dir / "train")
     meta = {
@@ -266,12 +278,12 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     def save() -> int:
         if not _all_finite(params):
             raise RunError(f"the parameters are no longer finite at step {step}; nothing is saved")
-        checkpoints.save(model_dir, checkpoints.to_tree(params, opt_state, step), meta)
+        checkpoints.save(model_dir, checkpoints.to_tree(params, state, step), meta)
         return step
 
     def evaluate() -> list[evaluation.Scores]:
         predictor = Predictor(
-            module,
+            Transformer(run.model),
             params,
             mesh,
             vocab,
@@ -302,21 +314,16 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             while step < last_step:
                 batch = next(batches)
                 bar.add_tokens(batch, run.batch_size)
-                params, opt_state, sums = update(
-                    params,
-                    opt_state,
-                    partitioning.place(mesh, batch, run.batch_size),
-                    seed,
-                    np.asarray(step, np.int32),
-                )
+                rate = rates[step - first_step]
+                on_mesh = partitioning.place(mesh, batch, run.batch_size)
+                params, state, sums = shared.update(params, state, on_mesh, seed, rate)
                 step += 1
                 pending.append(sums)
                 bar.advance(1, run.batch_size)
                 at_end = step == last_step
                 saving = at_end or bool(run.save_period and step % run.save_period == 0)
                 if step % run.log_period == 0 or saving:
-                    rate = float(run.schedule(jnp.asarray(step - 1)))
-                    bar.show(**_log(writer, pending, step, rate))
+                    bar.show(**_log(writer, pending, step, float(rate)))
                     pending.clear()
                 if saving:
                     saved = save()

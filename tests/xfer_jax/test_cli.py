@@ -341,7 +341,7 @@ def earlier_run(command, tmp_path, tiny_world):
     output.claim(folder, text)
     request = configuration.build(train.Run)
     params = jax.tree.map(lambda x: jnp.ones(x.shape), model.parameter_shapes(request.model))
-    tree = checkpoints.to_tree(params, optimizer.adafactor(request.schedule).init(params), 5)
+    tree = checkpoints.to_tree(params, optimizer.init(params), 5)
     about = {"first_step": 0, "task": request.task, "vocabulary_file": tiny_world.name}
     checkpoints.save(folder, tree, about | {"vocabulary": tiny_world.digest})
     return folder, macros

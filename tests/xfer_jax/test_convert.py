@@ -48,12 +48,11 @@ EMBEDDING = "target/token_embedder/embedding"
 def tree():
     """A run's state, in which every array is different."""
     rng = np.random.default_rng(0)
-    tx = optimizer.adafactor(optimizer.schedule())
     params = jax.tree.map(
         lambda x: jnp.asarray(rng.standard_normal(x.shape), x.dtype), model.parameter_shapes(TINY)
     )
     moments = jax.tree.map(
-        lambda x: jnp.asarray(rng.random(x.shape), x.dtype) if x.ndim else x, tx.init(params)
+        lambda x: jnp.asarray(rng.random(x.shape), x.dtype) if x.ndim else x, optimizer.init(params)
     )
     return checkpoints.to_tree(params, moments, STEP)
 

@@ -1,4 +1,4 @@
-"""Greedy decoding, beam search and scoring against T5X's outputs and against plain forward passes."""
+"""Greedy decoding, beam search and scoring, against T5X's outputs and plain forward passes."""
 
 import jax
 import jax.numpy as jnp

@@ -22,7 +22,6 @@ LOSS_TOLERANCE, PARAMETER_TOLERANCE = (
 
 # Device counts are fixed when JAX starts, so that eight devices need a process of their own.
 MESHES = """
-import functools
 import json
 import sys
 from pathlib import Path
@@ -31,15 +30,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from xfer_jax import checkpoints, model, optimizer, partitioning, train
-from xfer_jax.model import Transformer
+from xfer_jax import checkpoints, model, partitioning, train
 
 folder, steps = Path(sys.argv[1]), int(sys.argv[2])
 config = model.Config(
     vocab_size=128, emb_dim=128, num_heads=8, head_dim=16, mlp_dim=256, num_encoder_layers=1,
     num_decoder_layers=1, dropout_rate=0.1, dtype="float32",
 )
-module, tx = Transformer(config), optimizer.adafactor(optimizer.schedule("constant", 0.01))
 start = jax.device_get(jax.jit(lambda: model.initialise(config, 0))())
 rng = np.random.default_rng(0)
 inputs, targets = rng.integers(1, 128, (8, 12)), rng.integers(1, 128, (8, 6))
@@ -52,19 +49,15 @@ batch = jax.tree.map(np.int32, {
 
 
 def run(mesh):
-    like = train.abstract_state(config, tx, mesh)
-    layout = partitioning.shardings(like["target"])
-    opt_layout = partitioning.shardings(checkpoints.opt_state(like, tx, like["state"]["step"]))
-    params = jax.device_put(start, layout)
-    state = jax.jit(tx.init, out_shardings=opt_layout)(params)
-    update = jax.jit(
-        functools.partial(train.train_step, module, tx, 1e-4, 1.0),
-        out_shardings=(layout, opt_layout, partitioning.replicated(mesh)),
-    )
+    programs = train.programs(config, mesh, 1e-4, 1.0)
+    params = jax.device_put(start, partitioning.shardings(train.layout(config, mesh)["target"]))
+    state = programs.fresh(params)
     losses = []
     for step in range(steps):
         on_mesh = partitioning.place(mesh, batch, 8)
-        params, state, sums = update(params, state, on_mesh, np.uint32(0), np.int32(step))
+        params, state, sums = programs.update(
+            params, state, on_mesh, np.uint32(0), np.float32(0.01)
+        )
         losses.append(float(sums["loss"] / sums["weight"]))
     # Kernel [E, V] and its moments are cut as the vocabulary is.
     tree, cut = checkpoints.to_tree(params, state, steps), 128 // mesh.shape["model"]
@@ -89,7 +82,7 @@ for name, mesh in meshes.items():
 
 saved = checkpoints.save(folder, trees["4x2"], {})
 for name, mesh in meshes.items():
-    like = train.abstract_state(config, tx, mesh)
+    like = train.layout(config, mesh)
     restored = checkpoints.restore(saved, like)
     same = jax.tree.map(np.array_equal, jax.device_get(restored), jax.device_get(trees["4x2"]))
     assert all(jax.tree.leaves(same)), name
