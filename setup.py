@@ -25,8 +25,6 @@ ENGINE = [
     "grain>=0.2.18,<0.3",
     "numpy>=2.1,<3",
     "ml_dtypes>=0.5.1,<1",
-    "etils>=1.11,<2",
-    "safetensors>=0.8,<0.9",
 ]
 
 TASKS = [
@@ -60,6 +58,7 @@ EXTRAS = {
     "test": [
         "pytest>=8.3,<10",
         "hypothesis>=6.120,<7",
+        "safetensors>=0.8,<0.9",  # what is written here is read by the library itself
         "ruff>=0.17.6,<0.18",  # a newer minor version may format differently
         "mypy>=2.4,<3",
     ],
