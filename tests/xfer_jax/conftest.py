@@ -117,7 +117,7 @@ def _no_bindings_of_other_tests():
     gin.clear_config()
 
 
-# A world of 64 training examples a task and language: 32 batches of 2, one window of the stream.
+# A world of 64 training examples a task and language: 32 batches of 2, whole windows of the stream.
 TINY_WORLD = """
 World.train_examples = 64
 World.eval_examples = 20

@@ -17,7 +17,7 @@ from xfer_jax import data
 
 NER, TEXT = "xfer_pocket_ner.en", "xfer_pocket_text.en"
 LENGTHS = {"inputs": 64, "targets": 48}
-WINDOW = 32  # batches that are sorted and shuffled together
+WINDOW = 32  # whole windows of batches that are sorted together, and an epoch of the tiny world
 EOS = 1
 
 
