@@ -289,6 +289,13 @@ def test_languages_without_data_are_named_before_anything_runs(tmp_path, capsys,
     assert not (tmp_path / "out").exists()
 
 
+def test_t5x_s_engine_needs_t5x(file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    engine = "--gin.study.Study.engine='t5x'"
+    assert "needs T5X" in refusal(capsys, file, "--out", str(tmp_path / "out"), engine)
+    assert not (tmp_path / "out").exists()
+
+
 def test_running_and_following_need_a_folder(file, capsys):
     for action in ("run", "status"):
         assert "needs --out" in refusal(capsys, file, action=action)

@@ -6,6 +6,7 @@ once for the module, and the native engine beside them.
 
 import concurrent.futures
 import contextlib
+import csv
 import importlib.util
 import io
 import json
@@ -653,3 +654,33 @@ def test_t5x_trains_on_the_examples_that_long_targets_leaves(looked, tiny_world)
     lengths = [len(tiny_world.encode(" $$ ".join(example["spans"]))) + 1 for example in every]
     assert examples == {"trim": 64, "drop": sum(n <= LENGTHS["targets"] for n in lengths)}
     assert 10 < examples["drop"] < 60
+
+
+@needs_t5x
+def test_a_study_is_done_by_t5x_s_binary_and_scored_from_its_outputs(
+    pretrained, tiny_gin, tmp_path
+):
+    small = tmp_path / "small.gin"
+    small.write_text(
+        f"include {str(tiny_gin)!r}\nTASK = 'xfer_pocket_ner'\nTRAIN_STEPS_RELATIVE = 2\n"
+    )
+    file = tmp_path / "study.gin"
+    file.write_text(
+        "study.Study:\n  engine = 't5x'\n  model = 'pocket'\n  tasks = ('pocket_ner',)\n"
+        f"  sources = ('en',)\n  targets = ('en', 'hi')\n  files = ({str(small)!r},)\n"
+        f"  initial_checkpoint = {str(pretrained)!r}\n"
+        f"  settings = ({f'TASK_FEATURE_LENGTHS = {WHOLE}'!r},)\n"
+    )
+    out = tmp_path / "out"
+    native("study", "run", str(file), "--out", str(out))
+    with (out / "scores.csv").open(encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert [(row["source"], row["target"], row["engine"]) for row in rows] == [
+        ("en", "en", "t5x"),
+        ("en", "hi", "t5x"),
+    ]
+    results = out / "pocket_ner" / "en.s0" / "inference_eval"
+    for row in rows:
+        (line,) = jsonl(results / f"xfer_pocket_ner.{row['target']}-metrics.jsonl")
+        assert line["step"] == PRETRAINED_STEPS + 2
+        assert float(row["score"]) == pytest.approx(100 * line["span_f1"], abs=1e-3)
