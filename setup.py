@@ -50,6 +50,7 @@ RUNNING = [
     "gin-config>=0.5,<0.6",
     "tensorboardX>=2.6.2.2,<3",
     "tqdm>=4.66,<5",
+    "rich>=13.9,<16",
 ]
 
 EXTRAS = {

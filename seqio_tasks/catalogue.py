@@ -10,14 +10,20 @@ examples, masked, to ask what a language model knows of it (see `seqio_tasks.pro
 import dataclasses
 import functools
 import hashlib
+import importlib
+import os
 import re
+import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import gin
 import numpy as np
 
+from seqio_tasks import sources
 from seqio_tasks.errors import RequestError, did_you_mean
 
 PREFIX = "xfer_"
@@ -147,6 +153,61 @@ def task(name: str) -> Task:
     if len(found) > 1:
         raise RequestError(f"{name} is a mixture of {len(found)} tasks where one task is needed")
     return found[0]
+
+
+def of_languages(names: Sequence[str], languages: Sequence[str] = ()) -> list[Task]:
+    """Resolves names of tasks and mixtures, and keeps those of some languages.
+
+    Args:
+      names: of tasks and mixtures.
+      languages: to keep; all by default.
+
+    Raises:
+      RequestError: an unknown task, or a language that none of them has.
+    """
+    every = [task for name in names for task in tasks(name)]
+    unknown = sorted(set(languages) - {task.language for task in every})
+    if unknown:
+        raise RequestError(f"{', '.join(names)} have no language {', '.join(unknown)}")
+    return [task for task in every if not languages or task.language in languages]
+
+
+def origin(task: Task, split: str) -> str:
+    """Returns what tells a task's raw data from other data: a hash of it, or its name in TFDS.
+
+    Raises:
+      RequestError: the data folder does not have it.
+    """
+    family = task.family
+    if family.digest is not None:
+        return family.digest()
+    tfds = family.tfds(task.language, split)
+    if sources.data_dir() is None:
+        return "/".join(tfds or ("none",))
+    where = f"{tfds[0]} ({tfds[1]})" if tfds else None
+    path = sources.find(family.files(task.language, split), task.name, split, where)
+    return sources.file_digest(path)
+
+
+def registry() -> ModuleType:
+    """Imports `seqio_tasks.registry`, and TensorFlow with it, without its chatter at start-up.
+
+    TensorFlow writes lines about missing GPUs to file descriptor 2, which no setting silences; they
+    are shown only if the import fails.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as chatter:
+        os.dup2(chatter.fileno(), 2)
+        try:
+            return importlib.import_module("seqio_tasks.registry")
+        except BaseException:
+            chatter.seek(0)
+            os.write(terminal, chatter.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
 
 
 @gin.configurable(module="seqio_tasks.catalogue")

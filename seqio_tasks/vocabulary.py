@@ -8,9 +8,10 @@ are the last pieces of the model itself, counted down from the top, as in mT5's
 import functools
 import hashlib
 import io
+import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ POCKET = "pocket"  # in place of a file: the vocabulary of the miniature languag
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 NUM_SENTINELS = 100
 _FETCH_SECONDS = 60  # to wait for a remote vocabulary
+_TRAINING_FORMAT = 1  # raised whenever `train` begins to make other pieces of the same text
 _TRAINING_THREADS = 4  # a constant: the number decides the pieces, in their last digits
 
 
@@ -41,6 +43,36 @@ def file(path: str | None = None) -> str:
 
         return str(pocket.vocabulary_file())
     return path
+
+
+@gin.configurable(module="seqio_tasks.vocabulary")
+def trained(
+    tasks: Sequence[str], size: int, languages: Sequence[str] = (), examples: int = 2000
+) -> str:
+    """Returns a vocabulary of tasks' own text, trained on first use and kept in the cache folder.
+
+    For gin, where models are trained from scratch: `VOCAB_FILE = @vocabulary.trained()`.
+
+    Args:
+      tasks: names of tasks or mixtures whose training text it learns from.
+      size: number of pieces, the 100 sentinels included.
+      languages: of mixtures, only these; all by default.
+      examples: the first so many of every task.
+
+    Raises:
+      RequestError: an unknown task or language, data that is missing, or a size that does not fit.
+    """
+    from seqio_tasks import catalogue, sources  # they need this module
+
+    chosen = catalogue.of_languages(tasks, languages)
+    origins = [(task.full_name, catalogue.origin(task, "train")) for task in chosen]
+    key = json.dumps([_TRAINING_FORMAT, size, examples, origins])
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    path = sources.cache_dir() / "vocabularies" / f"{digest}.model"
+    if not path.is_file():
+        registry = catalogue.registry()
+        train((t for task in chosen for t in registry.texts(task, "train", examples)), size, path)
+    return str(path)
 
 
 class Vocabulary:

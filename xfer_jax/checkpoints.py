@@ -6,8 +6,10 @@ know besides arrays). Its tree is T5X's: `target` holds the parameters, `state/s
 besides, what T5X wrote, new or old, and what Hugging Face's library wrote.
 """
 
+import errno
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -42,6 +44,7 @@ from xfer_jax.stored import (
 )
 
 RUN_FILE = "run.json"
+_DISK_SPARE = 1.2  # times a checkpoint's arrays is what must be free before it is written
 SUMS_FILE = "SHA256SUMS"  # of what `save` wrote, as `sha256sum --check` reads it
 _ORBAX_TREE = "state/_METADATA"  # JSON that lists the arrays
 _SHOWN = 8  # mismatches that an error spells out
@@ -111,7 +114,15 @@ def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
       model_dir: the run's folder.
       tree: from `to_tree`.
       about: what `run.json` holds, JSON.
+
+    Raises:
+      OSError: the disk is full. Orbax, which would find out too, prints much before it says so.
     """
+    model_dir.mkdir(parents=True, exist_ok=True)
+    shards = [s for leaf in jax.tree.leaves(tree) for s in getattr(leaf, "addressable_shards", ())]
+    size = sum(shard.data.nbytes for shard in shards if shard.replica_id == 0)
+    if shutil.disk_usage(model_dir).free < _DISK_SPARE * size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(model_dir))
     final = model_dir.absolute() / f"checkpoint_{int(tree['state']['step'])}"
     temporary, replaced = (final.with_name(f".{final.name}.{kind}") for kind in ("new", "old"))
     first = partitioning.is_first()

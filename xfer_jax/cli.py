@@ -24,9 +24,15 @@ gin/runs/{command}.gin lists every macro with its default.
 
 
 _STUDY_HELP = """\
+actions:
+  plan     the jobs, what is shared, operations, memory, hours and disk; runs nothing
+  run      does what is missing, and collects the scores
+  status   how far it is; on a terminal a table that renews itself until all is done
+  emit     writes it as Slurm arrays, a Kubernetes job or a shell script
+
 settings: --gin.NAME=VALUE sets a field of the study, e.g. --gin.study.Study.seeds="(0, 1, 2)"
 
-Any number of workers may run one study: each takes what nobody does.
+Any number of workers, on any number of machines, may run one study: each takes what nobody does.
 """
 
 
@@ -90,15 +96,22 @@ def _parser() -> argparse.ArgumentParser:
     command = add(
         "study", "Plan, run and follow a grid of tasks, languages, shots and seeds.", _STUDY_HELP
     )
-    command.add_argument("action", choices=("plan", "run", "status"))
+    command.add_argument("action", choices=("plan", "run", "status", "emit"))
     command.add_argument("file", metavar="FILE.gin", help="the study: see gin/studies/")
     command.add_argument(
         "--out", help="the study's folder; of plan: what is done there is left out"
     )
     command.add_argument(
+        "--workers",
+        type=int,
+        help="run: so many processes on this machine, with a GPU or some of the cores each",
+    )
+    command.add_argument(
         "--cell", metavar="JOB", help="run: only this job, and what it starts from"
     )
     command.add_argument("--device", default="cpu", help="plan: cpu, a100, h100, v4, v5e, …")
+    command.add_argument("--once", action="store_true", help="status: do not renew it")
+    command.add_argument("--to", choices=("slurm", "kubernetes", "shell"), help="emit: what for")
     command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
 
     for name, summary in (
@@ -164,15 +177,10 @@ def _origin(task, split: str, count: bool) -> str:
 
 def _vocab(args: argparse.Namespace) -> None:
     from seqio_tasks import catalogue, vocabulary
-    from xfer_jax import data
 
-    wanted = [code for code in args.languages.split(",") if code]
-    tasks = [task for name in args.tasks.split(",") for task in catalogue.tasks(name)]
-    unknown = sorted(set(wanted) - {task.language for task in tasks})
-    if unknown:
-        raise RequestError(f"--languages {','.join(unknown)}: not among those of {args.tasks}")
-    tasks = [task for task in tasks if not wanted or task.language in wanted]
-    registry = data.task_registry()
+    languages = [code for code in args.languages.split(",") if code]
+    tasks = catalogue.of_languages(args.tasks.split(","), languages)
+    registry = catalogue.registry()
     texts = (text for task in tasks for text in registry.texts(task, args.split, args.examples))
     print(f"training {args.size} pieces on {len(tasks)} tasks; this can take minutes", flush=True)
     path = vocabulary.train(texts, args.size, Path(args.out).expanduser())
@@ -199,8 +207,9 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
-    from xfer_jax import configuration, evaluation, train
+    from xfer_jax import compilation, configuration, evaluation, train
 
+    compilation.keep_programs()
     if args.multiprocess or args.coordinator_address:
         from xfer_jax import partitioning, progress
 
@@ -217,21 +226,47 @@ def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
 
 
 def _study(args: argparse.Namespace, bindings: list[str]) -> None:
-    from xfer_jax import configuration, progress, study
+    from xfer_jax import (
+        compilation,
+        configuration,
+        emission,
+        execution,
+        ledger,
+        planning,
+        progress,
+        study,
+    )
 
     paths = [path for path in args.gin_search_paths.split(",") if path]
     configuration.load("study", [args.file], bindings, paths)
     grid = configuration.build(study.Study)
     out = Path(args.out).expanduser().absolute() if args.out else None
     if args.action == "plan":
-        progress.say(study.plan(grid, out, args.device))
+        progress.say(planning.plan(grid, out, args.device))
         return
     if out is None:
         raise RequestError(f"study {args.action} needs --out, the study's folder")
+    file = str(Path(args.file).absolute()) if Path(args.file).is_file() else args.file
+    again = ["study", "run", file, "--out", str(out), *(f"--gin.{x}" for x in bindings)]
+    if paths:
+        again.append("--gin_search_paths=" + ",".join(str(Path(x).absolute()) for x in paths))
     if args.action == "status":
-        progress.say(study.status(grid, out))
+        if sys.stdout.isatty() and not args.once and (out / ledger.FILE).is_file():
+            planning.follow(grid, out)
+        else:
+            progress.say(planning.status(grid, out))
+    elif args.action == "emit":
+        if args.to is None:
+            raise RequestError(f"study emit needs --to: {', '.join(emission.TO)}")
+        first, *others = emission.emit(grid, out, again, args.to)
+        progress.say(f"wrote {first}" + (f" and {len(others)} files beside it" if others else ""))
+    elif args.workers is not None:
+        if args.cell:
+            raise RequestError("--cell is one job: it takes one worker")
+        execution.run_workers(grid, out, again, args.workers)
     else:
-        study.run(grid, out, args.cell)
+        compilation.keep_programs()
+        execution.run(grid, out, args.cell)
 
 
 def report(work: Callable[[], Any], debug: bool = False) -> int:
@@ -251,7 +286,10 @@ def report(work: Callable[[], Any], debug: bool = False) -> int:
         code = 2
         sentence = str(error).splitlines()[0]  # gin appends which configurable was being called
         trace = traceback.format_exc()
-    except (RunError, OSError) as error:
+    except OSError as error:
+        sentence = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        code, trace = 1, traceback.format_exc()
+    except RunError as error:
         code, sentence, trace = 1, str(error), traceback.format_exc()
     except PreemptedError as error:
         code, sentence, trace = 143, str(error), traceback.format_exc()

@@ -8,15 +8,11 @@ evaluation needs. While every cache exists, nothing here imports TensorFlow.
 import dataclasses
 import functools
 import hashlib
-import importlib
 import json
 import os
 import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import grain
@@ -91,30 +87,13 @@ class Cache:
         return [text[field] if field else text["targets_pretokenized"] for text in self.texts]
 
 
-def origin(task: Task, split: str) -> str:
-    """Returns what tells a task's raw data from other data: a hash of it, or its name in TFDS.
-
-    Raises:
-      RequestError: the data folder does not have it.
-    """
-    family = task.family
-    if family.digest is not None:
-        return family.digest()
-    tfds = family.tfds(task.language, split)
-    if sources.data_dir() is None:
-        return "/".join(tfds or ("none",))
-    where = f"{tfds[0]} ({tfds[1]})" if tfds else None
-    path = sources.find(family.files(task.language, split), task.name, split, where)
-    return sources.file_digest(path)
-
-
 def _cache_key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
     return {
         "format": CACHE_FORMAT,
         "task": task.full_name,
         "task_version": task.family.version,
         "split": split,
-        "origin": origin(task, split),
+        "origin": catalogue.origin(task, split),
         "vocabulary": vocabulary.digest,
     }
 
@@ -150,29 +129,8 @@ def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
     return dataclasses.replace(cache, indices=catalogue.subset_indices(task, identities))
 
 
-def task_registry() -> ModuleType:
-    """Imports `seqio_tasks.registry`, and TensorFlow with it, without its chatter at start-up.
-
-    TensorFlow writes lines about missing GPUs to file descriptor 2, which no setting silences; they
-    are shown only if the import fails.
-    """
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
-        os.dup2(chatter.fileno(), 2)
-        try:
-            return importlib.import_module("seqio_tasks.registry")
-        except BaseException:
-            chatter.seek(0)
-            os.write(terminal, chatter.read())
-            raise
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)
-
-
 def _build(task: Task, split: str, vocabulary: Vocabulary, key: dict, folder: Path) -> None:
-    registry = task_registry()  # TensorFlow: only when there is something to tokenise
+    registry = catalogue.registry()  # TensorFlow: only when there is something to tokenise
     flat: dict[str, list[np.ndarray]] = {INPUTS: [], TARGETS: []}
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     temporary.mkdir(parents=True, exist_ok=True)

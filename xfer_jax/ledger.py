@@ -31,7 +31,7 @@ class Entry(NamedTuple):
     worker: str  # host:pid of who does or did it
     started: float  # seconds since 1970
     seconds: float  # that it took, or has taken
-    note: str  # why it failed
+    note: str  # why it failed; of a running job, how far it is
 
 
 class Ledger:
@@ -135,26 +135,32 @@ class Ledger:
     def release(self, job: str) -> None:
         """Gives a job back that was not finished."""
         with self._transaction() as database:
-            database.execute("UPDATE jobs SET state = ? WHERE job = ?", (TODO, job))
+            database.execute("UPDATE jobs SET state = ?, note = '' WHERE job = ?", (TODO, job))
 
     @contextlib.contextmanager
-    def beating(self, job: str) -> Iterator[None]:
-        """Says, while the body runs, that the job's worker is alive."""
+    def beating(self, job: str, doing: Callable[[], str] = str) -> Iterator[None]:
+        """Says, while the body runs, that the job's worker is alive, and how far it is."""
         ended = threading.Event()
 
-        def beat() -> None:
+        def go_on() -> None:
             while not ended.wait(BEAT_SECONDS):
-                # If others keep the file busy, the next beat will do.
-                with contextlib.suppress(RequestError), self._transaction() as database:
-                    database.execute("UPDATE jobs SET beat = ? WHERE job = ?", (time.time(), job))
+                with contextlib.suppress(RequestError):  # if others keep it busy, the next will do
+                    self.beat(job, doing())
 
-        thread = threading.Thread(target=beat, daemon=True)
+        thread = threading.Thread(target=go_on, daemon=True)
         thread.start()
         try:
             yield
         finally:
             ended.set()
             thread.join()
+
+    def beat(self, job: str, note: str) -> None:
+        """Says that a job's worker is alive, and how far it is."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE jobs SET beat = ?, note = ? WHERE job = ?", (time.time(), note, job)
+            )
 
     def entries(self) -> list[Entry]:
         """Returns what the ledger says, in the order in which jobs were entered."""

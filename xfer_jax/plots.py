@@ -1,6 +1,6 @@
 """The pictures that commands draw, from tables alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib as mpl
@@ -8,56 +8,63 @@ import matplotlib as mpl
 mpl.use("agg")  # no display needed
 
 import matplotlib.pyplot as plt
+import numpy as np
 
-_INK, _MUTED, _GRID = "#1f2933", "#6b7785", "#d9dee3"
-_SOURCE, _TARGET = "#c8553d", "#3b6fa0"
+_INK, _MUTED = "#1f2933", "#6b7785"
+_COLOURS = "YlGnBu"
 
 
-def zero_shot(
+def matrix(
     path: Path,
-    rows: Sequence[tuple[str, float, float, str]],
-    source: str,
+    scores: Mapping[tuple[str, str], float],
+    labels: Mapping[str, str],
     title: str,
     subtitle: str,
 ) -> Path:
-    """Draws how one source language's model scores in every target language.
+    """Draws scores by source (down) and target language (across).
 
     Args:
       path: file to write; its ending decides the format.
-      rows: (target language, score in percent, baseline in percent, note) in the order to show.
-      source: the source language, drawn in another colour.
+      scores: in percent, by (source, target); pairs that are not there stay blank.
+      labels: what to call the sources, by language, in the order to show both.
       title: what is shown.
       subtitle: under what conditions.
 
     Returns:
       `path`.
     """
-    figure, axes = plt.subplots(figsize=(8, 1.4 + 0.38 * len(rows)), layout="constrained")
-    heights = range(len(rows) - 1, -1, -1)
-    for height, (language, score, base, _) in zip(heights, rows, strict=True):
-        colour = _SOURCE if language == source else _TARGET
-        axes.barh(height, score, height=0.66, color=colour)
-        axes.plot([base, base], [height - 0.38, height + 0.38], color=_INK, linewidth=1.4)
-        axes.text(score + 0.8, height, f"{score:.1f}", va="center", color=_INK, fontsize=9)
-    axes.set_yticks(
-        list(heights), [f"{language}   {note}" for language, _, _, note in rows], fontsize=9
-    )
-    axes.set_xlim(0, 108)
-    axes.set_xlabel("score, percent", color=_MUTED, fontsize=9)
+    sources = [code for code in labels if any(source == code for source, _ in scores)]
+    targets = [code for code in labels if any(target == code for _, target in scores)]
+    values = np.asarray([[scores.get((s, t), np.nan) for t in targets] for s in sources])
+    size = (2.9 + 0.58 * len(targets), 1.7 + 0.46 * len(sources))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    image = axes.imshow(values, cmap=_COLOURS, vmin=0, vmax=100, aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = "white" if value > 60 else _INK
+            weight = "bold" if sources[row] == targets[column] else "normal"
+            axes.text(
+                column, row, f"{value:.0f}", ha="center", va="center",
+                color=colour, fontsize=9, fontweight=weight,
+            )  # fmt: skip
+    axes.set_xticks(range(len(targets)), targets, fontsize=9)
+    axes.set_yticks(range(len(sources)), [labels[code] for code in sources], fontsize=9)
+    axes.xaxis.tick_top()
     axes.tick_params(length=0, colors=_INK)
-    axes.xaxis.grid(color=_GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
+    axes.set_xticks(np.arange(len(targets) + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(len(sources) + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.5)
+    axes.tick_params(which="minor", length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    figure.suptitle(title, x=0.02, ha="left", fontsize=12, color=_INK, fontweight="bold")
-    axes.set_title(subtitle, loc="left", fontsize=9, color=_MUTED)
-    handles = [
-        plt.Rectangle((0, 0), 1, 1, color=_SOURCE),
-        plt.Rectangle((0, 0), 1, 1, color=_TARGET),
-        plt.Line2D([], [], color=_INK, linewidth=1.4),
-    ]
-    labels = [f"fine-tuned language ({source})", "zero-shot", "baseline"]
-    axes.legend(handles, labels, loc="lower right", fontsize=8, frameon=False)
+    axes.set_ylabel("fine-tuned in", color=_MUTED, fontsize=9)
+    axes.set_xlabel("asked in", color=_MUTED, fontsize=9)
+    axes.xaxis.set_label_position("top")
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8, colors=_MUTED)
+    figure.suptitle(f"{title}\n\n", x=0.02, ha="left", fontsize=12, color=_INK, fontweight="bold")
+    figure.text(0.02, 0.945, subtitle, fontsize=9, color=_MUTED, va="top")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 _LOG_SECONDS = 10.0  # between lines, where there is no terminal
 _muted = False
+_latest = ""
 
 
 def mute(muted: bool) -> None:
@@ -22,6 +23,11 @@ def say(text: str) -> None:
     if not _muted:
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
+
+
+def latest() -> str:
+    """Returns what the last bar has to say, for those who look from elsewhere."""
+    return _latest
 
 
 class Bar:
@@ -45,8 +51,10 @@ class Bar:
 
     def advance(self, units: int, examples: int) -> None:
         """Counts units of work (of the total) and the examples in them."""
+        global _latest
         self._done += units
         self._examples += examples
+        _latest = f"{self._what} {self._done}/{self._total}"
         self._tqdm.update(units)
         if self._tqdm.disable and time.monotonic() - self._last_line > _LOG_SECONDS:
             self._line()

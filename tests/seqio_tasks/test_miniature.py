@@ -474,6 +474,67 @@ def test_a_larger_train_split_begins_with_the_smaller():
         assert larger.examples(task, "es", "train")[:300] == SMALL.examples(task, "es", "train")
 
 
+def ring_distances(world: World) -> dict[tuple[str, str], float]:
+    ring = miniature._Draws(world.seed, "ring").shuffled(LANGUAGES)
+    places = {language: ring.index(language) for language in LANGUAGES}
+    steps = {(a, b): abs(places[a] - places[b]) for a, b in itertools.combinations(LANGUAGES, 2)}
+    return {pair: min(n, len(ring) - n) / len(ring) for pair, n in steps.items()}
+
+
+def test_neighbours_share_as_many_words_as_the_isoglosses_leave_them():
+    shares: dict[float, list[float]] = {}
+    for seed in range(30):
+        world = World(seed, lexical_contrast=1.0)
+        for pair, distance in ring_distances(world).items():
+            shares.setdefault(distance, []).append(world.lexical_similarity(*pair))
+    assert sorted(shares) == [0.1, 0.2, 0.3, 0.4, 0.5]
+    for d, found in shares.items():
+        assert sum(found) / len(found) == pytest.approx((1 - d) ** 3 + d**3, abs=0.02)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_language_shares_more_with_all_others_than_another_does(seed):
+    world = World(seed, lexical_contrast=1.0)
+    means = [
+        sum(world.lexical_similarity(one, other) for other in LANGUAGES if other != one) / 9
+        for one in LANGUAGES
+    ]
+    assert all(mean == pytest.approx(0.45, abs=0.08) for mean in means), means
+
+
+def test_words_of_an_area_are_no_synonyms_and_no_homonyms():
+    world = World(lexical_contrast=1.0, lexical_overlap=0.0)
+    lexicons = [world.lexicon(language) for language in LANGUAGES]
+    for lexicon in lexicons:
+        assert len(set(lexicon.values())) == len(lexicon)
+    for concept in lexicons[0]:
+        assert len({lexicon[concept] for lexicon in lexicons}) <= 3
+    meanings = {(word, concept) for lexicon in lexicons for concept, word in lexicon.items()}
+    assert len({word for word, _ in meanings}) == len(meanings)
+
+
+def test_contrast_applies_to_its_share_of_the_concepts():
+    uniform, half, full = (World(lexical_contrast=c).lexicon("sw") for c in (0.0, 0.5, 1.0))
+    kept = [concept for concept in uniform if half[concept] == uniform[concept]]
+    moved = [concept for concept in uniform if half[concept] == full[concept]]
+    assert set(kept) | set(moved) == set(uniform)
+    changed = sum(half[concept] != uniform[concept] for concept in uniform)
+    assert 0.25 * len(uniform) < changed < 0.55 * len(uniform)
+
+
+def test_similarities_are_shares_of_what_is_alike():
+    world = World()
+    grammars = {code: world.grammar(code) for code in ("en", "ru", "hi", "ar")}
+    assert grammars["en"] == grammars["ru"]
+    assert world.syntactic_similarity("en", "ru") == 1.0
+    # Hindi: SOV, postpositions; Arabic: VSO, adjectives after, prefixes
+    assert world.syntactic_similarity("en", "hi") == 0.5
+    assert world.syntactic_similarity("ar", "hi") == 0.0
+    assert World(syntax_signal=0.0).syntactic_similarity("ar", "hi") == 1.0
+    assert World(lexical_overlap=1.0).lexical_similarity("ar", "hi") == 1.0
+    assert World(lexical_overlap=0.0).lexical_similarity("ar", "hi") == 0.0
+
+
 def test_the_sample_is_the_same_on_every_machine():
     """Change `FORMAT` with this digest: cached data of the old format must not be taken for new."""
     text = sample(World(train_examples=4, eval_examples=2, text_sentences=4))
@@ -488,6 +549,7 @@ def test_fingerprint_tells_knobs_apart():
     changed = {
         "seed": 1,
         "lexical_overlap": 0.6,
+        "lexical_contrast": 0.5,
         "syntax_signal": 0.9,
         "train_examples": 1,
         "eval_examples": 1,
@@ -504,6 +566,7 @@ def test_fingerprint_tells_knobs_apart():
     ("knob", "value"),
     [
         ("lexical_overlap", 1.5),
+        ("lexical_contrast", -0.1),
         ("lexical_overlap", float("nan")),
         ("syntax_signal", -0.1),
         ("syntax_signal", "all"),

@@ -249,3 +249,49 @@ def test_which_file(path, monkeypatch):
         assert vocabulary.file() == "bound.model"
     finally:
         gin.clear_config()
+
+
+# --- Trained on first use -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def panx(tmp_path, monkeypatch):
+    """A data folder of two languages, and a cache folder that is empty."""
+    (tmp_path / "data" / "panx").mkdir(parents=True)
+    words = {
+        "sw": ["Rick\tB-PER", "anaishi\tO", "na\tO"],
+        "fi": ["Morty\tB-PER", "asuu\tO", "ja\tO"],
+    }
+    for language, some in words.items():
+        text = "".join(f"{a}\n{b}\n{c}\n\n" for a in some for b in some for c in some)
+        (tmp_path / "data" / "panx" / f"train-{language}.tsv").write_text(text)
+    monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "data" / "panx"
+
+
+def test_a_vocabulary_is_trained_once_for_the_same_text(panx):
+    name = vocabulary.trained(("xfer_panx.sw", "xfer_panx.fi"), 130)
+    loaded = vocabulary.load(name)
+    assert loaded.size == 130
+    assert loaded.decode(loaded.encode("Rick asuu")) == "Rick asuu"
+    made = os.stat(name).st_mtime_ns
+    assert vocabulary.trained(("xfer_panx.sw", "xfer_panx.fi"), 130) == name
+    mixture = vocabulary.trained(("xfer_panx.all_langs",), 130, ("sw", "fi"))
+    assert os.stat(name).st_mtime_ns == made
+    assert vocabulary.load(mixture).size == 130
+    with (panx / "train-fi.tsv").open("a") as file:
+        file.write("Summer\tB-PER\n\n")
+    assert vocabulary.trained(("xfer_panx.sw", "xfer_panx.fi"), 130) != name
+
+
+def test_what_a_vocabulary_cannot_be_trained_from_is_refused(panx):
+    for arguments, why in (
+        ((("xfer_panx.sw",), 130, ("fi",)), "xfer_panx.sw have no language fi"),
+        ((("xfer_panx.de",), 130), "panx/train-de.tsv"),
+        ((("xfer_panx.sw",), 100_000), "100000 pieces cannot be trained"),
+        ((("xfer_panx.s",), 130), "unknown task 'xfer_panx.s'"),
+    ):
+        with pytest.raises(RequestError, match=re.escape(why)):
+            vocabulary.trained(*arguments)
+    assert not list(panx.parents[1].glob("cache/vocabularies/*"))

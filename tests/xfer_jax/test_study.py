@@ -14,8 +14,18 @@ import numpy as np
 import pytest
 
 from seqio_tasks import metrics
-from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, cli, configuration, ledger, study
+from seqio_tasks.errors import RequestError, RunError
+from xfer_jax import (
+    checkpoints,
+    cli,
+    configuration,
+    execution,
+    ledger,
+    planning,
+    scores,
+    study,
+    train,
+)
 
 STUDY = """
 study.Study:
@@ -116,6 +126,7 @@ def test_every_cell_has_its_row(finished):
         assert row["task"] == "xfer_pocket_nli"
         assert (row["metric"], row["n_examples"], row["model"]) == ("accuracy", "20", "pocket")
         assert (row["seed"], row["intermediate"], row["engine"]) == ("0", "", "native")
+        assert row["arm"] == ""
         assert (out / row["run"] / study.DONE_FILE).is_file()
 
 
@@ -126,7 +137,7 @@ def test_scores_are_those_of_the_outputs_not_of_metric_files(finished, file, tmp
     for path in [*out.rglob("*-metrics.jsonl"), *(out / "pocket_nli").rglob("scores.csv")]:
         path.write_text("nonsense")
     configuration.load("study", [str(file)], [])
-    rows = study.collect(configuration.build(study.Study), out)
+    rows = scores.collect(configuration.build(study.Study), out)
     assert (out / "scores.csv").read_bytes() == before
     for row in rows:
         name = f"xfer_pocket_nli.{row['target']}"
@@ -157,13 +168,13 @@ def test_models_start_where_they_should_and_few_shot_models_are_not_kept(finishe
 def test_the_matrix_is_printed_with_the_mean_of_the_others(finished):
     out, printed = finished
     shown = printed[printed.index("xfer_pocket_nli accuracy in percent, zero-shot") :].splitlines()
-    scores = {
+    cells = {
         (r["source"], r["target"]): float(r["score"]) for r in table(out) if r["n_shots"] == "0"
     }
     assert shown[1].split()[:3] == ["en", "sw", "hi"]
     for line, source in zip(shown[2:4], ("en", "sw"), strict=True):
-        values = [scores[source, target] for target in ("en", "sw", "hi")]
-        others = [scores[source, target] for target in ("en", "sw", "hi") if target != source]
+        values = [cells[source, target] for target in ("en", "sw", "hi")]
+        others = [cells[source, target] for target in ("en", "sw", "hi") if target != source]
         assert line.split() == [source, *(f"{v:.1f}" for v in values), f"{np.mean(others):.1f}"]
 
 
@@ -205,6 +216,31 @@ def test_two_workers_share_a_study(finished, file, tmp_path):
     assert_same_results(out, finished[0])
 
 
+def test_workers_of_one_command_do_every_job_once(finished, file, tmp_path, capsys):
+    out = tmp_path / "study"
+    assert cli.main(["study", "run", str(file), "--out", str(out), "--workers", "2"]) == 0
+    printed = capsys.readouterr().out
+    ended = re.findall(r"^\[\d+/7\] (\S+) done in \d+ s$", printed, re.M)
+    assert sorted(ended) == sorted(JOBS)
+    assert f"scores: {out / 'scores.csv'}" in printed
+    logs = [(out / "workers" / f"{i}.log").read_text() for i in range(2)]
+    begun = [name for log in logs for name in re.findall(r"^\[\d+/7\] (\S+)$", log, re.M)]
+    assert sorted(begun) == sorted(JOBS)
+    # A worker has fewer cores, and XLA's sums another order: the last bits may differ.
+    for row, expected in zip(table(out), table(finished[0]), strict=True):
+        names = ("source", "target", "n_shots", "n_examples", "run")
+        assert [row[name] for name in names] == [expected[name] for name in names]
+
+
+def test_a_worker_that_dies_is_told_of(file, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    out = tmp_path / "study"
+    assert cli.main(["study", "run", str(file), "--out", str(out), "--workers", "2"]) == 1
+    err = capsys.readouterr().err
+    assert f"2 of 2 workers failed; the end of {out / 'workers' / '0.log'}: nothing" in err
+    assert refusal(capsys, file, "--out", str(out), "--workers", "0").startswith("xfer-jax: --wor")
+
+
 def test_a_finished_study_has_nothing_to_do(finished, file, capsys):
     out, _ = finished
     assert cli.main(["study", "run", str(file), "--out", str(out)]) == 0
@@ -234,6 +270,47 @@ def refusal(capsys, file: Path, *arguments: str, action: str = "run") -> str:
     err = capsys.readouterr().err
     assert err.count("\n") == 1, err
     return err
+
+
+def test_a_full_disk_stops_the_study_and_keeps_what_is_done(file, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "study"
+    arguments = ["study", "run", str(file), "--out", str(out)]
+    usage = shutil.disk_usage
+
+    def full(path):
+        kept = (out / "pretrained" / study.DONE_FILE).exists()
+        return usage(path)._replace(free=100_000 if kept else 1 << 30)
+
+    monkeypatch.setattr(shutil, "disk_usage", full)
+    assert cli.main(arguments) == 1
+    err = capsys.readouterr().err
+    assert f"the disk of {out} is full" in err
+    assert err.count("\n") == 1
+    assert {str(p.parent.relative_to(out)) for p in out.rglob("checkpoint_*")} == {"pretrained"}
+    assert {entry.state for entry in ledger.Ledger(out).entries()} == {ledger.DONE, ledger.TODO}
+    assert not list(out.rglob("*.new"))
+    monkeypatch.undo()
+    cell = "pocket_nli/en.s0"
+    assert cli.main([*arguments, "--cell", cell]) == 0
+    assert "[2/7] pocket_nli/en.s0" in capsys.readouterr().out
+
+
+def test_an_error_that_only_says_that_the_disk_is_full_is_understood(file, tmp_path, monkeypatch):
+    configuration.load("study", [str(file)], [])
+    grid = configuration.build(study.Study)
+
+    def fails(run, text):
+        raise ValueError("RESOURCE_EXHAUSTED: Failed writing: No space left on device")
+
+    monkeypatch.setattr(train, "train", fails)
+    with pytest.raises(RunError, match=f"the disk of {tmp_path} is full"):
+        execution.run(grid, tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(file, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    line = refusal(capsys, file, "--out", str(tmp_path / "taken" / "study"))
+    assert f"the study's folder {tmp_path / 'taken' / 'study'}" in line
 
 
 def test_a_study_that_was_changed_after_its_jobs_ran_is_refused(finished, file, capsys):
@@ -319,13 +396,13 @@ def test_the_published_grid_has_its_174_pairs_and_24_models(capsys):
     for job in every:
         assert job.parent is None or names.index(job.parent) < names.index(job.name)
     with pytest.raises(RequestError, match="unknown device"):
-        study.plan(grid, None, "abacus")
-    shown = study.plan(grid, None, "h100")
+        planning.plan(grid, None, "abacus")
+    shown = planning.plan(grid, None, "h100")
     assert "1638 jobs, 0 done; 24 source models, 2160 cells" in shown
     # 24 models x 3 seeds, and 3 x 174 pairs x 3 sizes; XNLI alone: 7 x 3 x 8,000 x 1,024 examples
     # of 0.092 TFLOP
     xnli = next(line.split() for line in shown.splitlines() if re.match(r"xnli +source", line))
-    assert float(xnli[-2].replace(",", "")) == pytest.approx(
+    assert float(xnli[-3].replace(",", "")) == pytest.approx(
         21 * 8000 * 1024 * 0.092 / 1e3, rel=1e-3
     )
 
@@ -336,3 +413,58 @@ def test_the_ledger_is_rebuilt_from_the_folders(finished, file, capsys):
     assert cli.main(["study", "run", str(file), "--out", str(out)]) == 0
     assert "training on" not in capsys.readouterr().out
     assert {entry.state for entry in ledger.Ledger(out).entries()} == {ledger.DONE}
+
+
+def test_following_ends_with_the_study_and_says_how_it_stands(finished, file, capsys):
+    out, _ = finished
+    configuration.load("study", [str(file)], [])
+    planning.follow(configuration.build(study.Study), out)
+    assert capsys.readouterr().out == ""  # nothing ended while it looked
+
+
+def test_a_running_job_tells_how_far_it_is(file, tmp_path):
+    configuration.load("study", [str(file)], [])
+    grid = configuration.build(study.Study)
+    book = ledger.Ledger(tmp_path)
+    book.enter(dict.fromkeys(JOBS, False))
+    book.claim(lambda done: ["pretrained"])
+    book.finish("pretrained")
+    book.claim(lambda done: ["pocket_nli/en.s0"])
+    with book.beating("pocket_nli/en.s0", lambda: "train 3/4"):
+        book.beat("pocket_nli/en.s0", "train 3/4")
+        shown = planning.status(grid, tmp_path)
+    assert re.search(r"running pocket_nli/en\.s0 for \d+ s by \S+: train 3/4", shown), shown
+    assert re.search(r"6 to go, about \d+ minutes of one worker", shown), shown
+
+
+def rows_of(cells: dict[tuple[str, str, str], float]) -> list[dict]:
+    common = {"task": "xfer_x", "metric": "f1", "n_shots": 0, "intermediate": ""}
+    return [
+        common | {"source": s, "target": t, "arm": arm, "score": score}
+        for (s, t, arm), score in cells.items()
+    ]
+
+
+def test_arms_and_seeds_are_not_mixed_up():
+    rows = rows_of({("en", "sw", ""): 10.0, ("en", "sw", "matched"): 20.0})
+    rows += rows_of({("en", "sw", ""): 14.0})  # another seed
+    plain, matched = scores.matrices(rows).split("\n\n")
+    assert "zero-shot: sources" in plain
+    assert plain.splitlines()[2].split() == ["en", "12.0", "12.0"]
+    assert "zero-shot, matched: sources" in matched
+    assert matched.splitlines()[2].split() == ["en", "20.0", "20.0"]
+
+
+def test_thirds_level_pairs_that_are_equally_alike():
+    alike = {
+        ("a", "b"): 3,
+        ("b", "a"): 3,
+        ("a", "c"): 2,
+        ("c", "a"): 1,
+        ("b", "c"): 1,
+        ("c", "b"): 1,
+    }
+    cells = dict(zip(alike, (90.0, 80.0, 50.0, 30.0, 20.0, 10.0), strict=True))
+    cells["a", "a"] = 100.0  # no pair of two languages
+    top, bottom = scores.thirds(cells, lambda *pair: alike[pair])
+    assert (top, bottom) == (85.0, 20.0)

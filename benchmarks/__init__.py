@@ -1,0 +1,1 @@
+"""Speed, memory and endurance, each a command: `python -m benchmarks.NAME`."""

@@ -1,0 +1,212 @@
+"""Kills a study at random moments, starts it again each time, and compares what it ends with.
+
+    python -m benchmarks.kill_resume --kills 50
+
+One pocket study runs undisturbed. The same study runs again in another folder, and is killed
+(SIGKILL) at moments drawn from a seed. Its tables, outputs, parameters and optimizer states must be
+equal to the byte. Exit code 1 if they are not.
+"""
+
+import argparse
+import collections
+import math
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import record
+from xfer_jax import checkpoints, ledger
+
+STUDY = """\
+study.Study:
+  model = 'pocket'
+  pretrain = 'pocket_text'
+  tasks = ('pocket_ner',)
+  sources = ('en', 'hi')
+  targets = ('en', 'sw', 'hi')
+  n_shots = (0, 16)
+  few_shot = {{16: ('TRAIN_STEPS_RELATIVE = 10', 'SAVE_PERIOD = 5')}}
+  settings = (
+      'World.train_examples = 300',
+      'World.eval_examples = 60',
+      'World.text_sentences = 500',
+      'TRAIN_STEPS = {pretrain}',
+      'TRAIN_STEPS_RELATIVE = {steps}',
+      'SAVE_PERIOD = 20',
+      'EVAL_PERIOD = 40',
+      'DROPOUT_RATE = 0.1',
+      'BATCH_SIZE = 16',
+  )
+"""
+STEPS = 120
+
+
+def study_file(folder: Path, steps: int = STEPS) -> Path:
+    """Writes the study that is killed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "study.gin"
+    path.write_text(STUDY.format(steps=steps, pretrain=steps))
+    return path
+
+
+def start(file: Path, out: Path, log: Path) -> subprocess.Popen:
+    """Starts a worker."""
+    command = [sys.executable, "-m", "xfer_jax.cli", "study", "run", str(file), "--out", str(out)]
+    with log.open("a") as written:
+        environment = dict(os.environ, PYTHONUNBUFFERED="1")
+        return subprocess.Popen(command, stdout=written, stderr=written, env=environment)
+
+
+def finish(worker: subprocess.Popen, log: Path) -> None:
+    """Waits for a worker that nobody kills."""
+    if worker.wait() != 0:
+        sys.exit(f"the study failed:\n{log.read_text()[-2000:]}")
+
+
+def differences(out: Path, expected: Path) -> list[str]:
+    """Returns the tables, outputs and checkpoints of two studies' folders that are not equal."""
+    found = []
+    names = {
+        str(path.relative_to(folder))
+        for folder in (out, expected)
+        for pattern in ("**/scores.csv", "**/inference_eval/*.jsonl", "**/config.gin")
+        for path in folder.glob(pattern)
+    }
+    for name in sorted(names):
+        contents = [
+            (folder / name).read_bytes() if (folder / name).is_file() else b""
+            for folder in (out, expected)
+        ]
+        own = (str(out).encode(), str(expected).encode())  # config.gin names its own folder
+        if contents[0].replace(own[0], b"") != contents[1].replace(own[1], b""):
+            found.append(name)
+    jobs = {
+        str(path.parent.relative_to(folder))
+        for folder in (out, expected)
+        for path in folder.glob("**/checkpoint_*")
+    }
+    for job in sorted(jobs):
+        trees = [_arrays(folder / job) for folder in (out, expected)]
+        found += [
+            f"{job}: {name}"
+            for name in sorted(trees[0].keys() | trees[1].keys())
+            if trees[0].get(name) != trees[1].get(name)
+        ]
+    return found
+
+
+def _arrays(model_dir: Path) -> dict[str, bytes]:
+    """Returns all of a run's last checkpoint: parameters, moments, step."""
+    contents = checkpoints.read(checkpoints.locate(model_dir))
+    arrays = {name: array.read(()).tobytes() for name, array in contents.arrays.items()}
+    return arrays | {"step": str(contents.step).encode()}
+
+
+def longest_life(startup: float, work: float, kills: int) -> float:
+    """Returns from what interval to draw lives, so that the kills spread over the whole study.
+
+    A life of t seconds, even in [0, L], does max(t - startup, 0) of work, (L - startup)²/2L in the
+    mean; L is such that the kills take four fifths of the work.
+    """
+    a = 0.8 * work / kills
+    return startup + a + math.sqrt(a * a + 2 * a * startup)
+
+
+def kill_often(file: Path, out: Path, log: Path, kills: int, longest: float, seed: int) -> dict:
+    """Runs a study, killed again and again, to its end.
+
+    Returns:
+      How many kills fell upon which job; `start-up` where none was running.
+    """
+    draws = random.Random(seed)
+    hit: collections.Counter[str] = collections.Counter()
+    for number in range(kills):
+        worker = start(file, out, log)
+        deadline = time.monotonic() + draws.uniform(0, longest)
+        while worker.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if worker.poll() is not None:
+            finish(worker, log)
+            break  # it was done before all kills were
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        hit[_running(out, worker.pid)] += 1
+        print(f"\r{number + 1}/{kills} kills", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    finish(start(file, out, log), log)
+    return dict(hit)
+
+
+def _running(out: Path, worker: int) -> str:
+    """Returns the job that a worker's process was doing."""
+    if not (out / ledger.FILE).is_file():
+        return "start-up"
+    entries = ledger.Ledger(out).entries()
+    running = [e for e in entries if e.state == ledger.RUNNING and e.worker.endswith(f":{worker}")]
+    return running[0].job if running else "start-up"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=STEPS, help="of each of the long runs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("out/kill_resume"))
+    parser.add_argument("--results", type=Path, default=record.RESULTS)
+    args = parser.parse_args(argv)
+    out = args.out.absolute()
+    shutil.rmtree(out, ignore_errors=True)
+    file, log = study_file(out, args.steps), out / "log.txt"
+    finish(start(file, out / "warm-up", log), log)  # fills the caches
+    began = time.monotonic()
+    finish(start(file, out / "undisturbed", out / "undisturbed.txt"), out / "undisturbed.txt")
+    whole = time.monotonic() - began
+    working = sum(
+        float(seconds)
+        for path in (out / "undisturbed").glob("**/done.json")
+        for seconds in re.findall(r"[\d.]+", path.read_text())
+    )
+    longest = longest_life(whole - working, working, args.kills)
+    print(
+        f"undisturbed: {whole:.0f} s, {working:.0f} of them at work;"
+        f" {args.kills} kills after 0 to {longest:.1f} s each"
+    )
+    hit: collections.Counter[str] = collections.Counter()
+    different: list[str] = []
+    rounds = 0
+    while sum(hit.values()) < args.kills:
+        folder = out / f"killed-{rounds}"
+        left = args.kills - sum(hit.values())
+        hit.update(kill_often(file, folder, log, left, longest, args.seed + rounds))
+        different += differences(folder, out / "undisturbed")
+        rounds += 1
+    for job, count in sorted(hit.items(), key=lambda item: -item[1]):
+        print(f"  {count:>3} kills in {job}")
+    verdict = "different: " + ", ".join(different) if different else "all equal to the byte"
+    print(f"{sum(hit.values())} kills in {rounds} studies; {verdict}")
+    path = record.keep(
+        "kill_resume",
+        {
+            "kills": sum(hit.values()),
+            "studies": rounds,
+            "seed": args.seed,
+            "undisturbed_seconds": round(whole, 1),
+            "longest_life_seconds": round(longest, 1),
+            "kills_by_job": dict(hit),
+            "different": different,
+        },
+        args.results,
+    )
+    print(f"wrote {path}")
+    return 1 if different else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,53 @@
+"""Compiled programs are kept on disk, so that a later process need not compile them again."""
+
+import importlib
+import zlib
+from pathlib import Path
+
+import jax
+
+from seqio_tasks import sources
+
+_LEAST_SECONDS = 0.3  # a program that compiles faster is not kept
+_CHECKED = ".checked"  # its time: when all files were found whole
+
+
+def keep_programs() -> None:
+    """Has JAX keep its programs in the cache folder, unless the user has named another to JAX."""
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        folder = sources.cache_dir() / "programs"
+        remove_damaged(folder)
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+
+
+def remove_damaged(folder: Path) -> None:
+    """Removes programs that a killed process left half-written: JAX writes them in place.
+
+    Args:
+      folder: of JAX's persistent compilation cache. Files that an earlier call found whole are not
+        read again.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stamp = folder / _CHECKED
+    since = stamp.stat().st_mtime if stamp.exists() else 0.0
+    stamp.touch()
+    for path in folder.glob("*-cache"):
+        if path.stat().st_mtime >= since and not _is_whole(path.read_bytes()):
+            path.unlink(missing_ok=True)
+
+
+def _is_whole(program: bytes) -> bool:
+    """Whether a file can be unpacked; JAX packs with zlib, or with zstd where it has that."""
+    if program.startswith(b"\x28\xb5\x2f\xfd"):
+        zstd = importlib.import_module("zstandard")
+        try:
+            zstd.ZstdDecompressor().decompress(program)
+        except zstd.ZstdError:
+            return False
+        return True
+    try:
+        zlib.decompress(program)
+    except zlib.error:
+        return False
+    return True

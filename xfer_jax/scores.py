@@ -1,0 +1,147 @@
+"""A study's table of scores, computed anew from the outputs that its jobs wrote.
+
+Files of metrics are not trusted: what counts are the outputs, whichever engine wrote them.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqio_tasks import catalogue
+from seqio_tasks.errors import RequestError
+from xfer_jax import output
+from xfer_jax.study import DONE_FILE, Job, Study, jobs, load
+
+FILE = "scores.csv"
+COLUMNS = (
+    "task", "source", "target", "intermediate", "n_shots", "seed", "metric", "score",
+    "n_examples", "model", "engine", "run", "arm",
+)  # fmt: skip
+
+
+def collect(study: Study, out: Path) -> list[dict[str, Any]]:
+    """Scores the outputs of all jobs that are done, and writes them to `scores.csv`.
+
+    Returns:
+      The table: a row a cell, scores in percent.
+
+    Raises:
+      RequestError: predictions that are not there, or damaged.
+    """
+    rows = []
+    for job in jobs(study):
+        if job.targets and (out / job.name / DONE_FILE).is_file():
+            rows += of_job(study, job, out)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row | {"score": f"{row['score']:.6g}"} for row in rows)
+    output.write(out / FILE, text.getvalue())
+    return rows
+
+
+def of_job(study: Study, job: Job, out: Path) -> list[dict[str, Any]]:
+    """Returns the rows of one job that is done."""
+    rows = []
+    run, _ = load(study, job, out)
+    for name in run.targets:
+        task = catalogue.task(name)
+        percent, examples = rescore(out / job.name, task)
+        cell = (
+            task.full_name.rpartition(".")[0],
+            job.source,
+            task.language,
+            job.intermediate,
+            job.n_shots,
+            job.seed,
+            task.family.score,
+            percent,
+            examples,
+            study.model,
+            study.engine,
+            job.name,
+            job.arm,
+        )
+        rows.append(dict(zip(COLUMNS, cell, strict=True)))
+    return rows
+
+
+def rescore(model_dir: Path, task: catalogue.Task) -> tuple[float, int]:
+    """Computes a task's score from the outputs of a run's last evaluation.
+
+    Returns:
+      The score in percent, and how many examples there are.
+
+    Raises:
+      RequestError: there are no outputs, or they are damaged.
+    """
+    folder = model_dir / "inference_eval"
+    files = sorted(
+        (path for path in folder.glob(f"{task.name}-*.jsonl") if path.stem[-6:].isdigit()),
+        key=lambda path: int(path.stem.rpartition("-")[2]),
+    )
+    if not files:
+        raise RequestError(f"{folder} has no predictions of {task.name}; remove {model_dir}")
+    try:
+        lines = [json.loads(line) for line in files[-1].read_text("utf-8").splitlines()]
+        references = [line["target"] for line in lines]
+        outputs = [line["output"] for line in lines]
+    except (ValueError, KeyError):
+        raise RequestError(f"{files[-1]} is damaged; remove {model_dir}, and run again") from None
+    assert task.family.metric is not None
+    values = task.family.metric(references, outputs)
+    return task.family.percent * values[task.family.score], len(lines)
+
+
+def matrices(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Renders zero-shot scores as one table a task, sources down and targets across."""
+    zero_shot = [row for row in rows if row["n_shots"] == 0 and not row["intermediate"]]
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in zero_shot:
+        groups.setdefault((row["task"], row["metric"], row["arm"]), []).append(row)
+    return "\n\n".join(_matrix(*group, of_group) for group, of_group in groups.items())
+
+
+def _matrix(task: str, metric: str, arm: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    cells: dict[tuple[str, str], list[float]] = {}
+    for row in rows:
+        cells.setdefault((row["source"], row["target"]), []).append(row["score"])
+    targets = list(dict.fromkeys(target for _, target in cells))
+    arm = f", {arm}" if arm else ""
+    lines = [f"{task} {metric} in percent, zero-shot{arm}: sources down, targets across"]
+    lines.append("      " + "".join(f"{target:>6}" for target in targets) + "   mean of others")
+    for source in dict.fromkeys(source for source, _ in cells):
+        row = {t: float(np.mean(cells[source, t])) for t in targets if (source, t) in cells}
+        others = [score for target, score in row.items() if target != source]
+        mean = f"{np.mean(others):>17.1f}" if others else ""
+        shown = "".join(f"{row[t]:>6.1f}" if t in row else "     -" for t in targets)
+        lines.append(f"  {source:<4}{shown}{mean}")
+    return "\n".join(lines)
+
+
+def thirds(
+    cells: Mapping[tuple[str, str], float], similarity: Callable[[str, str], float]
+) -> tuple[float, float]:
+    """Compares pairs of languages that are alike with pairs that are not.
+
+    Args:
+      cells: scores by (source, target) language.
+      similarity: of two languages. Pairs that are equally alike each count with their mean score,
+        so that it does not matter which of them fall into a third.
+
+    Returns:
+      The mean score of the third of the pairs of two languages that are most alike, and of the
+      third that are least alike.
+    """
+    groups: dict[float, list[float]] = {}
+    for (source, target), score in cells.items():
+        if source != target:
+            groups.setdefault(similarity(source, target), []).append(score)
+    levelled = [np.mean(groups[alike]) for alike in sorted(groups) for _ in groups[alike]]
+    third = len(levelled) // 3
+    return float(np.mean(levelled[-third:])), float(np.mean(levelled[:third]))
