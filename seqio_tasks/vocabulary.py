@@ -70,6 +70,7 @@ def trained(
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     path = sources.cache_dir() / "vocabularies" / f"{digest}.model"
     if not path.is_file():
+        print(f"training a vocabulary of {size} pieces on {len(chosen)} tasks, once", flush=True)
         registry = catalogue.registry()
         train((t for task in chosen for t in registry.texts(task, "train", examples)), size, path)
     return str(path)

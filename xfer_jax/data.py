@@ -22,6 +22,7 @@ from seqio_tasks import catalogue, sources, span_corruption
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
 from seqio_tasks.vocabulary import EOS_ID, Vocabulary
+from xfer_jax import progress
 
 CACHE_FORMAT = 1
 INPUTS, TARGETS = "inputs", "targets"
@@ -67,6 +68,10 @@ class Cache:
         flat, offsets = self._arrays[feature]
         i = self.indices[index]
         return flat[offsets[i] : offsets[i + 1]]
+
+    def whole(self) -> "Cache":
+        """Returns all examples of the folder that this is a subset of."""
+        return dataclasses.replace(self, indices=np.arange(len(self._arrays[INPUTS][1]) - 1))
 
     def token_counts(self, feature: str) -> np.ndarray:
         """Returns the number of tokens of every example, without end of sequence."""
@@ -136,7 +141,8 @@ def _build(task: Task, split: str, vocabulary: Vocabulary, key: dict, folder: Pa
     temporary.mkdir(parents=True, exist_ok=True)
     try:
         with (temporary / "texts.jsonl").open("w", encoding="utf-8") as texts:
-            for example in registry.tokenised(task.full_name, split, vocabulary.name):
+            examples = registry.tokenised(task.full_name, split, vocabulary.name)
+            for example in progress.counted(f"tokenise {task.full_name}", examples):
                 for feature, parts in flat.items():
                     parts.append(np.asarray(example.pop(feature, ()), np.int32))
                 texts.write(json.dumps(_as_text(example), ensure_ascii=False) + "\n")
@@ -481,7 +487,7 @@ def training_data(
     Raises:
       RequestError: see `open_cache`, `Supervised` and `Chunks`; a probe's text is not for training.
     """
-    streams, all_sources = [], []
+    streams, all_sources, sizes = [], [], []
     folders = []
     for task in tasks:
         if task.subset is not None and split != "train":
@@ -492,18 +498,20 @@ def training_data(
             raise RequestError(f"{task.name} is a probe, which asks and does not teach")
         cache = open_cache(task, split, vocabulary)
         folders.append(cache.folder.name)
-        supervised = task.family.objective == "supervised"
-        source = (
-            Supervised(cache, lengths, long_targets)
-            if supervised
-            else Chunks(cache, lengths, vocabulary.sentinel(0))
-        )
+        source: Supervised | Chunks
+        if task.family.objective == "supervised":
+            source = Supervised(cache, lengths, long_targets)
+            # Subsets are padded like the whole, so that all of them share what is compiled.
+            fits = "drop" if long_targets == "error" else long_targets
+            sizes.append(Supervised(cache.whole(), lengths, fits).sizes())
+        else:
+            source = Chunks(cache, lengths, vocabulary.sentinel(0))
+            sizes.append(source.sizes())
         streams.append(source.stream(_seed_of(seed, task.name)))
         all_sources.append(source)
     stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams)
-    sizes = np.concatenate([source.sizes() for source in all_sources])
     return TrainingData(
-        TrainingBatches(stream, sizes, batch_size, num_batches, seed, rows),
+        TrainingBatches(stream, np.concatenate(sizes), batch_size, num_batches, seed, rows),
         examples=sum(len(source) for source in all_sources),
         truncated_inputs=sum(source.truncated_inputs for source in all_sources),
         long_targets=sum(source.long_targets for source in all_sources),

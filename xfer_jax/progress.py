@@ -2,11 +2,13 @@
 
 import sys
 import time
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
+T = TypeVar("T")
 _LOG_SECONDS = 10.0  # between lines, where there is no terminal
 _muted = False
 _latest = ""
@@ -102,6 +104,11 @@ class Bar:
         left = (self._total - self._done) / rate if rate else float("inf")
         details = ", ".join(f"{k} {v}" for k, v in (self._details | self._rates()).items())
         say(f"{self._what} {self._done}/{self._total}, {details}, {left:.0f} s left")
+
+
+def counted(what: str, items: Iterable[T]) -> Iterator[T]:
+    """Yields items, and counts them on a terminal."""
+    yield from tqdm(items, desc=what, disable=_muted or not sys.stderr.isatty(), leave=False)
 
 
 class Bytes:

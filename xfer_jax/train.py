@@ -117,6 +117,7 @@ def train_step(
     return *optimizer.update(params, gradients, state, learning_rate), sums
 
 
+@functools.cache
 def layout(config: model.Config, mesh: Mesh) -> dict:
     """Returns the tree of shapes, dtypes and shardings that a checkpoint of the model has."""
     like, axes = checkpoints.shapes(config), model.logical_axes(config)

@@ -508,3 +508,24 @@ def test_buckets_hold_the_longest_and_are_multiples_of_eight():
     assert edges.tolist() == [[56, 16], [96, 24], [112, 32]]
     assert data.bucket_edges(np.asarray([[7, 3]])).tolist() == [[8, 8]]
     assert json.loads(json.dumps(edges.tolist()))  # plain numbers
+
+
+@pytest.mark.parametrize("subset", ["n1.s0", "n5.s0", "n5.s1"])
+def test_subsets_are_padded_like_the_whole(tiny_world, subset):
+    def edges(name: str) -> list[list[int]]:
+        tasks = [catalogue.task(name)]
+        training = data.training_data(tasks, "train", tiny_world, LENGTHS, 2, 1, 0)
+        return training.batches.edges.tolist()
+
+    assert edges(f"{NER}.{subset}") == edges(NER)
+
+
+def test_a_long_target_outside_of_a_subset_is_no_error(tiny_world):
+    cache = open_ner(tiny_world)
+    counts = cache.token_counts("targets") + 1
+    task = catalogue.task(f"{NER}.n1.s0")
+    own = data.open_cache(task, "train", tiny_world).token_counts("targets").max() + 1
+    assert own < counts.max()
+    lengths = {"inputs": LENGTHS["inputs"], "targets": int(counts.max()) - 1}
+    training = data.training_data([task], "train", tiny_world, lengths, 2, 1, 0)
+    assert training.batches.edges[-1, 1] >= own
