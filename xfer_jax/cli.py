@@ -109,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--cell", metavar="JOB", help="run: only this job, and what it starts from"
     )
+    command.add_argument(
+        "--engine", choices=("native", "t5x"), help="who does the jobs (default: the file's)"
+    )
     command.add_argument("--device", default="cpu", help="plan: cpu, a100, h100, v4, v5e, …")
     command.add_argument("--once", action="store_true", help="status: do not renew it")
     command.add_argument("--to", choices=("slurm", "kubernetes", "shell"), help="emit: what for")
@@ -238,6 +241,8 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
     )
 
     paths = [path for path in args.gin_search_paths.split(",") if path]
+    if args.engine:
+        bindings = [*bindings, f"study.Study.engine={args.engine!r}"]
     configuration.load("study", [args.file], bindings, paths)
     grid = configuration.build(study.Study)
     out = Path(args.out).expanduser().absolute() if args.out else None

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,25 @@ def test_workers_of_one_command_do_every_job_once(finished, file, tmp_path, caps
         assert [row[name] for name in names] == [expected[name] for name in names]
 
 
+def test_sigterm_ends_the_workers_and_leaves_what_is_done(file, tmp_path):
+    out = tmp_path / "study"
+    parent = process("study", "run", str(file), "--out", str(out), "--workers", "2")
+    deadline = time.monotonic() + 120
+    while not (out / "pretrained" / study.DONE_FILE).is_file():
+        assert time.monotonic() < deadline
+        assert parent.poll() is None
+        time.sleep(0.05)
+    parent.send_signal(signal.SIGTERM)
+    _, errors = parent.communicate(timeout=60)
+    assert parent.returncode == 143, errors
+    assert errors == "xfer-jax: ended by SIGTERM; the same command goes on\n"
+    workers = {entry.worker for entry in ledger.Ledger(out).entries() if entry.worker}
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(worker.rpartition(":")[2]), 0)
+    assert not list(out.rglob("*.new"))
+
+
 def test_a_worker_that_dies_is_told_of(file, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/bin/false")
     out = tmp_path / "study"
@@ -368,8 +388,8 @@ def test_languages_without_data_are_named_before_anything_runs(tmp_path, capsys,
 
 def test_t5x_s_engine_needs_t5x(file, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    engine = "--gin.study.Study.engine='t5x'"
-    assert "needs T5X" in refusal(capsys, file, "--out", str(tmp_path / "out"), engine)
+    line = refusal(capsys, file, "--out", str(tmp_path / "out"), "--engine", "t5x")
+    assert "needs T5X" in line
     assert not (tmp_path / "out").exists()
 
 
