@@ -30,19 +30,16 @@ say the same things in other words or orders, and can be compared item by item.
 import dataclasses
 import functools
 import hashlib
-import importlib
 import itertools
 import json
 import math
-import sys
-import warnings
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import gin
 import numpy as np
 
+from seqio_tasks import uriel
 from seqio_tasks.errors import RequestError, did_you_mean
 
 FORMAT = 1
@@ -142,39 +139,19 @@ _URIEL_CODES = {
 }
 
 
-def _lang2vec() -> Any:
-    """Imports lang2vec, which takes seconds.
-
-    Its wheel also puts a script `lang2vec.py` beside `xfer-jax`, and the folder of the running
-    script comes first on the path: there the import would find the script.
-    """
-    path = sys.path
-    sys.path = [folder for folder in path if not Path(folder, "lang2vec.py").is_file()]
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-            return importlib.import_module("lang2vec.lang2vec")
-    except ImportError as error:
-        raise RequestError(
-            f"the grammars of the miniature languages are read with lang2vec, which cannot be "
-            f"imported ({error}): install lang2vec and setuptools<81, or set "
-            "World.syntax_signal = 0"
-        ) from error
-    finally:
-        sys.path = path
-
-
 @functools.cache
 def _uriel_flags(feature_set: str) -> dict[str, dict[str, bool | None]]:
     """Returns the flags of a URIEL set by language and flag name; None where unknown."""
-    lang2vec = _lang2vec()
-    table = lang2vec.get_features(list(_URIEL_CODES.values()), feature_set, header=True)
+    try:
+        flags, rows = uriel.values(list(_URIEL_CODES.values()), feature_set)
+    except RequestError as error:
+        raise RequestError(f"{error}, or set World.syntax_signal = 0") from error
     return {
         language: {
-            flag: None if value == "--" else float(value) > 0.5
-            for flag, value in zip(table["CODE"], table[code], strict=True)
+            flag: None if math.isnan(value) else value > 0.5
+            for flag, value in zip(flags, row.tolist(), strict=True)
         }
-        for language, code in _URIEL_CODES.items()
+        for language, row in zip(_URIEL_CODES, rows, strict=True)
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import gin
 import pytest
 
-from seqio_tasks import miniature
+from seqio_tasks import miniature, uriel
 from seqio_tasks.errors import RequestError
 from seqio_tasks.miniature import LANGUAGES, SPLITS, TASKS, World, choose_value
 
@@ -197,6 +197,7 @@ def test_the_script_of_lang2vec_s_wheel_is_not_taken_for_the_library(monkeypatch
         monkeypatch.delitem(sys.modules, name)
     before = list(sys.path)
     miniature._uriel_flags.cache_clear()
+    uriel._values.cache_clear()
     assert miniature.World().grammar("hi").order == "SOV"
     assert sys.path == before
 
@@ -204,6 +205,7 @@ def test_the_script_of_lang2vec_s_wheel_is_not_taken_for_the_library(monkeypatch
 def test_missing_lang2vec_is_a_request_that_can_be_mended(monkeypatch):
     for name in ("lang2vec", "lang2vec.lang2vec"):
         monkeypatch.setitem(sys.modules, name, None)
+    uriel._values.cache_clear()
     read_uncached = miniature._uriel_flags.__wrapped__
     with pytest.raises(RequestError, match="lang2vec"):
         read_uncached("syntax_wals")
