@@ -207,12 +207,15 @@ def _gpus() -> list[str]:
 
 
 def machine_workers() -> int:
-    """Returns how many workers suit this machine: a GPU each, else a core each, four at most."""
-    return len(_gpus()) or min(len(os.sched_getaffinity(0)), 4) if _has_affinity() else 1
+    """Returns how many workers suit this machine.
 
-
-def _has_affinity() -> bool:
-    return hasattr(os, "sched_getaffinity")
+    A GPU each; one where there are TPUs, which one process holds; else a core each, four at most.
+    """
+    if any(Path("/dev").glob("accel*")) or any(Path("/dev/vfio").glob("[0-9]*")):
+        return 1
+    if not hasattr(os, "sched_getaffinity"):  # not Linux: cores cannot be shared out
+        return 1
+    return len(_gpus()) or min(len(os.sched_getaffinity(0)), 4)
 
 
 @contextlib.contextmanager
