@@ -36,6 +36,25 @@ Any number of workers, on any number of machines, may run one study: each takes 
 """
 
 
+_ANALYZE_HELP = """\
+The table needs the columns source, target and score (percent); task, n_shots, seed, intermediate
+and arm are understood. Languages are codes of two or three letters, or names. A table of features
+has source, target and a column a feature. Zero-shot scores are analysed, or the fewest shots'.
+"""
+
+
+def _add_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--measure",
+        choices=("cosine", "agreement"),
+        default="cosine",
+        help="of typology: cosine, or the share of values that agree (default: cosine)",
+    )
+    command.add_argument(
+        "--imputed", action="store_true", help="fill gaps of WALS by URIEL's nearest neighbours"
+    )
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="xfer-jax",
@@ -116,6 +135,33 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--once", action="store_true", help="status: do not renew it")
     command.add_argument("--to", choices=("slurm", "kubernetes", "shell"), help="emit: what for")
     command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
+
+    command = add(
+        "features", "Write what is known of pairs of languages: typology, descent, place."
+    )
+    command.add_argument("--languages", required=True, help="codes or names: ar,bn,en,Finnish")
+    command.add_argument("--out", required=True, help="file to write, e.g. out/features.csv")
+    _add_options(command)
+
+    command = add(
+        "analyze", "Correlate a table of scores with what is known of its languages.", _ANALYZE_HELP
+    )
+    command.add_argument(
+        "--scores", required=True, help="CSV with source, target, score; or a study's folder"
+    )
+    command.add_argument("--out", required=True, help="folder for the tables that are found")
+    command.add_argument(
+        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only such rows"
+    )
+    command.add_argument(
+        "--fractions", action="store_true", help="scores are fractions of 1, not percentages"
+    )
+    command.add_argument(
+        "--features", action="append", default=[], metavar="CSV", help="features of your own"
+    )
+    command.add_argument("--permutations", type=int, default=10_000, help="(default: 10000)")
+    command.add_argument("--seed", type=int, default=0, help="of permutations and resampling")
+    _add_options(command)
 
     for name, summary in (
         ("train", "Pre-train or fine-tune an mT5, then score it on its targets."),
@@ -274,6 +320,38 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
         execution.run(grid, out, args.cell)
 
 
+def _features(args: argparse.Namespace) -> None:
+    from xfer_jax import features, tables
+
+    codes = [tables.code_of(name) for name in args.languages.split(",") if name.strip()]
+    if len(codes) < 2 or len(set(codes)) < len(codes):
+        raise RequestError(f"--languages needs two different languages or more: {args.languages}")
+    known = features.typology(codes, features.Options(args.measure, args.imputed))
+    path = Path(args.out).expanduser()
+    tables.write(path, features.table(known, codes))
+    print(f"wrote {path}: {len(known)} features of {len(codes) * (len(codes) - 1)} pairs")
+
+
+def _analyze(args: argparse.Namespace) -> None:
+    from xfer_jax import analysis, features
+
+    where = dict(condition.partition("=")[::2] for condition in args.where)
+    if args.permutations < 1:
+        raise RequestError(f"--permutations must be at least 1, not {args.permutations}")
+    request = analysis.Request(
+        Path(args.scores).expanduser(),
+        Path(args.out).expanduser(),
+        where,
+        args.fractions,
+        [Path(path).expanduser() for path in args.features],
+        features.Options(args.measure, args.imputed),
+        args.permutations,
+        args.seed,
+    )
+    print(analysis.analyze(request))
+    print(f"tables: {request.out}")
+
+
 def report(work: Callable[[], Any], debug: bool = False) -> int:
     """Does some work; turns what goes wrong into one sentence on stderr and an exit code.
 
@@ -326,6 +404,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(lambda: _study(args, bindings), args.debug)
     if args.command == "convert":
         return report(lambda: _convert(args), args.debug)
+    if args.command == "features":
+        return report(lambda: _features(args), args.debug)
+    if args.command == "analyze":
+        return report(lambda: _analyze(args), args.debug)
     return report(lambda: _gin_command(args, bindings), args.debug)
 
 

@@ -1,7 +1,8 @@
 """A first look, `make quickstart`: miniature languages, a pocket mT5, no download, minutes.
 
 Runs the pocket study: pre-trains a pocket mT5 on the text of ten miniature languages, fine-tunes it
-on named entities in each, asks each model in all ten, prints the table of scores and draws it.
+on named entities in each, asks each model in all ten, prints the table of scores and what goes
+together with it, and draws it.
 """
 
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from seqio_tasks import miniature
-from xfer_jax import cli, configuration, execution, plots, progress, scores, study
+from xfer_jax import analysis, cli, configuration, execution, plots, progress, scores, study
 
 FILE = "gin/studies/pocket.gin"
 OUT = Path("out/quickstart")
@@ -34,7 +35,9 @@ def main(out: Path = OUT) -> None:
     execution.run_workers(grid, out, ["study", "run", FILE, "--out", str(out)], workers)
     cells = {(row["source"], row["target"]): row["score"] for row in scores.collect(grid, out)}
     picture = draw(cells, out / "transfer.png")
+    why = analysis.analyze(analysis.Request(out, out / "analysis"))
     alike, unlike = scores.thirds(cells, miniature.World().syntactic_similarity)
+    progress.say(f"\n{why}")
     progress.say(
         "\nThese are made-up languages: word order and affixes are those that WALS gives for"
         "\nar, bn, … hi; the words are invented. They test the tool, not the languages."

@@ -1,0 +1,148 @@
+"""Correlations over pairs of languages, against SciPy, enumeration, and simulated truth."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from seqio_tasks import uriel
+from xfer_jax import features, statistics
+
+OFF = ~np.eye(6, dtype=bool)
+
+
+def random_problem(seed: int, n: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    similarity = rng.random((n, n))
+    return rng.random((n, n)) * 100, (similarity + similarity.T) / 2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_correlations_are_scipys_over_the_same_pairs(seed):
+    scores, feature = random_problem(seed)
+    scores[seed, 3] = np.nan  # a cell that was not run
+    found = statistics.correlate(scores, feature, range(6), range(6), permutations=9)
+    there = OFF & np.isfinite(scores)
+    assert found.pairs == there.sum() == 30 - (seed != 3)
+    assert found.pearson == pytest.approx(stats.pearsonr(feature[there], scores[there])[0], 1e-12)
+    assert found.spearman == pytest.approx(stats.spearmanr(feature[there], scores[there])[0], 1e-12)
+    assert found.naive_p == pytest.approx(stats.pearsonr(feature[there], scores[there])[1], 1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_qap_is_what_enumeration_of_all_permutations_gives(seed):
+    scores, feature = random_problem(seed)
+    for method, values in (("qap_p", scores), ("qap_p_spearman", scores)):
+        rank = stats.rankdata if method == "qap_p_spearman" else np.asarray
+        x = np.full((6, 6), np.nan)
+        x[OFF] = rank(feature[OFF])
+        y = rank(values[OFF])
+        observed = np.corrcoef(x[OFF], y)[0, 1]
+        every = [
+            np.corrcoef(x[np.ix_(order, order)][OFF], y)[0, 1]
+            for order in itertools.permutations(range(6))
+        ]
+        exact = np.mean(np.abs(every) >= abs(observed) - 1e-12)
+        found = statistics.correlate(scores, feature, range(6), range(6), permutations=20_000)
+        # standard error of a share of 20,000 draws: at most 0.0036
+        assert getattr(found, method) == pytest.approx(exact, abs=0.012)
+
+
+def test_a_rectangular_table_with_unknown_features_equals_a_loop():
+    rng = np.random.default_rng(1)
+    n, sources, targets = 9, np.asarray([0, 2, 4, 7]), np.asarray([0, 1, 2, 3, 5, 7])
+    feature = rng.random((n, n))
+    feature = feature + feature.T
+    feature[3] = feature[:, 3] = np.nan  # a language without features
+    feature[0, 5] = feature[5, 0] = np.nan  # two that share too few
+    scores = rng.random((4, 6))
+    found = statistics.correlate(scores, feature, sources, targets, permutations=4000)
+    pairs = [(s, t) for s, t in itertools.product(sources, targets) if s != t and 3 not in (s, t)]
+
+    def correlation(place) -> float:
+        kept = [(s, t) for s, t in pairs if np.isfinite(feature[place[s], place[t]])]
+        x = [feature[place[s], place[t]] for s, t in kept]
+        y = [scores[list(sources).index(s), list(targets).index(t)] for s, t in kept]
+        return np.corrcoef(x, y)[0, 1]
+
+    observed = correlation(np.arange(n))
+    assert found.pearson == pytest.approx(observed, 1e-12)
+    assert found.languages == 6  # 0 1 2 4 5 7
+    known = np.asarray([0, 1, 2, 4, 5, 7])
+    null = []
+    for _ in range(4000):
+        place = np.arange(n)
+        place[known] = rng.permutation(known)
+        null.append(correlation(place))
+    expected = np.mean(np.abs(null) >= abs(observed) - 1e-12)
+    assert found.qap_p == pytest.approx(expected, abs=0.04)
+
+
+def test_the_interval_is_that_of_a_loop_over_drawn_languages():
+    scores, feature = random_problem(5, n=12)
+    feature = feature + 0.01 * scores  # a correlation that is not zero
+    found = statistics.correlate(scores, feature, range(12), range(12), permutations=9)
+    rng = np.random.default_rng(0)
+    drawn = []
+    for _ in range(2000):
+        chosen = rng.integers(12, size=12)
+        pairs = [(s, t) for s in chosen for t in chosen if s != t]
+        x, y = (np.asarray([m[p] for p in pairs]) for m in (feature, scores))
+        drawn.append(np.corrcoef(x, y)[0, 1])
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert found.low < found.pearson < found.high
+    assert (found.low, found.high) == (pytest.approx(low, abs=0.03), pytest.approx(high, abs=0.03))
+
+
+@pytest.fixture(scope="module")
+def wals() -> np.ndarray:
+    codes = ("ara", "ben", "eng", "fin", "ind", "rus", "swh", "spa", "deu", "hin")
+    return features.compare(uriel.values(codes, "syntax_wals")[1]).values
+
+
+def test_without_an_effect_one_in_twenty_is_found_and_the_naive_test_is_wrong(wals):
+    """Language main effects and noise, 90 pairs: 1,000 tables, standard error 0.7 points."""
+    n = len(wals)
+    rng = np.random.default_rng(0)
+    rejected = naive = 0
+    for seed in range(1000):
+        rows, columns, noise = (rng.normal(size=s) for s in ((n, 1), (1, n), (n, n)))
+        table = 50 + 5 * rows + 5 * columns + 2.5 * noise
+        found = statistics.correlate(table, wals, range(n), range(n), 199, seed)
+        rejected += found.qap_p <= 0.05
+        naive += found.naive_p <= 0.05
+    assert 0.03 <= rejected / 1000 <= 0.07
+    assert naive / 1000 > 0.15
+
+
+def test_a_planted_effect_is_found(wals):
+    n = len(wals)
+    off = ~np.eye(n, dtype=bool)
+    standard = (wals - wals[off].mean()) / wals[off].std()
+    rng = np.random.default_rng(0)
+    hits = [
+        statistics.correlate(
+            0.5 * standard + np.sqrt(0.75) * rng.normal(size=(n, n)), wals, range(n), range(n), 199
+        ).qap_p
+        <= 0.05
+        for _ in range(200)
+    ]
+    assert np.mean(hits) >= 0.8
+
+
+@pytest.mark.parametrize(("feature", "scores"), [(1.0, None), (None, 3.0)])
+def test_what_is_constant_correlates_with_nothing(feature, scores):
+    table, similarity = random_problem(0)
+    if feature is not None:
+        similarity = np.full((6, 6), feature)
+    if scores is not None:
+        table = np.full((6, 6), scores)
+    with pytest.raises(ValueError, match="two values on either side"):
+        statistics.correlate(table, similarity, range(6), range(6), 9)
+
+
+def test_false_discovery_is_benjamini_and_hochbergs():
+    assert statistics.false_discovery([0.01, 0.04, 0.03]).tolist() == pytest.approx(
+        [0.03, 0.04, 0.04]
+    )

@@ -1,0 +1,190 @@
+"""What is known of pairs of languages: typology, descent, place, words.
+
+A feature is a matrix [N, N] over languages, rows sources and columns targets; a similarity lies
+between 0 and 1. Values are compared over what is known in both languages, and the share of the
+table that this is stands beside it as coverage.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from seqio_tasks import uriel
+from seqio_tasks.errors import RequestError
+from xfer_jax import tables
+
+# Of URIEL's table syntax_wals some columns are of word order and clauses, others of what is marked
+# on words: WALS has chapters 20 to 57 under morphology and nominal categories.
+_MORPHOLOGICAL = re.compile(
+    r"PREFIX|SUFFIX|AFFIX|CLITIC|HEADMARK|DEPMARK|REDUP|_MARK$|GENDER|SEX|CASE|PLURAL|AGREEMENT"
+)
+TYPOLOGY = {  # name: (table of URIEL, which of its columns)
+    "syntax": ("syntax_wals", lambda name: not _MORPHOLOGICAL.search(name)),
+    "morphology": ("syntax_wals", lambda name: bool(_MORPHOLOGICAL.search(name))),
+    "phonology": ("phonology_wals", lambda name: True),
+    "inventory": ("inventory_average", lambda name: True),
+    "genetic": ("fam", lambda name: True),
+}
+MEASURES = ("cosine", "agreement")
+FEWEST_VALUES = 5  # known in both languages, or two languages are not compared
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the literature leaves open."""
+
+    measure: str = "cosine"  # of typology; 'agreement' is the share of equal values
+    imputed: bool = False  # take URIEL's nearest-neighbour values where WALS has none
+
+    def __post_init__(self):
+        if self.measure not in MEASURES:
+            raise RequestError(f"unknown measure {self.measure!r}: there are {', '.join(MEASURES)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """A number for every pair of languages."""
+
+    values: np.ndarray  # [N, N], NaN where it is not known
+    coverage: np.ndarray | None = None  # [N, N], share of the table known in both
+
+
+def typology(codes: Sequence[str], options: Options) -> dict[str, Feature]:
+    """Returns the similarities that URIEL knows, by name.
+
+    Args:
+      codes: languages, as `tables.code_of` calls them.
+      options: how to compare.
+    """
+    rows = [tables.uriel_row(code) for code in codes]
+    there = [row for row in rows if uriel.known(row)]
+    found = {}
+    for name, (table, wanted) in TYPOLOGY.items():
+        if options.imputed:
+            table = table.replace("_wals", "_knn").replace("_average", "_knn")
+        names, known = uriel.values(there, table)
+        values = np.full((len(rows), sum(map(wanted, names))), np.nan)
+        where = [i for i, row in enumerate(rows) if row in there]
+        values[where] = known[:, [i for i, column in enumerate(names) if wanted(column)]]
+        found[name] = compare(values, options.measure if name != "genetic" else "cosine")
+    _, places = uriel.values(there, "geo")
+    distance = np.full((len(rows), len(rows)), np.nan)
+    # The largest difference of two languages' distances to URIEL's 299 points is their own
+    # distance, by the triangle inequality, when a point lies behind one of them.
+    distance[np.ix_(where, where)] = np.abs(places[:, None] - places[None]).max(axis=2)
+    found["geography"] = Feature(1.0 - distance)
+    return found
+
+
+def compare(values: np.ndarray, measure: str = "cosine") -> Feature:
+    """Returns how alike languages are over the values that both have.
+
+    Args:
+      values: [N, columns] in [0, 1], NaN where unknown.
+      measure: 'cosine', or 'agreement', the mean of 1 - |difference|.
+    """
+    known = np.isfinite(values)
+    filled = np.where(known, values, 0.0)
+    both = known.astype(float) @ known.T.astype(float)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if measure == "cosine":
+            squares = (filled**2) @ known.T
+            similarity = (filled @ filled.T) / np.sqrt(squares * squares.T)
+        else:
+            # |a - b| = a + b - 2 min(a, b), and of 0 and 1 min(a, b) is a b
+            difference = filled @ known.T + known @ filled.T - 2 * (filled @ filled.T)
+            similarity = 1.0 - difference / both
+    similarity[both < FEWEST_VALUES] = np.nan
+    return Feature(similarity, both / max(values.shape[1], 1))
+
+
+# --- Words ----------------------------------------------------------------------------------------
+
+_WORD = re.compile(r"\w+")
+
+
+def _words(texts: Sequence[str]) -> set[str]:
+    return {word for text in texts for word in _WORD.findall(text.lower())}
+
+
+def lexical(texts: Mapping[str, Sequence[str]], codes: Sequence[str]) -> dict[str, Feature]:
+    """Returns how much of their words languages share.
+
+    `words` is LangRank's overlap (Lin et al. 2019): shared types over the types of both,
+    |A∩B| / (|A|+|B|); `trigrams` the cosine of the counts of characters' trigrams within words.
+
+    Args:
+      texts: by language.
+      codes: languages; those without text have no value.
+    """
+    words = {code: _words(texts.get(code, ())) for code in codes}
+    grams = [
+        pd.Series([f" {w} "[i : i + 3] for w in words[code] for i in range(len(w))], dtype=str)
+        for code in codes
+    ]
+    grams = [series.value_counts() for series in grams]
+    counts = pd.concat(grams, axis=1).fillna(0.0).to_numpy() if grams else np.zeros((0, 0))
+    n = len(codes)
+    overlap, cosine = np.full((n, n), np.nan), np.full((n, n), np.nan)
+    norms = np.linalg.norm(counts, axis=0)
+    for i, one in enumerate(codes):
+        for j, other in enumerate(codes):
+            if words[one] and words[other]:
+                shared = len(words[one] & words[other])
+                overlap[i, j] = shared / (len(words[one]) + len(words[other]))
+                cosine[i, j] = counts[:, i] @ counts[:, j] / (norms[i] * norms[j])
+    return {"words": Feature(overlap), "trigrams": Feature(cosine)}
+
+
+# --- A user's own, and the table ------------------------------------------------------------------
+
+
+def read(path: Path, codes: Sequence[str]) -> dict[str, Feature]:
+    """Reads features of pairs from a CSV with `source`, `target` and a column a feature.
+
+    A tidy table of `score` by `task`, as scores are kept, yields a feature a task.
+
+    Raises:
+      RequestError: no such table, a value that is no number, or a pair with two values.
+    """
+    frame = tables.read_csv(path, ("source", "target"))
+    for column in ("source", "target"):
+        called = {name: tables.code_of(name, strict=False) for name in frame[column].unique()}
+        frame[column] = frame[column].map(called)
+    frame = frame[frame["source"].isin(codes) & frame["target"].isin(codes)]
+    if {"task", "score"} <= set(frame.columns):
+        groups = frame.groupby("task")
+        columns = {task: rows[["source", "target", "score"]] for task, rows in groups}
+    else:
+        names = [c for c in frame if c not in ("source", "target") and not c.endswith("_coverage")]
+        columns = {name: frame[["source", "target", name]] for name in names}
+    found = {}
+    for name, rows in columns.items():
+        values = tables.numbers(path, rows.iloc[:, 2])
+        twice = rows.duplicated(["source", "target"])
+        if twice.any():
+            source, target = rows[twice].iloc[0][["source", "target"]]
+            raise RequestError(f"{path} gives {name} of {source} and {target} twice")
+        pairs = pd.MultiIndex.from_frame(rows[["source", "target"]])
+        cells = pd.Series(values.to_numpy(), index=pairs)
+        matrix = cells.unstack().reindex(index=list(codes), columns=list(codes))
+        found[str(name)] = Feature(matrix.to_numpy(float))
+    if not found:
+        raise RequestError(f"{path} holds no feature beside source and target")
+    return found
+
+
+def table(features: Mapping[str, Feature], codes: Sequence[str]) -> pd.DataFrame:
+    """Returns a row a pair of two languages, a column a feature, and its coverage."""
+    rows, columns = np.nonzero(~np.eye(len(codes), dtype=bool))
+    names = np.asarray(codes)
+    frame = pd.DataFrame({"source": names[rows], "target": names[columns]})
+    for name, feature in features.items():
+        frame[name] = feature.values[rows, columns]
+        if feature.coverage is not None:
+            frame[f"{name}_coverage"] = feature.coverage[rows, columns]
+    return frame

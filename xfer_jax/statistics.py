@@ -1,0 +1,203 @@
+"""Statistics of source x target tables, in which no two pairs are independent.
+
+A language gives a whole row and a whole column, so that the usual p-value of a correlation over
+pairs is wrong (with nothing but language main effects its nominal 5% rejects 20%). Here p-values
+come from permuting *languages* (QAP: Hubert & Schultz 1976, Krackhardt 1988), intervals from
+resampling languages (Snijders & Borgatti 1999), and of several features at once by double
+semi-partialing (Dekker, Krackhardt & Snijders 2007).
+
+Arrays over pairs are matrices: [S, T], sources down and targets across; NaN where there is nothing.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+PERMUTATIONS = 10_000
+_AT_ONCE = 1 << 19  # numbers in a block of permuted matrices
+
+
+@dataclasses.dataclass(frozen=True)
+class Correlation:
+    """How a feature of pairs goes together with their scores."""
+
+    pairs: int
+    languages: int
+    pearson: float
+    spearman: float
+    naive_p: float  # of Pearson, as if pairs were independent: to be shown beside the next alone
+    qap_p: float  # of Pearson, two-sided, by permuting languages
+    qap_p_spearman: float
+    low: float  # 95% interval of Pearson, by resampling languages
+    high: float
+
+
+def correlate(
+    scores: np.ndarray,
+    feature: np.ndarray,
+    sources: Sequence[int],
+    targets: Sequence[int],
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> Correlation:
+    """Correlates scores with a feature of pairs, over pairs of two different languages.
+
+    Args:
+      scores: float [S, T], NaN where a pair has none.
+      feature: float [N, N] over all languages, NaN where it is not known.
+      sources: int [S], which of the N languages the rows are.
+      targets: int [T], which the columns are.
+      permutations: of the languages.
+      seed: of permutations and resampling.
+
+    Raises:
+      ValueError: fewer than three pairs are left, or one side is constant.
+    """
+    problem = _Problem(scores, feature, np.asarray(sources), np.asarray(targets))
+    values, y = problem.observed()
+    if len(y) < 3 or np.ptp(values) == 0 or np.ptp(y) == 0:
+        raise ValueError("a correlation needs three pairs, and two values on either side")
+    ranked = problem.ranked()
+    null, null_ranked = _permuted([problem, ranked], permutations, seed)
+    pearson = stats.pearsonr(values, y)
+    interval = problem.bootstrap(seed)
+    return Correlation(
+        pairs=len(y),
+        languages=len(problem.known),
+        pearson=float(pearson.statistic),
+        spearman=float(stats.spearmanr(values, y).statistic),
+        naive_p=float(pearson.pvalue),
+        qap_p=_two_sided(problem.correlation(), null),
+        qap_p_spearman=_two_sided(ranked.correlation(), null_ranked),
+        low=float(interval[0]),
+        high=float(interval[1]),
+    )
+
+
+def _two_sided(observed: float, null: np.ndarray) -> float:
+    """Returns the share of permutations at least as far from zero, the observed one among them."""
+    extreme = np.sum(np.abs(null) >= abs(observed) - 1e-12)
+    return float((extreme + 1) / (len(null) + 1))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+    """Scores and a feature, with the languages for which the feature is known."""
+
+    scores: np.ndarray  # [S, T]
+    feature: np.ndarray  # [N, N]
+    sources: np.ndarray  # [S]
+    targets: np.ndarray  # [T]
+
+    @property
+    def known(self) -> np.ndarray:
+        """Languages that take part: in the table, and the feature known of some pair with them."""
+        here = np.zeros(len(self.feature), bool)
+        here[self.sources[np.isfinite(self.scores).any(1)]] = True
+        here[self.targets[np.isfinite(self.scores).any(0)]] = True
+        off_diagonal = np.isfinite(self.feature) & ~np.eye(len(self.feature), dtype=bool)
+        return np.flatnonzero(here & (off_diagonal.any(0) | off_diagonal.any(1)))
+
+    def mask(self) -> np.ndarray:
+        """Which pairs [S, T] count: of two languages, both known, with a score."""
+        known = np.isin(self.sources, self.known)[:, None] & np.isin(self.targets, self.known)
+        return np.isfinite(self.scores) & known & (self.sources[:, None] != self.targets)
+
+    def observed(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the feature and the scores of the pairs that have both."""
+        values = self.feature[np.ix_(self.sources, self.targets)]
+        both = self.mask() & np.isfinite(values)
+        return values[both], self.scores[both]
+
+    def correlation(self) -> float:
+        return float(np.corrcoef(*self.observed())[0, 1])
+
+    def ranked(self) -> "_Problem":
+        """Returns the problem with ranks in the place of values, of what counts alone."""
+        pairs = np.zeros(self.feature.shape, bool)
+        pairs[np.ix_(self.known, self.known)] = True
+        np.fill_diagonal(pairs, False)
+        feature = np.where(pairs, self.feature, np.nan)
+        scores = np.where(self.mask(), self.scores, np.nan)
+        return dataclasses.replace(self, scores=_ranks(scores), feature=_ranks(feature))
+
+    def bootstrap(self, seed: int, draws: int = 2000) -> np.ndarray:
+        """Returns the 95% interval of the correlation, languages drawn with replacement.
+
+        A pair counts as often as its two languages were drawn together; no language is its own
+        pair.
+        """
+        rng = np.random.default_rng((seed, 1))
+        known = self.known
+        counts = np.zeros((draws, len(self.feature)))
+        drawn = rng.integers(len(known), size=(draws, len(known)))
+        np.add.at(counts, (np.arange(draws)[:, None], known[drawn]), 1)
+        values = self.feature[np.ix_(self.sources, self.targets)]
+        both = self.mask() & np.isfinite(values)
+        x = np.where(both, values - np.mean(values[both]), 0)
+        y = np.where(both, self.scores - np.mean(self.scores[both]), 0)
+        down, across = counts[:, self.sources], counts[:, self.targets]
+
+        def total(matrix: np.ndarray) -> np.ndarray:
+            return np.sum((down @ matrix) * across, axis=1)
+
+        n, sx, sy = total(both.astype(float)), total(x), total(y)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            covariance = total(x * y) - sx * sy / n
+            r = covariance / np.sqrt((total(x * x) - sx**2 / n) * (total(y * y) - sy**2 / n))
+        return np.nanquantile(r, [0.025, 0.975])
+
+
+def _ranks(matrix: np.ndarray) -> np.ndarray:
+    ranks = np.full(matrix.shape, np.nan)
+    there = np.isfinite(matrix)
+    ranks[there] = stats.rankdata(matrix[there])
+    return ranks
+
+
+def _permuted(problems: Sequence[_Problem], permutations: int, seed: int) -> list[np.ndarray]:
+    """Returns the correlations [permutations] of each problem with its languages permuted.
+
+    The problems share their pairs and their languages. Languages trade places within those that
+    take part, rows and columns alike, so that pairs of two languages stay such.
+    """
+    first = problems[0]
+    rng = np.random.default_rng((seed, 0))
+    known, mask = first.known, first.mask()
+    rows, columns = (
+        side[index]
+        for side, index in zip((first.sources, first.targets), np.nonzero(mask), strict=True)
+    )
+    scores = [problem.scores[mask] for problem in problems]
+    centred = [problem.feature - np.nanmean(problem.feature) for problem in problems]
+    found = [np.empty(permutations) for _ in problems]
+    block = max(1, _AT_ONCE // max(len(rows), 1))
+    for start in range(0, permutations, block):
+        count = min(block, permutations - start)
+        places = np.tile(np.arange(len(first.feature)), (count, 1))
+        places[:, known] = known[np.argsort(rng.random((count, len(known))), axis=1)]
+        flat = places[:, rows] * len(first.feature) + places[:, columns]
+        for feature, y, out in zip(centred, scores, found, strict=True):
+            out[start : start + count] = _row_correlations(np.take(feature, flat), y)
+    return found
+
+
+def _row_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns the correlations [B] of the rows of x [B, P] with y [P], over what of x is known."""
+    y = y - y.mean()
+    there = np.isfinite(x)
+    if there.all():
+        n, sy, syy = float(len(y)), 0.0, y @ y
+    else:
+        x = np.where(there, x, 0.0)
+        known = there.astype(x.dtype)
+        n, sy, syy = known.sum(axis=1), known @ y, known @ (y * y)
+    sx, sxx = x.sum(axis=1), np.einsum("bp,bp->b", x, x)
+    return (x @ y - sx * sy / n) / np.sqrt((sxx - sx**2 / n) * (syy - sy**2 / n))
+
+
+def false_discovery(p_values: Sequence[float]) -> np.ndarray:
+    """Returns p-values adjusted to the false discovery rate (Benjamini & Hochberg 1995)."""
+    return stats.false_discovery_control(np.asarray(p_values))

@@ -1,0 +1,223 @@
+"""Tables of scores, ours or a user's own: read, checked, and brought into one form.
+
+Knows nothing of the engine. A table has the columns source, target and score, and may have task,
+n_shots (or n_train), seed, intermediate, arm, metric, model, n_examples, run; others are kept.
+"""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from seqio_tasks import languages, uriel
+from seqio_tasks.errors import RequestError, did_you_mean
+
+REQUIRED = ("source", "target", "score")
+_KEY = ("task", "source", "target", "intermediate", "n_shots", "arm", "model", "seed")
+_DEFAULTS = {"task": "task", "intermediate": "", "n_shots": 0, "arm": "", "model": "", "seed": 0}
+_FRACTION = 1.0  # a table whose scores are all below may hold fractions
+_FEWEST = 4  # languages: with three there are but six ways to permute them
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """A table in one form, and what a reader should know of it."""
+
+    table: pd.DataFrame  # columns of _KEY, `score` in percent, and what else there was
+    notes: tuple[str, ...]  # what was left out or taken for granted
+
+
+def read(path: Path, where: Mapping[str, str] | None = None, fractions: bool = False) -> Scores:
+    """Reads a table of scores.
+
+    Args:
+      path: CSV with commas, semicolons or tabs; a study's folder with its `scores.csv`.
+      where: columns that must have a value, to choose of a table that holds more.
+      fractions: scores are in [0, 1] and are multiplied by 100.
+
+    Raises:
+      RequestError: a file that is no table, unknown languages or columns, contradicting rows,
+        scores that are no percentages; one sentence that names the row.
+    """
+    if path.is_dir():
+        path = path / "scores.csv"
+    frame = read_csv(path)
+    for column, value in (where or {}).items():
+        if column not in frame:
+            hint = did_you_mean(column, frame.columns)
+            raise RequestError(f"{path} has no column {column!r} to choose by{hint}")
+        kept = frame[column].astype(str) == value
+        if not kept.any():
+            found = ", ".join(sorted(frame[column].astype(str).unique())[:8])
+            raise RequestError(f"{path}: no row has {column} {value}; there are {found}")
+        frame = frame[kept]
+    notes: list[str] = []
+    frame = _with_defaults(path, frame)
+    frame["score"] = numbers(path, frame["score"])
+    empty = frame["score"].isna()
+    if empty.any():
+        notes.append(f"{int(empty.sum())} rows have no score and are left out")
+        frame = frame[~empty]
+    frame["score"] = _percent(path, frame["score"], fractions)
+    for column in ("source", "target"):
+        codes = {name: code_of(name) for name in frame[column].unique()}
+        frame[column] = frame[column].map(codes)
+    frame, dropped = _without_repeats(path, frame)
+    if dropped:
+        notes.append(f"{dropped} rows repeat another to the letter and count once")
+    here = sorted({*frame["source"], *frame["target"]})
+    strange = [code for code in here if not uriel.known(uriel_row(code))]
+    if strange:
+        notes.append(
+            f"URIEL does not know {', '.join(strange)}: nothing is known of their typology"
+        )
+    if len(here) < _FEWEST:
+        raise RequestError(
+            f"{path} has {len(here)} languages ({', '.join(here)}): of fewer than {_FEWEST} nothing"
+            " can be said"
+        )
+    for task, of_task in frame.groupby("task"):
+        pairs = of_task[["source", "target"]].drop_duplicates()
+        possible = pairs["source"].nunique() * pairs["target"].nunique()
+        if len(pairs) < possible:
+            notes.append(f"{task}: {possible - len(pairs)} of {possible} cells have no score")
+    return Scores(frame.reset_index(drop=True), tuple(notes))
+
+
+def read_csv(path: Path, required: Sequence[str] = REQUIRED) -> pd.DataFrame:
+    """Reads a CSV with commas, semicolons or tabs as text, and checks its columns.
+
+    Raises:
+      RequestError: it is no table, or lacks a column.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise RequestError(f"{path} is not UTF-8") from None
+    except OSError as error:
+        raise RequestError(f"{path} cannot be read: {error.strerror}") from None
+    first = text.partition("\n")[0]
+    separator = max(",;\t", key=first.count)
+    try:
+        frame = pd.read_csv(
+            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False,
+            decimal=".", quoting=csv.QUOTE_MINIMAL,
+        )  # fmt: skip
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise RequestError(f"{path} is no table: {str(error).splitlines()[0]}") from None
+    frame.columns = [str(name).strip().lower() for name in frame.columns]
+    missing = [name for name in required if name not in frame]
+    if missing:
+        raise RequestError(
+            f"{path} has no column {', '.join(missing)}; it has {', '.join(frame.columns)}"
+        )
+    if frame.empty:
+        raise RequestError(f"{path} has no rows")
+    return frame.apply(lambda column: column.str.strip())
+
+
+def _with_defaults(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.rename(columns={"n_train": "n_shots"} if "n_shots" not in frame else {})
+    for column, default in _DEFAULTS.items():
+        if column not in frame:
+            frame = frame.assign(**{column: default})
+        elif isinstance(default, int):
+            whole = pd.to_numeric(frame[column].replace("", str(default)), errors="coerce")
+            if whole.isna().any() or (whole % 1 != 0).any():
+                bad = frame[column][whole.isna() | (whole % 1 != 0)].iloc[0]
+                raise RequestError(f"{path}: {column} must be whole numbers, not {bad!r}")
+            frame = frame.assign(**{column: whole.astype(int)})
+    return frame.copy()
+
+
+def numbers(path: Path, texts: pd.Series) -> pd.Series:
+    """Turns text into numbers; empty, `nan` and `na` become NaN.
+
+    Raises:
+      RequestError: something else that is no number.
+    """
+    found = pd.to_numeric(texts.replace("", "nan"), errors="coerce")
+    odd = found.isna() & ~texts.str.lower().isin(["", "nan", "na"])
+    if odd.any():
+        line, text = texts[odd].index[0] + 2, texts[odd].iloc[0]
+        raise RequestError(f"{path}, line {line}: {texts.name} {text!r} is no number")
+    return found
+
+
+def _percent(path: Path, scores: pd.Series, fractions: bool) -> pd.Series:
+    if fractions:
+        if scores.max() > _FRACTION:
+            raise RequestError(f"{path}: a score of {scores.max():g} is no fraction of 1")
+        scores = scores * 100
+    elif scores.max() <= _FRACTION and scores.nunique() > 2:
+        raise RequestError(
+            f"{path}: all scores are at most 1: give --fractions if they are fractions of 1;"
+            " percentages are expected"
+        )
+    if scores.min() < 0 or scores.max() > 100:
+        odd = scores.min() if scores.min() < 0 else scores.max()
+        raise RequestError(f"{path}: a score of {odd:g} is no percentage")
+    return scores
+
+
+_OTHER_ROWS = {row: code for code, rows in languages.URIEL_ALTERNATIVES.items() for row in rows}
+
+
+def code_of(name: str, strict: bool = True) -> str:
+    """Returns the code that the analysis calls a language by: that of our table, else ISO 639-3.
+
+    Args:
+      name: a code of two or three letters, or an English name.
+      strict: refuse what neither our table knows nor has three letters; else return it as it is.
+
+    Raises:
+      RequestError: an unknown language; names the nearest.
+    """
+    lower = name.strip().lower()
+    if lower in _OTHER_ROWS:
+        return _OTHER_ROWS[lower]
+    try:
+        return languages.get(name).code
+    except RequestError:
+        if not strict or (len(lower) == 3 and lower.isascii() and lower.isalpha()):
+            return lower
+        raise
+
+
+def uriel_row(code: str) -> str:
+    """Returns the row of URIEL that stands for a language of `code_of`."""
+    known = languages.LANGUAGES.get(code)
+    return known.uriel if known else code
+
+
+def _without_repeats(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    key = [name for name in (*_KEY, "metric") if name in frame]
+    distinct = frame.drop_duplicates([*key, "score"])
+    twice = distinct[distinct.duplicated(key, keep=False)]
+    if len(twice):
+        row = twice.iloc[0]
+        values = twice[(twice[key] == row[key]).all(axis=1)]["score"].tolist()
+        names = ", ".join(f"{name} {row[name]}" for name in key if row[name] not in ("", 0))
+        raise RequestError(
+            f"{path} gives {' and '.join(f'{v:g}' for v in values[:3])} for one cell ({names}); if"
+            " other columns tell them apart, choose by --where COLUMN=VALUE"
+        )
+    return distinct, len(frame) - len(distinct)
+
+
+def matrix(table: pd.DataFrame, sources: Sequence[str], targets: Sequence[str]) -> np.ndarray:
+    """Returns mean scores [sources, targets] over seeds; NaN where there is none."""
+    means = table.groupby(["source", "target"])["score"].mean()
+    return means.unstack().reindex(index=list(sources), columns=list(targets)).to_numpy(float)
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    """Writes a table as CSV, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(table.to_csv(index=False, float_format="%.6g"), encoding="utf-8")
+    temporary.replace(path)
