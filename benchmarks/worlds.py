@@ -81,23 +81,44 @@ def interval(values: list[float]) -> list[float]:
     mean = float(np.mean(values))
     if len(values) < 2:
         return [mean, float("nan"), float("nan")]
-    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-    return [mean, mean - half, mean + half]
+    half = float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+    return [round(x, 2) for x in (mean, mean - half, mean + half)]
+
+
+def read(path: Path) -> list[dict]:
+    """Reads a table that `run` made."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    numbers = ("score", *SIMILARITIES)
+    return [row | {name: float(row[name]) for name in numbers} for row in rows]
+
+
+def summarise(folder: Path) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Returns, by world and similarity, the margins of all tables in a folder and their mean."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for path in sorted(folder.glob("*.csv")):
+        kinds = found.setdefault(path.stem.partition("-")[0], {})
+        for kind, margin in margins(read(path)).items():
+            kinds.setdefault(kind, []).append(round(margin, 2))
+    return {
+        world: {kind: {"by_seed": v, "mean_low_high": interval(v)} for kind, v in kinds.items()}
+        for world, kinds in found.items()
+    }
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument(
+        "--seeds", default="0,1,2", help="'': only sum up the tables that there are"
+    )
     parser.add_argument("--worlds", default=",".join(WORLDS))
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--out", type=Path, default=Path("out/worlds"))
     parser.add_argument("--results", type=Path, default=record.RESULTS)
     args = parser.parse_args(argv)
     compilation.keep_programs()
-    seeds = [int(seed) for seed in args.seeds.split(",")]
-    found: dict[str, dict[str, list[float]]] = {}
-    for seed in seeds:
+    for seed in [int(seed) for seed in args.seeds.split(",") if seed]:
         for world in args.worlds.split(","):
             rows = run(world, seed, args.out.absolute(), args.workers)
             text = io.StringIO()
@@ -108,21 +129,18 @@ def main(argv: list[str] | None = None) -> int:
                 for row in rows
             )
             output.write(args.results / "worlds" / f"{world}-s{seed}.csv", text.getvalue())
-            for kind, margin in margins(rows).items():
-                found.setdefault(world, {}).setdefault(kind, []).append(margin)
-    summary = {
-        world: {kind: interval(values) for kind, values in kinds.items()}
-        for world, kinds in found.items()
-    }
-    print(f"\n{len(seeds)} seeds; points by which the most similar third of pairs scores higher,")
-    print("with the 95% interval over seeds")
-    for world, kinds in summary.items():
-        for kind, (mean, low, high) in kinds.items():
-            print(f"  {world:<8} planted, by {kind:<21} {mean:+6.1f}  [{low:+.1f}, {high:+.1f}]")
-    path = record.keep(
-        "worlds", {"seeds": seeds, "by_seed": found, "margins": summary}, args.results
+    summary = summarise(args.results / "worlds")
+    print(
+        "\npoints by which the most similar third of pairs scores higher, 95% interval over seeds"
     )
-    print(f"wrote {path}")
+    for world, kinds in summary.items():
+        for kind, found in kinds.items():
+            mean, low, high = found["mean_low_high"]
+            print(
+                f"  {world:<8} planted, by {kind:<21} {mean:+6.1f}  [{low:+.1f}, {high:+.1f}]"
+                f"  {len(found['by_seed'])} seeds"
+            )
+    print(f"wrote {record.keep('worlds', {'margins': summary}, args.results)}")
     return 0
 
 
