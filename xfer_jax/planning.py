@@ -13,6 +13,9 @@ from rich.text import Text
 from xfer_jax import cost, ledger, progress, study
 from xfer_jax.study import DONE_FILE, Job, Study
 
+_TOO_LARGE = (
+    ": too much for one; let several share a batch or a model, or take a smaller BATCH_SIZE"
+)
 _RENEW_SECONDS = 1.0  # between looks at the ledger
 
 
@@ -69,7 +72,8 @@ def plan(grid: Study, out: Path | None, device_name: str) -> str:
         f" {sum(len(job.targets) for job in every)} cells (task, source, target, shots,"
         f" intermediate, seed); {shared} jobs start from another's model",
         f"{grid.model}: {cost.parameters(sizes) / 1e6:,.1f} M parameters; about"
-        f" {_rounded(peak / 2**30)} GiB to train, of {device.gib} on {device.title}",
+        f" {_rounded(peak / 2**30)} GiB to train, of {device.gib} on {device.title}"
+        + (_TOO_LARGE if peak / 2**30 > device.gib else ""),
         f"time on one: about {_duration(training + scoring)}, {_duration(training)} of it training"
         f" at {cost.UTILISATION:.0%} of its peak",
         f"disk: about {_rounded(kept * cost.checkpoint_bytes(sizes) / 2**30)} GiB of checkpoints",

@@ -417,7 +417,9 @@ def test_the_published_grid_has_its_174_pairs_and_24_models(capsys):
         assert job.parent is None or names.index(job.parent) < names.index(job.name)
     with pytest.raises(RequestError, match="unknown device"):
         planning.plan(grid, None, "abacus")
+    assert "of 16 on two CPU cores: too much for one" in planning.plan(grid, None, "cpu")
     shown = planning.plan(grid, None, "h100")
+    assert "too much" not in shown
     assert "1638 jobs, 0 done; 24 source models, 2160 cells" in shown
     # 24 models x 3 seeds, and 3 x 174 pairs x 3 sizes; XNLI alone: 7 x 3 x 8,000 x 1,024 examples
     # of 0.092 TFLOP
