@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seqio_tasks import uriel
-from xfer_jax import features, statistics
+from benchmarks import calibration
+from xfer_jax import statistics
 
 OFF = ~np.eye(6, dtype=bool)
 
@@ -95,40 +95,29 @@ def test_the_interval_is_that_of_a_loop_over_drawn_languages():
     assert (found.low, found.high) == (pytest.approx(low, abs=0.03), pytest.approx(high, abs=0.03))
 
 
-@pytest.fixture(scope="module")
-def wals() -> np.ndarray:
-    codes = ("ara", "ben", "eng", "fin", "ind", "rus", "swh", "spa", "deu", "hin")
-    return features.compare(uriel.values(codes, "syntax_wals")[1]).values
-
-
-def test_without_an_effect_one_in_twenty_is_found_and_the_naive_test_is_wrong(wals):
-    """Language main effects and noise, 90 pairs: 1,000 tables, standard error 0.7 points."""
-    n = len(wals)
-    rng = np.random.default_rng(0)
-    rejected = naive = 0
-    for seed in range(1000):
-        rows, columns, noise = (rng.normal(size=s) for s in ((n, 1), (1, n), (n, n)))
-        table = 50 + 5 * rows + 5 * columns + 2.5 * noise
-        found = statistics.correlate(table, wals, range(n), range(n), 199, seed)
-        rejected += found.qap_p <= 0.05
-        naive += found.naive_p <= 0.05
-    assert 0.03 <= rejected / 1000 <= 0.07
-    assert naive / 1000 > 0.15
-
-
-def test_a_planted_effect_is_found(wals):
-    n = len(wals)
-    off = ~np.eye(n, dtype=bool)
-    standard = (wals - wals[off].mean()) / wals[off].std()
-    rng = np.random.default_rng(0)
-    hits = [
-        statistics.correlate(
-            0.5 * standard + np.sqrt(0.75) * rng.normal(size=(n, n)), wals, range(n), range(n), 199
-        ).qap_p
-        <= 0.05
-        for _ in range(200)
+def rejections(draw, tables: int) -> tuple[float, float]:
+    """Returns how often QAP and the naive test reject at 5%."""
+    wals, rng = calibration.similarity(), np.random.default_rng(0)
+    places = range(len(wals))
+    found = [
+        statistics.correlate(draw(rng, wals), wals, places, places, 199, i) for i in range(tables)
     ]
-    assert np.mean(hits) >= 0.8
+    return (
+        float(np.mean([c.qap_p <= 0.05 for c in found])),
+        float(np.mean([c.naive_p <= 0.05 for c in found])),
+    )
+
+
+def test_without_an_effect_one_in_twenty_is_found_and_the_naive_test_is_wrong():
+    """Of 1,000 tables the standard error is 0.7 points; the benchmark draws more."""
+    qap, naive = rejections(calibration.without_effect, 1000)
+    assert 0.03 <= qap <= 0.07
+    assert naive > 0.15
+
+
+def test_a_planted_effect_is_found():
+    qap, _ = rejections(calibration.with_effect, 200)
+    assert qap >= 0.8
 
 
 @pytest.mark.parametrize(("feature", "scores"), [(1.0, None), (None, 3.0)])
