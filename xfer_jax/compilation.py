@@ -1,6 +1,8 @@
 """Compiled programs are kept on disk, so that a later process need not compile them again."""
 
+import hashlib
 import importlib
+import platform
 import zlib
 from pathlib import Path
 
@@ -15,10 +17,22 @@ _CHECKED = ".checked"  # its time: when all files were found whole
 def keep_programs() -> None:
     """Has JAX keep its programs in the cache folder, unless the user has named another to JAX."""
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        folder = sources.cache_dir() / "programs"
+        folder = sources.cache_dir() / "programs" / _processor()
         remove_damaged(folder)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", _LEAST_SECONDS)
+
+
+def _processor() -> str:
+    """Returns a digest of the kind of processor: programs for one may hold what another lacks.
+
+    JAX's own key knows only that it is a CPU, and machines of several kinds may share a home.
+    """
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    told = {line for line in lines if line.startswith(("model name", "flags", "Features"))}
+    text = "\n".join([platform.machine(), platform.processor(), *sorted(told)])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def remove_damaged(folder: Path) -> None:

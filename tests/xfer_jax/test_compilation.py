@@ -1,8 +1,11 @@
 """Programs that a process compiled serve the next one; half-written ones are removed."""
 
 import os
+import platform
 import subprocess
 import sys
+
+from xfer_jax import compilation
 
 SCRIPT = """
 import logging, sys
@@ -31,9 +34,16 @@ def test_a_program_is_compiled_once_and_a_damaged_one_again(tmp_path):
     first = run(tmp_path)
     assert first[1] == "False"
     assert run(tmp_path) == [first[0], "True"]
-    programs = list((tmp_path / "programs").glob("*-cache"))
+    programs = list((tmp_path / "programs").glob("*/*-cache"))
     assert programs
     for path in programs:
         path.write_bytes(path.read_bytes()[:-9])
     assert run(tmp_path) == first  # not one warning, which -W error would make an error
     assert run(tmp_path) == [first[0], "True"]
+
+
+def test_another_kind_of_processor_has_programs_of_its_own(tmp_path, monkeypatch):
+    here = compilation._processor()
+    assert compilation._processor() == here
+    monkeypatch.setattr(platform, "machine", lambda: "another")
+    assert compilation._processor() != here
