@@ -1,7 +1,7 @@
 """Joins a table of scores with what is known of the languages, and says what goes together.
 
-Knows only tables: those of a study, or a user's own. Everything that is printed is written to a
-folder as CSV, which `report` draws.
+Knows only tables and decoded outputs: those of a study, of folders in T5X's layout, or a user's own
+table. Everything that is found is written to a folder as CSV, which `report` draws.
 """
 
 import dataclasses
@@ -13,182 +13,549 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqio_tasks.errors import RequestError
-from xfer_jax import features, statistics, tables
+from seqio_tasks import languages
+from seqio_tasks.errors import RequestError, did_you_mean
+from xfer_jax import alignment, features, learning, outputs, regression, statistics, tables
 from xfer_jax.features import Feature, Options
 
-_TEXTS = 2000  # examples a language that lexical similarity is computed from
+ABOUT = "analysis.json"
+_KNOWN_OF = 0.4  # share of the pairs that a feature must be known of, to be regressed on unasked
+_KNOWN_OF_LANGUAGES = 0.5  # of the languages, for a feature of one language to be correlated
+_SENSITIVITY_PERMUTATIONS = 999
+_TYPOLOGICAL = ("syntax", "morphology", "phonology", "inventory")
+_WELL = 0.9  # of the in-language score: what the data needed are counted for, unless asked
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
     """What is to be analysed, and how."""
 
-    scores: Path
+    scores: Sequence[Path]  # one table, one study's folder, or folders in T5X's layout
     out: Path
     where: Mapping[str, str] = dataclasses.field(default_factory=dict)
     fractions: bool = False
     features: Sequence[Path] = ()  # a user's own
+    probe: Path | None = None  # a table of `probe`; the study's own by default
     options: Options = dataclasses.field(default_factory=Options)
+    predictors: Sequence[str] = ()  # of the regression; pairs' features that are mostly known
+    reach: float | None = None  # the score that examples are counted for
     permutations: int = statistics.PERMUTATIONS
     seed: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """The scores of one task as a matrix, and all that is known of its languages."""
+
+    name: str
+    matrix: np.ndarray  # [S, T]
+    sources: list[str]
+    targets: list[str]
+    rows: list[int]  # places of the sources among all languages
+    columns: list[int]
+    known: dict[str, Feature]
+    each: dict[str, np.ndarray]  # what is known of single languages, [N]
+
+
 def analyze(request: Request) -> str:
-    """Analyses a table, writes what was found, and returns it as text.
+    """Analyses scores, writes what was found, and returns it as text.
 
     Raises:
-      RequestError: see `tables.read` and `features.read`.
+      RequestError: see `tables.read`, `outputs.table` and `features.read`.
     """
-    scores = tables.read(request.scores, request.where, request.fractions)
+    if request.out.exists() and not request.out.is_dir():
+        raise RequestError(f"{request.out} is a file; --out takes a folder")
+    scores, root = _load(request)
     table = scores.table
     codes = sorted({*table["source"], *table["target"]})
-    known = features.typology(codes, request.options)
-    if request.scores.is_dir():
-        known |= features.lexical(study_texts(request.scores, table), codes)
+    notes = list(scores.notes)
+    zero_shot, said = tables.zero_shot(table)
+    aligned = alignment.align(zero_shot, root) if root else None
+    notes += [*said, *(aligned.notes if aligned else ())]
+    known = features.typology(codes, request.options) | features.pretraining(codes)
+    if aligned:
+        known |= features.lexical(aligned.texts, codes, aligned.pieces)
     for path in request.features:
         known |= features.read(path, codes)
-    zero_shot = table[(table["n_shots"] == table["n_shots"].min()) & (table["intermediate"] == "")]
-    zero_shot = zero_shot[zero_shot["arm"] == ""]
-    found, donors, notes = [], [], list(scores.notes)
-    for task, of_task in zero_shot.groupby("task"):
-        sources, targets = (_in_order(of_task[side], codes) for side in ("source", "target"))
-        matrix = tables.matrix(of_task, sources, targets)
-        rows, columns = ([codes.index(code) for code in side] for side in (sources, targets))
-        for name, feature in known.items():
-            row = _correlation(task, name, feature, matrix, rows, columns, request, notes)
-            if row:
-                found.append(row)
-        donors += _donors(str(task), matrix, sources, targets)
-    if not found:
-        raise RequestError(f"{request.scores}: no feature is known of enough of its languages")
-    correlations = pd.DataFrame(found)
-    correlations["fdr"] = statistics.false_discovery(correlations["qap_p"])
-    languages = pd.DataFrame(donors)
-    for name, frame in {
+    if any(np.isfinite(known[f"mc4_{side}"].values).any() for side in ("source", "target")):
+        notes.append("mC4's sizes are recalled from Xue et al. (2021), Table 6, and not verified")
+    probe = _probe(request, root)
+    tasks = [
+        _task(str(name), rows, codes, known, probe) for name, rows in zero_shot.groupby("task")
+    ]
+    enough = len(codes) >= tables.FEWEST
+    if not enough:
+        notes.append(
+            f"there are {len(codes)} languages: of fewer than {tables.FEWEST} no correlations are"
+            " computed"
+        )
+    names, values = features.wals(codes)
+    found = {
         "scores": table,
         "features": features.table(known, codes),
-        "correlations": correlations,
-        "languages": languages,
-    }.items():
-        tables.write(request.out / f"{name}.csv", frame)
+        "languages": pd.concat([_languages(task, codes, notes) for task in tasks]),
+        "shares": pd.DataFrame([row for task in tasks for row in _shares(task, len(codes))]),
+        "alignment": alignment.wide(zero_shot, aligned, names, values, codes),
+        "outcomes": aligned.outcomes if aligned else pd.DataFrame(),
+        **(_statistics(tasks, names, values, request, codes, notes) if enough else {}),
+        **_growth(table, tasks, codes, request, notes),
+    }
+    if enough and found["correlations"].empty:
+        raise RequestError(f"{request.scores[0]}: no feature is known of enough of its languages")
+    for name, frame in found.items():
+        path = request.out / f"{name}.csv"
+        path.unlink(missing_ok=True)
+        if not frame.empty:
+            tables.write(path, frame)
     about: dict[str, Any] = {
-        "scores": str(request.scores),
+        "scores": [str(path) for path in request.scores],
         "where": dict(request.where),
+        "features": [str(path) for path in request.features],
         "options": dataclasses.asdict(request.options),
         "permutations": request.permutations,
         "seed": request.seed,
+        "kinds": {name: feature.of for name, feature in known.items()},
+        "made_up": bool(table["task"].str.startswith("xfer_pocket_").any()),
         "notes": notes,
     }
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-    (request.out / "analysis.json").write_text(text, encoding="utf-8")
-    return _text(correlations, languages, notes)
+    (request.out / ABOUT).write_text(text, encoding="utf-8")
+    return summary(found, notes)
 
 
-def _in_order(used: pd.Series, codes: Sequence[str]) -> list[str]:
-    there = set(used)
-    return [code for code in codes if code in there]
+# --- What is read ---------------------------------------------------------------------------------
 
 
-def _correlation(
-    task: Any,
+def _load(request: Request) -> tuple[tables.Scores, Path | None]:
+    """Returns the table, and the folder that its column `run` is relative to, where it has one."""
+    first, *others = request.scores
+    if not first.is_dir():
+        if others:
+            raise RequestError("--scores takes one table, or folders of runs")
+        return tables.read(first, request.where, request.fractions), None
+    table = first / "scores.csv"
+    if not others and table.is_file() and not outputs.is_run(first):
+        return tables.read(table, request.where, request.fractions), first
+    runs = [run for folder in request.scores for run in outputs.runs_in(folder)]
+    if not runs:
+        raise RequestError(
+            f"{first} holds neither scores.csv nor a run's {outputs.FOLDER}/: --scores takes a"
+            " table, a study's folder, or folders in T5X's layout"
+        )
+    frame = outputs.table(runs).astype(str)
+    return tables.check(frame, first, request.where, request.fractions), Path()
+
+
+def _probe(request: Request, root: Path | None) -> pd.DataFrame | None:
+    path = request.probe or (root / "probe.csv" if root else None)
+    if path is None or not (request.probe or path.is_file()):
+        return None
+    frame = tables.read_csv(path, ("task", "language", "lm_loss", "lm_em"))
+    for name in ("lm_loss", "bits_per_byte", "lm_em"):
+        if name in frame:
+            frame[name] = tables.numbers(path, frame[name])
+    frame["language"] = [tables.code_of(name) for name in frame["language"]]
+    return frame
+
+
+def _task(
     name: str,
-    feature: Feature,
-    matrix: np.ndarray,
-    rows: Sequence[int],
-    columns: Sequence[int],
+    rows: pd.DataFrame,
+    codes: Sequence[str],
+    known: Mapping[str, Feature],
+    probe: pd.DataFrame | None,
+) -> _Task:
+    sources, targets = (
+        [code for code in codes if code in set(rows[side])] for side in ("source", "target")
+    )
+    places = {code: i for i, code in enumerate(codes)}
+    own = rows[rows["source"] == rows["target"]].groupby("source")["score"].mean()
+    each = {"in_language": own}
+    sizes = rows[rows["n_train"] > 0].groupby("source")["n_train"].mean()
+    if sizes.nunique() > 1:
+        each["n_train"] = np.log10(sizes)
+    if probe is not None and name in set(probe["task"]):
+        of_task = probe[probe["task"] == name].groupby("language")
+        for column in ("lm_loss", "bits_per_byte", "lm_em"):
+            if column in probe:
+                each[column] = of_task[column].mean()
+    values = {key: series.reindex(list(codes)).to_numpy(float) for key, series in each.items()}
+    of_task_known = dict(known)
+    for key, of_each in values.items():
+        both = features.of_each(key, of_each)
+        if key == "n_train":  # nobody was trained in the target
+            both.pop("n_train_target")
+        of_task_known |= both
+    return _Task(
+        name,
+        tables.matrix(rows, sources, targets),
+        sources,
+        targets,
+        [places[code] for code in sources],
+        [places[code] for code in targets],
+        of_task_known,
+        values,
+    )
+
+
+# --- What is found --------------------------------------------------------------------------------
+
+
+def _statistics(
+    tasks: Sequence[_Task],
+    names: Sequence[str],
+    values: np.ndarray,
+    request: Request,
+    codes: Sequence[str],
+    notes: list[str],
+) -> dict[str, pd.DataFrame]:
+    found: dict[str, list[pd.DataFrame]] = {
+        name: [] for name in ("correlations", "regression", "models", "wals", "sensitivity")
+    }
+    for task in tasks:
+        rows = _correlations(task, request, notes)
+        if rows.empty:
+            continue
+        found["correlations"].append(rows)
+        regressed = _regression(task, request, notes)
+        if regressed:
+            found["regression"].append(regressed[0])
+            found["models"].append(regressed[1])
+        judged = alignment.by_feature(
+            task.matrix, task.rows, task.columns, names, values, request.permutations, request.seed
+        )
+        if not judged.empty:
+            judged.insert(0, "task", task.name)
+            found["wals"].append(judged)
+        found["sensitivity"].append(_sensitivity(task, request, codes))
+    return {
+        name: pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        for name, frames in found.items()
+    }
+
+
+def _correlations(task: _Task, request: Request, notes: list[str]) -> pd.DataFrame:
+    rows = []
+    for name, feature in task.known.items():
+        share = np.isfinite(feature.values[np.ix_(task.rows, task.columns)]).mean()
+        if feature.of != "pair" and 0 < share < _KNOWN_OF_LANGUAGES:
+            notes.append(f"{task.name}: {name} is known of {share:.0%} of the languages: left out")
+        if not share or (feature.of != "pair" and share < _KNOWN_OF_LANGUAGES):
+            continue
+        try:
+            found = statistics.correlate(
+                task.matrix, feature.values, task.rows, task.columns,
+                request.permutations, request.seed,
+            )  # fmt: skip
+        except ValueError as error:
+            notes.append(f"{task.name}, {name}: {error}")
+            continue
+        row = {"task": task.name, "feature": name, "of": feature.of, **dataclasses.asdict(found)}
+        row |= _within(task, name, request)
+        row["coverage"] = np.nan
+        if feature.coverage is not None:
+            values, here = (
+                grid[np.ix_(task.rows, task.columns)] for grid in (feature.values, feature.coverage)
+            )
+            row["coverage"] = float(np.mean(here[np.isfinite(values)]))
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    if not frame.empty:
+        # Features of pairs are one question, those of single languages another.
+        of_pairs = frame["of"] == "pair"
+        for rows, p, adjusted in (
+            (of_pairs, "qap_p", "fdr"),
+            (~of_pairs, "qap_p", "fdr"),
+            (frame["within_p"].notna(), "within_p", "within_fdr"),
+        ):
+            frame.loc[rows, adjusted] = np.nan
+            if rows.any():
+                frame.loc[rows, adjusted] = statistics.false_discovery(frame.loc[rows, p])
+    return frame
+
+
+def _within(task: _Task, name: str, request: Request) -> dict[str, float]:
+    feature = task.known[name]
+    nothing = {"within": np.nan, "within_p": np.nan}
+    if feature.of != "pair":
+        return nothing
+    try:
+        pairs = regression.sample(task.matrix, {name: feature.values}, task.rows, task.columns)
+        r, p = regression.within(pairs, request.permutations, request.seed)
+    except ValueError:
+        return nothing  # too few pairs; their correlation stands, with its number of pairs
+    return {"within": r, "within_p": p}
+
+
+def _regression(
+    task: _Task, request: Request, notes: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    for name in request.predictors:
+        if name not in task.known:
+            hint = did_you_mean(name, task.known)
+            raise RequestError(f"--predictors: there is no feature {name!r}{hint}")
+    there = np.isfinite(task.matrix)
+    there &= np.asarray(task.sources)[:, None] != np.asarray(task.targets)
+    wanted = {}
+    for name in request.predictors or task.known:
+        values = task.known[name].values[np.ix_(task.rows, task.columns)][there]
+        mostly = task.known[name].of == "pair" and np.isfinite(values).mean() >= _KNOWN_OF
+        if request.predictors or (mostly and np.nanstd(values) > 0):
+            wanted[name] = task.known[name].values
+    dropped: list[str] = []
+    try:
+        pairs = regression.sample(task.matrix, wanted, task.rows, task.columns)
+        if not request.predictors:
+            x = dict(zip(pairs.names, pairs.x.T, strict=True))
+            kept, dropped = regression.distinct(x)
+            kept_features = {name: wanted[name] for name in kept}
+            pairs = regression.sample(task.matrix, kept_features, task.rows, task.columns)
+        found = regression.regress(pairs, request.permutations, request.seed)
+    except ValueError as error:
+        notes.append(f"{task.name}: no regression: {error}")
+        return None
+    coefficients = pd.DataFrame([dataclasses.asdict(c) for c in found.coefficients])
+    coefficients.insert(0, "task", task.name)
+    model = {
+        "task": task.name,
+        **{k: v for k, v in dataclasses.asdict(found).items() if k != "coefficients"},
+        "collinear": " ".join(dropped),
+    }
+    return coefficients, pd.DataFrame([model])
+
+
+def _sensitivity(task: _Task, request: Request, codes: Sequence[str]) -> pd.DataFrame:
+    """Correlates typology anew under every choice that the literature leaves open."""
+    own = task.each["in_language"][task.columns]
+    ways = {"as they are": task.matrix}
+    if np.isfinite(own).all() and (own > 0).all():
+        ways["relative to the target's own"] = 100 * task.matrix / own
+    there = np.isfinite(task.matrix)
+    there &= np.asarray(task.sources)[:, None] != np.asarray(task.targets)
+    ways["without each language's level"] = statistics.without_levels(task.matrix, there)
+    rows = []
+    for measure in features.MEASURES:
+        for imputed in (False, True):
+            known = features.typology(codes, Options(measure, imputed))
+            for way, matrix in ways.items():
+                for name in _TYPOLOGICAL:
+                    try:
+                        found = statistics.correlate(
+                            matrix, known[name].values, task.rows, task.columns,
+                            min(request.permutations, _SENSITIVITY_PERMUTATIONS), request.seed,
+                            draws=0,
+                        )  # fmt: skip
+                    except ValueError:
+                        continue  # the table of correlations says why
+                    rows.append(
+                        {
+                            "task": task.name,
+                            "feature": name,
+                            "measure": measure,
+                            "imputed": imputed,
+                            "scores": way,
+                            "pairs": found.pairs,
+                            "pearson": found.pearson,
+                            "spearman": found.spearman,
+                            "qap_p": found.qap_p,
+                        }
+                    )
+    return pd.DataFrame(rows)
+
+
+def _languages(task: _Task, codes: Sequence[str], notes: list[str]) -> pd.DataFrame:
+    """Returns what every language gives as source and takes as target, its own pair left out."""
+    own = np.asarray(task.sources)[:, None] == np.asarray(task.targets)
+    others = pd.DataFrame(np.where(own, np.nan, task.matrix), task.sources, task.targets)
+    frame = pd.DataFrame({"task": task.name, "language": list(codes)})
+    frame["as_source"] = frame["language"].map(others.mean(axis=1))
+    frame["as_target"] = frame["language"].map(others.mean(axis=0))
+    try:
+        levels = regression.levels(task.matrix, task.rows, task.columns, len(codes))
+        for name in ("donor", "donor_error", "recipient", "recipient_error"):
+            frame[name] = getattr(levels, name)
+    except ValueError as error:
+        notes.append(f"{task.name}: {error}")
+    for name, values in task.each.items():
+        frame[name] = values
+    known = [languages.LANGUAGES.get(code) for code in codes]
+    frame["name"] = [
+        found.name if found else code for found, code in zip(known, codes, strict=True)
+    ]
+    frame["family"] = [found.family if found else "" for found in known]
+    there = frame["as_source"].notna() | frame["as_target"].notna() | frame["in_language"].notna()
+    return frame[there]
+
+
+def _shares(task: _Task, n: int) -> list[dict[str, Any]]:
+    try:
+        shares = regression.levels(task.matrix, task.rows, task.columns, n).shares
+    except ValueError:
+        return []  # said of the table of languages
+    return [{"task": task.name, **dataclasses.asdict(shares)}]
+
+
+# --- Growth with the number of examples -----------------------------------------------------------
+
+
+def _growth(
+    table: pd.DataFrame,
+    tasks: Sequence[_Task],
+    codes: Sequence[str],
     request: Request,
     notes: list[str],
-) -> dict[str, Any] | None:
-    """Returns a row of the table of correlations; None, and a note, where there can be none."""
-    try:
-        found = statistics.correlate(
-            matrix, feature.values, rows, columns, request.permutations, request.seed
-        )
-    except ValueError as error:
-        notes.append(f"{task}, {name}: {error}")
-        return None
-    coverage = np.nan
-    if feature.coverage is not None:
-        here = feature.coverage[np.ix_(rows, columns)]
-        coverage = float(np.mean(here[np.isfinite(feature.values[np.ix_(rows, columns)])]))
-    return {"task": task, "feature": name, **dataclasses.asdict(found), "coverage": coverage}
+) -> dict[str, pd.DataFrame]:
+    """Judges the laws of growth by held-out numbers of examples, and counts the examples needed."""
+    laws, needs, points = [], [], []
+    for task in tasks:
+        of_task = table[(table["task"] == task.name) & (table["source"] != table["target"])]
+        axis = _axis(of_task)
+        if axis is None:
+            continue
+        grown = of_task[of_task[axis] > 0]
+        cell = ["source", "target", "intermediate", "arm"]
+        means = grown.groupby([*cell, axis])["score"].mean().reset_index()
+        curves = [
+            (key, curve[axis].to_numpy(float), curve["score"].to_numpy(float))
+            for key, curve in means.groupby(cell)
+            if len(curve) >= learning.FEWEST
+        ]
+        if not curves:
+            continue
+        for judged in learning.judge([(n, y) for _, n, y in curves]):
+            laws.append({"task": task.name, "axis": axis, **dataclasses.asdict(judged)})
+        mean = means.groupby(["target", axis])["score"].mean().reset_index()
+        mean.insert(0, "task", task.name)
+        points.append(mean.rename(columns={axis: "n"}).assign(axis=axis))
+        own = dict(zip(codes, task.each["in_language"], strict=True))
+        for target, curve in mean.groupby("target"):
+            reach = request.reach if request.reach is not None else _WELL * own[target]
+            if len(curve) < learning.FEWEST or not np.isfinite(reach):
+                continue
+            n, y = curve[axis].to_numpy(float), curve["score"].to_numpy(float)
+            found = learning.needed(n, y, reach, request.seed)
+            needs.append(
+                {
+                    "task": task.name, "target": target, "axis": axis, "reach": reach,
+                    "each_doubling": found.b * np.log(2), **dataclasses.asdict(found),
+                }
+            )  # fmt: skip
+    if needs:
+        notes.append("examples needed are extrapolated by a + b ln n, from means over sources")
+    return {
+        "laws": pd.DataFrame(laws),
+        "needed": pd.DataFrame(needs),
+        "curves": pd.concat(points) if points else pd.DataFrame(),
+    }
 
 
-def _donors(
-    task: str, matrix: np.ndarray, sources: Sequence[str], targets: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Returns every language's mean score as source and as target, its own pair left out."""
-    own = np.asarray(sources)[:, None] == np.asarray(targets)
-    others = np.where(own, np.nan, matrix)
-    rows = []
-    for code in sorted({*sources, *targets}):
-        as_source = others[sources.index(code)] if code in sources else np.asarray([np.nan])
-        as_target = others[:, targets.index(code)] if code in targets else np.asarray([np.nan])
-        itself = np.nan
-        if code in sources and code in targets:
-            itself = matrix[sources.index(code), targets.index(code)]
-        rows.append(
-            {
-                "task": task,
-                "language": code,
-                "as_source": _mean(as_source),
-                "as_target": _mean(as_target),
-                "in_language": itself,
-            }
-        )
-    return rows
+def _axis(rows: pd.DataFrame) -> str | None:
+    """Returns by which number of examples scores grow, None where there are too few of them."""
+    for axis in ("n_shots", "n_train"):
+        grown = rows[rows[axis] > 0]
+        if (grown.groupby(["source", "target"])[axis].nunique() >= learning.FEWEST).any():
+            return axis
+    return None
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else np.nan
+# --- As text --------------------------------------------------------------------------------------
 
 
-def study_texts(folder: Path, table: pd.DataFrame) -> dict[str, list[str]]:
-    """Returns texts of every language from the inputs that a study's models were asked.
-
-    Args:
-      folder: of the study; its table names the runs, whose `inference_eval` holds the inputs.
-      table: the study's, with the column `run`.
-    """
-    texts: dict[str, list[str]] = {}
-    if "run" not in table:
-        return texts
-    for (task, target), rows in table.groupby(["task", "target"]):
-        results = folder / rows["run"].iloc[0] / "inference_eval"
-        files = sorted(results.glob(f"{task}.{target}-[0-9]*.jsonl"))
-        if files:
-            lines = files[-1].read_text("utf-8").splitlines()[:_TEXTS]
-            inputs = [json.loads(line)["input"]["inputs_pretokenized"] for line in lines]
-            texts.setdefault(target, []).extend(inputs)
-    return texts
-
-
-def _text(correlations: pd.DataFrame, languages: pd.DataFrame, notes: Sequence[str]) -> str:
+def summary(found: Mapping[str, pd.DataFrame], notes: Sequence[str]) -> str:
+    """Renders what was found for a terminal."""
     lines = []
-    for task, rows in correlations.groupby("task", sort=False):
-        lines.append(f"{task}: zero-shot score and what is known of the two languages")
+    per_task = found["languages"].groupby("task", sort=False)
+    for task, of_languages in per_task:
+        correlated = _correlation_lines(str(task), found)
+        lines += correlated or _score_lines(str(task), found)
+        lines += _language_lines(of_languages)
+        lines += _outcome_lines(str(task), found)
+        lines += _law_lines(str(task), found)
+    if not found.get("correlations", pd.DataFrame()).empty:
         lines.append(
-            "  feature       pairs  languages  Pearson  95% interval     Spearman"
-            "  QAP p  FDR    (naive p)"
+            "p-values permute languages; the naive ones, of pairs taken as independent, are wrong"
         )
-        ordered = rows.reindex(rows["pearson"].abs().sort_values(ascending=False).index)
-        for row in ordered.itertuples():
-            lines.append(
-                f"  {row.feature:<12}{row.pairs:>7}{row.languages:>11}{row.pearson:>+9.2f}"
-                f"  [{row.low:+.2f}, {row.high:+.2f}]{row.spearman:>+11.2f}{row.qap_p:>8.4f}"
-                f"{row.fdr:>7.3f}  {row.naive_p:>9.1e}"
-            )
-        of_task = languages[(languages["task"] == task) & languages["as_source"].notna()]
-        best = of_task.sort_values("as_source", ascending=False).reset_index(drop=True)
-        named = [f"{r.language} {r.as_source:.1f}" for r in best.head(3).itertuples()]
-        line = f"  best sources: {', '.join(named)}"
-        english = best.index[best["language"] == "en"]
-        if len(english) and english[0] > 2:
-            line += f"; English is number {english[0] + 1} with {best['as_source'][english[0]]:.1f}"
-        lines.append(line)
-    lines.append(
-        "p-values permute languages; the naive ones, of pairs taken as independent, are wrong"
-    )
-    lines += [f"note: {note}" for note in notes]
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+
+
+def _of(found: Mapping[str, pd.DataFrame], name: str, task: str) -> pd.DataFrame:
+    frame = found.get(name, pd.DataFrame())
+    return frame if frame.empty else frame[frame["task"] == task]
+
+
+def _correlation_lines(task: str, found: Mapping[str, pd.DataFrame]) -> list[str]:
+    rows = _of(found, "correlations", task)
+    if rows.empty:
+        return []
+    lines = [
+        f"{task}: zero-shot score and what is known of the two languages",
+        f"  {'feature':<20}pairs  languages  Pearson  95% interval     Spearman"
+        "  QAP p  FDR    within   QAP p  FDR     (naive p)",
+    ]
+    ordered = rows.reindex(rows["pearson"].abs().sort_values(ascending=False).index)
+    for row in ordered.itertuples():
+        inside = f"{'':>23}"
+        if np.isfinite(row.within):
+            inside = f"{row.within:>+8.2f}{row.within_p:>9.4f}{row.within_fdr:>6.3f}"
+        lines.append(
+            f"  {row.feature:<18}{row.pairs:>7}{row.languages:>11}{row.pearson:>+9.2f}"
+            f"  [{row.low:+.2f}, {row.high:+.2f}]{row.spearman:>+11.2f}{row.qap_p:>8.4f}"
+            f"{row.fdr:>6.3f}{inside}  {row.naive_p:>10.1e}"
+        )
+    lines.append("  within: given source and target language, each language's own level taken away")
+    model = _of(found, "models", task)
+    for row in model.itertuples():
+        told = _of(found, "regression", task).sort_values("qap_p")
+        best = ", ".join(
+            f"{r.feature} {r.beta:+.2f} (p {r.qap_p:.3f})" for r in told.head(4).itertuples()
+        )
+        lines.append(
+            f"  together: R² {row.r2:.2f}, of languages left out {row.unseen_r2:.2f}; beta: {best}"
+        )
+    return lines
+
+
+def _score_lines(task: str, found: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Returns the scores themselves, where there are too few to say more."""
+    lines = [f"{task}: zero-shot scores in percent"]
+    for source, row in _of(found, "alignment", task).groupby("source", sort=False):
+        means = row.groupby("target", sort=False)["score"].mean()
+        cells = ", ".join(f"{target} {score:.1f}" for target, score in means.items())
+        lines.append(f"  trained in {source}: {cells}")
+    return lines
+
+
+def _language_lines(of_task: pd.DataFrame) -> list[str]:
+    best = of_task[of_task["as_source"].notna()].sort_values("as_source", ascending=False)
+    best = best.reset_index(drop=True)
+    if len(best) < 2:
+        return []
+    named = [f"{r.language} {r.as_source:.1f}" for r in best.head(3).itertuples()]
+    line = f"  best sources: {', '.join(named)}"
+    english = best.index[best["language"] == "en"]
+    if len(english) and english[0] > 2:
+        line += f"; English is number {english[0] + 1} with {best['as_source'][english[0]]:.1f}"
+    return [line]
+
+
+def _outcome_lines(task: str, found: Mapping[str, pd.DataFrame]) -> list[str]:
+    rows = _of(found, "outcomes", task)
+    if rows.empty:
+        return []
+    abroad = rows[rows["source"] != rows["target"]]
+    totals = abroad.groupby("outcome", sort=False)[["count", "of"]].sum()
+    totals = totals[totals["count"] > 0]
+    parts = [f"{kind} {100 * c / of:.1f}%" for kind, (c, of) in totals.iterrows()]
+    return [f"  outcomes in other languages: {', '.join(parts)}"]
+
+
+def _law_lines(task: str, found: Mapping[str, pd.DataFrame]) -> list[str]:
+    rows = _of(found, "laws", task)
+    if rows.empty:
+        return []
+    parts = [f"{r.law} {r.beyond:.1f}" for r in rows.itertuples()]
+    first = rows.iloc[0]
+    return [
+        f"  growth with {first['axis']}, {first['curves']} curves: points off at the largest n,"
+        f" left out: {', '.join(parts)}"
+    ]

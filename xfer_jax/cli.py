@@ -37,9 +37,11 @@ Any number of workers, on any number of machines, may run one study: each takes 
 
 
 _ANALYZE_HELP = """\
-The table needs the columns source, target and score (percent); task, n_shots, seed, intermediate
-and arm are understood. Languages are codes of two or three letters, or names. A table of features
-has source, target and a column a feature. Zero-shot scores are analysed, or the fewest shots'.
+A table needs the columns source, target and score (percent); task, n_shots, n_train, seed,
+intermediate and arm are understood. Languages are codes of two or three letters, or names. Folders
+of runs, by T5X or by this tool, are scored anew from their outputs, and their errors counted. A
+table of features has source and target, or language, and a column a feature. Zero-shot scores are
+correlated, or those of the fewest shots; of several training sizes, those of the largest.
 """
 
 
@@ -147,7 +149,11 @@ def _parser() -> argparse.ArgumentParser:
         "analyze", "Correlate a table of scores with what is known of its languages.", _ANALYZE_HELP
     )
     command.add_argument(
-        "--scores", required=True, help="CSV with source, target, score; or a study's folder"
+        "--scores",
+        required=True,
+        nargs="+",
+        metavar="PATH",
+        help="CSV with source, target, score; a study's folder; or folders of runs, T5X's too",
     )
     command.add_argument("--out", required=True, help="folder for the tables that are found")
     command.add_argument(
@@ -158,6 +164,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--features", action="append", default=[], metavar="CSV", help="features of your own"
+    )
+    command.add_argument(
+        "--probe", metavar="CSV", help="of `xfer-jax probe`; a study's own is found"
+    )
+    command.add_argument(
+        "--predictors",
+        default="",
+        metavar="A,B",
+        help="of the regression (default: of pairs, known)",
+    )
+    command.add_argument(
+        "--reach", type=float, help="score to count examples for (default: 90%% of in-language)"
     )
     command.add_argument("--permutations", type=int, default=10_000, help="(default: 10000)")
     command.add_argument("--seed", type=int, default=0, help="of permutations and resampling")
@@ -339,14 +357,17 @@ def _analyze(args: argparse.Namespace) -> None:
     if args.permutations < 1:
         raise RequestError(f"--permutations must be at least 1, not {args.permutations}")
     request = analysis.Request(
-        Path(args.scores).expanduser(),
-        Path(args.out).expanduser(),
-        where,
-        args.fractions,
-        [Path(path).expanduser() for path in args.features],
-        features.Options(args.measure, args.imputed),
-        args.permutations,
-        args.seed,
+        scores=[Path(path).expanduser() for path in args.scores],
+        out=Path(args.out).expanduser(),
+        where=where,
+        fractions=args.fractions,
+        features=[Path(path).expanduser() for path in args.features],
+        probe=Path(args.probe).expanduser() if args.probe else None,
+        options=features.Options(args.measure, args.imputed),
+        predictors=[name for name in args.predictors.split(",") if name],
+        reach=args.reach,
+        permutations=args.permutations,
+        seed=args.seed,
     )
     print(analysis.analyze(request))
     print(f"tables: {request.out}")

@@ -1,13 +1,14 @@
-"""What is known of pairs of languages: typology, descent, place, words.
+"""What is known of pairs of languages: typology, descent, place, words; and of each of the two.
 
 A feature is a matrix [N, N] over languages, rows sources and columns targets; a similarity lies
 between 0 and 1. Values are compared over what is known in both languages, and the share of the
-table that this is stands beside it as coverage.
+table that this is stands beside it as coverage. What is known of one language is a feature of the
+source or of the target: all its rows, or all its columns, are the same.
 """
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,16 @@ class Feature:
 
     values: np.ndarray  # [N, N], NaN where it is not known
     coverage: np.ndarray | None = None  # [N, N], share of the table known in both
+    of: str = "pair"  # or 'source', 'target': of which it is known
+
+
+def of_each(name: str, values: np.ndarray) -> dict[str, Feature]:
+    """Returns what is known of single languages, [N], as a feature of source and one of target."""
+    grid = np.broadcast_to(values, (len(values), len(values)))
+    return {
+        f"{name}_source": Feature(grid.T, of="source"),
+        f"{name}_target": Feature(grid, of="target"),
+    }
 
 
 def typology(codes: Sequence[str], options: Options) -> dict[str, Feature]:
@@ -78,6 +89,34 @@ def typology(codes: Sequence[str], options: Options) -> dict[str, Feature]:
     distance[np.ix_(where, where)] = np.abs(places[:, None] - places[None]).max(axis=2)
     found["geography"] = Feature(1.0 - distance)
     return found
+
+
+def wals(codes: Sequence[str]) -> tuple[list[str], np.ndarray]:
+    """Returns the features of WALS that URIEL has, and their values [N, features], 0, 1 or NaN."""
+    rows = [tables.uriel_row(code) for code in codes]
+    there = [i for i, row in enumerate(rows) if uriel.known(row)]
+    names: list[str] = []
+    blocks = []
+    for table in ("syntax_wals", "phonology_wals"):
+        of_table, known = uriel.values([rows[i] for i in there], table)
+        values = np.full((len(rows), len(of_table)), np.nan)
+        values[there] = known
+        names += of_table
+        blocks.append(values)
+    return names, np.concatenate(blocks, axis=1)
+
+
+# mC4's tokens in billions, by language. Recalled from Table 6 of Xue et al. 2021 (arXiv 2010.11934)
+# and not checked against it: whoever prints them says so.
+MC4_BILLIONS = {
+    "en": 2733, "ru": 713, "es": 433, "de": 347, "id": 69, "ar": 57, "fi": 35, "hi": 24, "bn": 7,
+    "sw": 1,
+}  # fmt: skip
+
+
+def pretraining(codes: Sequence[str]) -> dict[str, Feature]:
+    """Returns the logarithm (base 10) of the tokens that mC4 has of source and of target."""
+    return of_each("mc4", np.log10([MC4_BILLIONS.get(code, np.nan) * 1e9 for code in codes]))
 
 
 def compare(values: np.ndarray, measure: str = "cosine") -> Feature:
@@ -111,15 +150,21 @@ def _words(texts: Sequence[str]) -> set[str]:
     return {word for text in texts for word in _WORD.findall(text.lower())}
 
 
-def lexical(texts: Mapping[str, Sequence[str]], codes: Sequence[str]) -> dict[str, Feature]:
+def lexical(
+    texts: Mapping[str, Sequence[str]],
+    codes: Sequence[str],
+    pieces: Mapping[str, Set[int]] | None = None,
+) -> dict[str, Feature]:
     """Returns how much of their words languages share.
 
     `words` is LangRank's overlap (Lin et al. 2019): shared types over the types of both,
-    |A∩B| / (|A|+|B|); `trigrams` the cosine of the counts of characters' trigrams within words.
+    |A∩B| / (|A|+|B|); `pieces` the same of the vocabulary's pieces; `trigrams` the cosine of the
+    counts of characters' trigrams within words.
 
     Args:
       texts: by language.
       codes: languages; those without text have no value.
+      pieces: ids that occur in the tokenised texts, by language; without them no `pieces`.
     """
     words = {code: _words(texts.get(code, ())) for code in codes}
     grams = [
@@ -129,32 +174,53 @@ def lexical(texts: Mapping[str, Sequence[str]], codes: Sequence[str]) -> dict[st
     grams = [series.value_counts() for series in grams]
     counts = pd.concat(grams, axis=1).fillna(0.0).to_numpy() if grams else np.zeros((0, 0))
     n = len(codes)
-    overlap, cosine = np.full((n, n), np.nan), np.full((n, n), np.nan)
+    cosine = np.full((n, n), np.nan)
     norms = np.linalg.norm(counts, axis=0)
     for i, one in enumerate(codes):
         for j, other in enumerate(codes):
             if words[one] and words[other]:
-                shared = len(words[one] & words[other])
-                overlap[i, j] = shared / (len(words[one]) + len(words[other]))
                 cosine[i, j] = counts[:, i] @ counts[:, j] / (norms[i] * norms[j])
-    return {"words": Feature(overlap), "trigrams": Feature(cosine)}
+    found = {"words": Feature(_overlap(words, codes)), "trigrams": Feature(cosine)}
+    if pieces:
+        found["pieces"] = Feature(_overlap(pieces, codes))
+    return found
+
+
+def _overlap(sets: Mapping[str, Set], codes: Sequence[str]) -> np.ndarray:
+    """Returns |A∩B| / (|A|+|B|) of all pairs, NaN where a language has nothing."""
+    overlap = np.full((len(codes), len(codes)), np.nan)
+    for i, one in enumerate(codes):
+        for j, other in enumerate(codes):
+            a, b = sets.get(one, set()), sets.get(other, set())
+            if a and b:
+                overlap[i, j] = len(a & b) / (len(a) + len(b))
+    return overlap
 
 
 # --- A user's own, and the table ------------------------------------------------------------------
 
 
 def read(path: Path, codes: Sequence[str]) -> dict[str, Feature]:
-    """Reads features of pairs from a CSV with `source`, `target` and a column a feature.
+    """Reads features from a CSV with a column a feature.
 
-    A tidy table of `score` by `task`, as scores are kept, yields a feature a task.
+    Of pairs it has `source` and `target`; a tidy table of `score` by `task`, as scores are kept,
+    yields a feature a task. Of single languages it has `language`, and every column of numbers
+    yields two features.
 
     Raises:
       RequestError: no such table, a value that is no number, or a pair with two values.
     """
-    frame = tables.read_csv(path, ("source", "target"))
+    frame = tables.read_csv(path, ())
+    if "language" in frame:
+        return _read_languages(path, frame, codes)
+    missing = [name for name in ("source", "target") if name not in frame]
+    if missing:
+        raise RequestError(
+            f"{path} is no table of features: it has {', '.join(frame.columns)}; expected source"
+            " and target, or language"
+        )
     for column in ("source", "target"):
-        called = {name: tables.code_of(name, strict=False) for name in frame[column].unique()}
-        frame[column] = frame[column].map(called)
+        frame[column] = _codes_of(frame[column])
     frame = frame[frame["source"].isin(codes) & frame["target"].isin(codes)]
     if {"task", "score"} <= set(frame.columns):
         groups = frame.groupby("task")
@@ -175,6 +241,23 @@ def read(path: Path, codes: Sequence[str]) -> dict[str, Feature]:
         found[str(name)] = Feature(matrix.to_numpy(float))
     if not found:
         raise RequestError(f"{path} holds no feature beside source and target")
+    return found
+
+
+def _codes_of(names: pd.Series) -> pd.Series:
+    return names.map({name: tables.code_of(name, strict=False) for name in names.unique()})
+
+
+def _read_languages(path: Path, frame: pd.DataFrame, codes: Sequence[str]) -> dict[str, Feature]:
+    of = _codes_of(frame["language"])
+    if of.duplicated().any():
+        raise RequestError(f"{path} has two rows of {of[of.duplicated()].iloc[0]}")
+    found: dict[str, Feature] = {}
+    for name in frame.columns.drop("language"):
+        values = tables.numbers(path, frame[name]).set_axis(of).reindex(list(codes))
+        found |= of_each(str(name), values.to_numpy(float))
+    if not found:
+        raise RequestError(f"{path} holds no feature beside language")
     return found
 
 

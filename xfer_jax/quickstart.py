@@ -35,7 +35,7 @@ def main(out: Path = OUT) -> None:
     execution.run_workers(grid, out, ["study", "run", FILE, "--out", str(out)], workers)
     cells = {(row["source"], row["target"]): row["score"] for row in scores.collect(grid, out)}
     picture = draw(cells, out / "transfer.png")
-    why = analysis.analyze(analysis.Request(out, out / "analysis"))
+    why = analysis.analyze(analysis.Request([out], out / "analysis"))
     alike, unlike = scores.thirds(cells, miniature.World().syntactic_similarity)
     progress.say(f"\n{why}")
     progress.say(

@@ -14,13 +14,13 @@ import numpy as np
 
 from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
-from xfer_jax import output
+from xfer_jax import output, outputs
 from xfer_jax.study import DONE_FILE, Job, Study, jobs, load
 
 FILE = "scores.csv"
 COLUMNS = (
     "task", "source", "target", "intermediate", "n_shots", "seed", "metric", "score",
-    "n_examples", "model", "engine", "run", "arm",
+    "n_examples", "model", "engine", "run", "arm", "n_train",
 )  # fmt: skip
 
 
@@ -66,6 +66,7 @@ def of_job(study: Study, job: Job, out: Path) -> list[dict[str, Any]]:
             study.engine,
             job.name,
             job.arm,
+            "" if job.n_shots else _trained_on(out / job.name),
         )
         rows.append(dict(zip(COLUMNS, cell, strict=True)))
     return rows
@@ -80,22 +81,19 @@ def rescore(model_dir: Path, task: catalogue.Task) -> tuple[float, int]:
     Raises:
       RequestError: there are no outputs, or they are damaged.
     """
-    folder = model_dir / "inference_eval"
-    files = sorted(
-        (path for path in folder.glob(f"{task.name}-*.jsonl") if path.stem[-6:].isdigit()),
-        key=lambda path: int(path.stem.rpartition("-")[2]),
-    )
-    if not files:
-        raise RequestError(f"{folder} has no predictions of {task.name}; remove {model_dir}")
     try:
-        lines = [json.loads(line) for line in files[-1].read_text("utf-8").splitlines()]
-        references = [line["target"] for line in lines]
-        outputs = [line["output"] for line in lines]
-    except (ValueError, KeyError):
-        raise RequestError(f"{files[-1]} is damaged; remove {model_dir}, and run again") from None
-    assert task.family.metric is not None
-    values = task.family.metric(references, outputs)
-    return task.family.percent * values[task.family.score], len(lines)
+        found = outputs.read(model_dir, task)
+    except RequestError as error:
+        raise RequestError(f"{error}; remove {model_dir}, and run again") from None
+    if found is None:
+        raise RequestError(f"{model_dir} has no predictions of {task.name}; remove {model_dir}")
+    return found.score, len(found.answers)
+
+
+def _trained_on(folder: Path) -> str:
+    """Returns how many examples a source model was trained on; empty where nobody wrote it down."""
+    files = sorted(folder.glob("checkpoint_*/run.json"))
+    return str(json.loads(files[-1].read_text("utf-8")).get("examples", "")) if files else ""
 
 
 def matrices(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -3,14 +3,13 @@
 A language gives a whole row and a whole column, so that the usual p-value of a correlation over
 pairs is wrong (with nothing but language main effects its nominal 5% rejects 20%). Here p-values
 come from permuting *languages* (QAP: Hubert & Schultz 1976, Krackhardt 1988), intervals from
-resampling languages (Snijders & Borgatti 1999), and of several features at once by double
-semi-partialing (Dekker, Krackhardt & Snijders 2007).
+resampling languages (Snijders & Borgatti 1999). `regression` takes several features at once.
 
 Arrays over pairs are matrices: [S, T], sources down and targets across; NaN where there is nothing.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import stats
@@ -41,6 +40,7 @@ def correlate(
     targets: Sequence[int],
     permutations: int = PERMUTATIONS,
     seed: int = 0,
+    draws: int = 2000,
 ) -> Correlation:
     """Correlates scores with a feature of pairs, over pairs of two different languages.
 
@@ -51,6 +51,7 @@ def correlate(
       targets: int [T], which the columns are.
       permutations: of the languages.
       seed: of permutations and resampling.
+      draws: of the languages, for the interval; 0: there is none.
 
     Raises:
       ValueError: fewer than three pairs are left, or one side is constant.
@@ -62,23 +63,23 @@ def correlate(
     ranked = problem.ranked()
     null, null_ranked = _permuted([problem, ranked], permutations, seed)
     pearson = stats.pearsonr(values, y)
-    interval = problem.bootstrap(seed)
+    interval = problem.bootstrap(seed, draws) if draws else (np.nan, np.nan)
     return Correlation(
         pairs=len(y),
         languages=len(problem.known),
         pearson=float(pearson.statistic),
         spearman=float(stats.spearmanr(values, y).statistic),
         naive_p=float(pearson.pvalue),
-        qap_p=_two_sided(problem.correlation(), null),
-        qap_p_spearman=_two_sided(ranked.correlation(), null_ranked),
+        qap_p=two_sided(problem.correlation(), null),
+        qap_p_spearman=two_sided(ranked.correlation(), null_ranked),
         low=float(interval[0]),
         high=float(interval[1]),
     )
 
 
-def _two_sided(observed: float, null: np.ndarray) -> float:
-    """Returns the share of permutations at least as far from zero, the observed one among them."""
-    extreme = np.sum(np.abs(null) >= abs(observed) - 1e-12)
+def two_sided(observed: float, null: np.ndarray, rounding: float = 1e-12) -> float:
+    """Returns a p-value: how often permutations are as far from zero, the observed one counted."""
+    extreme = np.sum(np.abs(null) >= abs(observed) - rounding)
     return float((extreme + 1) / (len(null) + 1))
 
 
@@ -123,7 +124,7 @@ class _Problem:
         scores = np.where(self.mask(), self.scores, np.nan)
         return dataclasses.replace(self, scores=_ranks(scores), feature=_ranks(feature))
 
-    def bootstrap(self, seed: int, draws: int = 2000) -> np.ndarray:
+    def bootstrap(self, seed: int, draws: int) -> np.ndarray:
         """Returns the 95% interval of the correlation, languages drawn with replacement.
 
         A pair counts as often as its two languages were drawn together; no language is its own
@@ -164,7 +165,6 @@ def _permuted(problems: Sequence[_Problem], permutations: int, seed: int) -> lis
     take part, rows and columns alike, so that pairs of two languages stay such.
     """
     first = problems[0]
-    rng = np.random.default_rng((seed, 0))
     known, mask = first.known, first.mask()
     rows, columns = (
         side[index]
@@ -172,16 +172,33 @@ def _permuted(problems: Sequence[_Problem], permutations: int, seed: int) -> lis
     )
     scores = [problem.scores[mask] for problem in problems]
     centred = [problem.feature - np.nanmean(problem.feature) for problem in problems]
-    found = [np.empty(permutations) for _ in problems]
-    block = max(1, _AT_ONCE // max(len(rows), 1))
+    found: list[list[np.ndarray]] = [[] for _ in problems]
+    for places in permuted_places(known, len(first.feature), len(rows), permutations, seed):
+        flat = places[:, rows] * len(first.feature) + places[:, columns]
+        for feature, y, blocks in zip(centred, scores, found, strict=True):
+            blocks.append(_row_correlations(np.take(feature, flat), y))
+    return [np.concatenate(blocks) for blocks in found]
+
+
+def permuted_places(
+    languages: np.ndarray, n: int, pairs: int, permutations: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Yields which language stands in each one's place, int [block, n], `permutations` in all.
+
+    Args:
+      languages: int, those that trade places; the others stay.
+      n: number of all languages.
+      pairs: number of pairs that will be looked up, which decides the size of a block.
+      permutations: how many in all.
+      seed: the same one, the same permutations.
+    """
+    rng = np.random.default_rng((seed, 0))
+    block = max(1, _AT_ONCE // max(pairs, 1))
     for start in range(0, permutations, block):
         count = min(block, permutations - start)
-        places = np.tile(np.arange(len(first.feature)), (count, 1))
-        places[:, known] = known[np.argsort(rng.random((count, len(known))), axis=1)]
-        flat = places[:, rows] * len(first.feature) + places[:, columns]
-        for feature, y, out in zip(centred, scores, found, strict=True):
-            out[start : start + count] = _row_correlations(np.take(feature, flat), y)
-    return found
+        places = np.tile(np.arange(n), (count, 1))
+        places[:, languages] = languages[np.argsort(rng.random((count, len(languages))), axis=1)]
+        yield places
 
 
 def _row_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -195,9 +212,80 @@ def _row_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         known = there.astype(x.dtype)
         n, sy, syy = known.sum(axis=1), known @ y, known @ (y * y)
     sx, sxx = x.sum(axis=1), np.einsum("bp,bp->b", x, x)
-    return (x @ y - sx * sy / n) / np.sqrt((sxx - sx**2 / n) * (syy - sy**2 / n))
+    with np.errstate(divide="ignore", invalid="ignore"):  # a permutation may leave one value alone
+        return (x @ y - sx * sy / n) / np.sqrt((sxx - sx**2 / n) * (syy - sy**2 / n))
 
 
-def false_discovery(p_values: Sequence[float]) -> np.ndarray:
+def false_discovery(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """Returns p-values adjusted to the false discovery rate (Benjamini & Hochberg 1995)."""
     return stats.false_discovery_control(np.asarray(p_values))
+
+
+# --- Features that two languages have or not ------------------------------------------------------
+
+
+def without_levels(values: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Takes away, by least squares, what rows and columns have for a level of their own.
+
+    Args:
+      values: [S, T].
+      there: bool [S, T], the cells that count; the others become NaN.
+    """
+    filled, mask = np.where(there, values, 0.0), there.astype(float)
+    normal = np.block([[np.diag(mask.sum(axis=1)), mask], [mask.T, np.diag(mask.sum(axis=0))]])
+    totals = np.concatenate([filled.sum(axis=1), filled.sum(axis=0)])
+    effects = np.linalg.lstsq(normal, totals, rcond=None)[0]
+    down, across = effects[: len(values)], effects[len(values) :]
+    return np.where(there, values - down[:, None] - across, np.nan)
+
+
+def agreement_p(
+    scores: np.ndarray,
+    sources: np.ndarray,
+    targets: np.ndarray,
+    values: np.ndarray,
+    languages: np.ndarray,
+    permutations: int,
+    seed: int,
+) -> np.ndarray:
+    """Tests, for each of F binary features, whether pairs that agree in it score otherwise.
+
+    The statistic is the sum over pairs of score times agreement above its mean. It is a sum of
+    three quadratic forms, since two languages agree by both having a feature or both lacking it, so
+    that all permutations of a feature are a few matrix products.
+
+    Args:
+      scores: [S, T], without levels, 0 where a pair has none.
+      sources: int [S], which of the N languages the rows are.
+      targets: int [T], which the columns are.
+      values: [N, F], 0, 1 or NaN.
+      languages: int, those that trade places.
+      permutations: of the languages.
+      seed: of the permutations.
+
+    Returns:
+      Two-sided p-values [F].
+    """
+    n = len(values)
+    observed = np.arange(n)[None]
+    drawn = list(permuted_places(languages, n, 4 * n, permutations, seed))
+    p = np.empty(values.shape[1])
+    for k in range(values.shape[1]):
+        has, lacks = (values[:, k] == 1).astype(float), (values[:, k] == 0).astype(float)
+        known = has + lacks
+        pairs = known[sources][:, None] * known[targets] * (sources[:, None] != targets)
+        equal = has[sources][:, None] * has[targets] + lacks[sources][:, None] * lacks[targets]
+        mean = np.sum(equal * pairs) / pairs.sum()
+        forms = ((has, 1.0), (lacks, 1.0), (known, -mean))
+
+        def statistic(places: np.ndarray, forms=forms) -> np.ndarray:
+            total = np.zeros(len(places))
+            for of, weight in forms:
+                down, across = of[places[:, sources]], of[places[:, targets]]
+                total += weight * np.einsum("bt,bt->b", down @ scores, across)
+            return total
+
+        null = np.concatenate([statistic(places) for places in drawn])
+        value = statistic(observed)[0]
+        p[k] = two_sided(value, null, 1e-9 * max(1.0, abs(value)))
+    return p

@@ -1,7 +1,8 @@
 """Tables of scores, ours or a user's own: read, checked, and brought into one form.
 
 Knows nothing of the engine. A table has the columns source, target and score, and may have task,
-n_shots (or n_train), seed, intermediate, arm, metric, model, n_examples, run; others are kept.
+n_shots (examples in the target language), n_train (in the source language), seed, intermediate,
+arm, metric, model, n_examples, run; others are kept.
 """
 
 import csv
@@ -17,10 +18,18 @@ from seqio_tasks import languages, uriel
 from seqio_tasks.errors import RequestError, did_you_mean
 
 REQUIRED = ("source", "target", "score")
-_KEY = ("task", "source", "target", "intermediate", "n_shots", "arm", "model", "seed")
-_DEFAULTS = {"task": "task", "intermediate": "", "n_shots": 0, "arm": "", "model": "", "seed": 0}
+_KEY = ("task", "source", "target", "intermediate", "n_shots", "n_train", "arm", "model", "seed")
+_DEFAULTS = {
+    "task": "task",
+    "intermediate": "",
+    "n_shots": 0,
+    "n_train": 0,  # unknown
+    "arm": "",
+    "model": "",
+    "seed": 0,
+}
 _FRACTION = 1.0  # a table whose scores are all below may hold fractions
-_FEWEST = 4  # languages: with three there are but six ways to permute them
+FEWEST = 4  # languages: with three there are but six ways to permute them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,17 +44,41 @@ def read(path: Path, where: Mapping[str, str] | None = None, fractions: bool = F
     """Reads a table of scores.
 
     Args:
-      path: CSV with commas, semicolons or tabs; a study's folder with its `scores.csv`.
+      path: CSV with commas, semicolons or tabs.
+      where: see `check`.
+      fractions: see `check`.
+
+    Raises:
+      RequestError: see `read_csv` and `check`; fewer than four languages.
+    """
+    scores = check(read_csv(path), path, where, fractions)
+    here = sorted({*scores.table["source"], *scores.table["target"]})
+    if len(here) < FEWEST:
+        raise RequestError(
+            f"{path} has {len(here)} languages ({', '.join(here)}): of fewer than {FEWEST} nothing"
+            " can be said"
+        )
+    return scores
+
+
+def check(
+    frame: pd.DataFrame,
+    path: Path,
+    where: Mapping[str, str] | None = None,
+    fractions: bool = False,
+) -> Scores:
+    """Brings a table of text into one form.
+
+    Args:
+      frame: see `read_csv`.
+      path: where it comes from, to be named.
       where: columns that must have a value, to choose of a table that holds more.
       fractions: scores are in [0, 1] and are multiplied by 100.
 
     Raises:
-      RequestError: a file that is no table, unknown languages or columns, contradicting rows,
-        scores that are no percentages; one sentence that names the row.
+      RequestError: unknown languages or columns, contradicting rows, scores that are no
+        percentages; one sentence that names the row.
     """
-    if path.is_dir():
-        path = path / "scores.csv"
-    frame = read_csv(path)
     for column, value in (where or {}).items():
         if column not in frame:
             hint = did_you_mean(column, frame.columns)
@@ -69,23 +102,64 @@ def read(path: Path, where: Mapping[str, str] | None = None, fractions: bool = F
     frame, dropped = _without_repeats(path, frame)
     if dropped:
         notes.append(f"{dropped} rows repeat another to the letter and count once")
-    here = sorted({*frame["source"], *frame["target"]})
-    strange = [code for code in here if not uriel.known(uriel_row(code))]
+    strange = [
+        code
+        for code in sorted({*frame["source"], *frame["target"]})
+        if not uriel.known(uriel_row(code))
+    ]
     if strange:
         notes.append(
             f"URIEL does not know {', '.join(strange)}: nothing is known of their typology"
         )
-    if len(here) < _FEWEST:
-        raise RequestError(
-            f"{path} has {len(here)} languages ({', '.join(here)}): of fewer than {_FEWEST} nothing"
-            " can be said"
-        )
+    for column in ("model", "metric"):
+        for task, of_task in frame.groupby("task") if column in frame else ():
+            several = sorted(set(of_task[column]))
+            if len(several) > 1:
+                raise RequestError(
+                    f"{path} has scores of {task} by {column} {', '.join(several[:4])}: choose one"
+                    f" by --where {column}={several[0]}"
+                )
     for task, of_task in frame.groupby("task"):
         pairs = of_task[["source", "target"]].drop_duplicates()
         possible = pairs["source"].nunique() * pairs["target"].nunique()
         if len(pairs) < possible:
             notes.append(f"{task}: {possible - len(pairs)} of {possible} cells have no score")
     return Scores(frame.reset_index(drop=True), tuple(notes))
+
+
+def zero_shot(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Chooses the rows that pairs of languages are compared by.
+
+    Those with the fewest examples in the target language, without an intermediate task and of all
+    training data where there are such; of a cell that was trained on several amounts of data, the
+    largest.
+
+    Returns:
+      The rows, and what a reader should know of the choice.
+    """
+    notes = []
+    for column in ("arm", "intermediate"):
+        values = sorted(set(table[column]))
+        if values[0]:
+            notes.append(f"only rows of {column} {values[0]} are compared")
+        table = table[table[column] == values[0]]
+    shots = table["n_shots"].min()
+    if shots:
+        notes.append(f"there are no zero-shot scores: those of {shots} shots are compared")
+    table = table[table["n_shots"] == shots]
+    cell = ["task", "source", "target", "seed"]
+    largest = table.groupby(cell)["n_train"].transform("max")
+    if (table["n_train"] < largest).any():
+        notes.append(
+            "of the numbers of training examples that a source has, the largest is compared:"
+            f" {_range(largest)}"
+        )
+    return table[table["n_train"] == largest], tuple(notes)
+
+
+def _range(numbers: pd.Series) -> str:
+    low, high = numbers.min(), numbers.max()
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def read_csv(path: Path, required: Sequence[str] = REQUIRED) -> pd.DataFrame:
@@ -121,12 +195,13 @@ def read_csv(path: Path, required: Sequence[str] = REQUIRED) -> pd.DataFrame:
 
 
 def _with_defaults(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    frame = frame.rename(columns={"n_train": "n_shots"} if "n_shots" not in frame else {})
     for column, default in _DEFAULTS.items():
         if column not in frame:
             frame = frame.assign(**{column: default})
         elif isinstance(default, int):
-            whole = pd.to_numeric(frame[column].replace("", str(default)), errors="coerce")
+            whole = pd.to_numeric(
+                frame[column].astype(str).replace("", str(default)), errors="coerce"
+            )
             if whole.isna().any() or (whole % 1 != 0).any():
                 bad = frame[column][whole.isna() | (whole % 1 != 0)].iloc[0]
                 raise RequestError(f"{path}: {column} must be whole numbers, not {bad!r}")
@@ -140,6 +215,7 @@ def numbers(path: Path, texts: pd.Series) -> pd.Series:
     Raises:
       RequestError: something else that is no number.
     """
+    texts = texts.astype(str)
     found = pd.to_numeric(texts.replace("", "nan"), errors="coerce")
     odd = found.isna() & ~texts.str.lower().isin(["", "nan", "na"])
     if odd.any():

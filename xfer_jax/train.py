@@ -272,6 +272,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         "task": run.task,
         "source": source,
         "n_shots": train_tasks[0].subset,
+        "examples": training.examples,
         "seed": run.seed,
         "data": training.caches,
     }

@@ -53,17 +53,12 @@ def test_three_columns_suffice_and_others_are_kept(read):
     assert more.table["note"].tolist() == ["x", "x", "x", ""]
 
 
-def test_a_study_folder_is_its_table(tmp_path):
-    (tmp_path / "scores.csv").write_text(PLAIN)
-    assert cells(tables.read(tmp_path)) == ROWS
-
-
 def test_rows_are_chosen_by_their_columns(read):
     text = "source,target,score,n_train\n" + "".join(
         f"{s},{t},{v + n / 1000},{n}\n" for s, t, v in ROWS for n in (630, 1250)
     )
     chosen = read(text, where={"n_train": "1250"})
-    assert set(chosen.table["n_shots"]) == {1250}
+    assert set(chosen.table["n_train"]) == {1250}
     assert [row[2] for row in cells(chosen)] == [v + 1.25 for _, _, v in ROWS]
     with pytest.raises(RequestError, match=r"no row has n_train 7; there are 1250, 630"):
         read(text, where={"n_train": "7"})
@@ -132,3 +127,40 @@ def test_a_matrix_averages_seeds(read):
     )
     found = tables.matrix(read(text).table, ["en", "fi"], ["hi", "sw", "en"])
     np.testing.assert_array_equal(found, [[np.nan, 51.0, np.nan], [21.5, np.nan, np.nan]])
+
+
+# ----------------------------------------------------------------------- what pairs are compared by
+
+
+def test_zero_shot_rows_are_those_of_the_fewest_shots_and_the_most_training_data(read):
+    lines = ["source,target,n_shots,n_train,arm,score"]
+    for s, t, v in ROWS:
+        lines += [f"{s},{t},0,{n},,{v + n / 1000}" for n in (630, 1250)]
+        lines += [f"{s},{t},100,1250,,{v + 5}", f"{s},{t},0,1250,matched,{v - 5}"]
+    chosen, notes = tables.zero_shot(read("\n".join(lines)).table)
+    assert chosen["score"].tolist() == pytest.approx([v + 1.25 for *_, v in ROWS])
+    assert notes == (
+        "of the numbers of training examples that a source has, the largest is compared: 1,250",
+    )
+
+
+def test_where_there_is_no_zero_shot_the_reader_is_told(read):
+    lines = ["source,target,n_shots,arm,score"]
+    for s, t, v in ROWS:
+        lines += [f"{s},{t},{n},matched,{v + n / 1000}" for n in (10, 100)]
+    chosen, notes = tables.zero_shot(read("\n".join(lines)).table)
+    assert set(chosen["n_shots"]) == {10}
+    assert notes == (
+        "only rows of arm matched are compared",
+        "there are no zero-shot scores: those of 10 shots are compared",
+    )
+
+
+def test_scores_of_two_models_or_metrics_are_not_mixed(read):
+    for column in ("model", "metric"):
+        text = f"source,target,score,{column}\n" + "".join(
+            f"{s},{t},{v},{name}\n" for s, t, v in ROWS for name in ("f1", "em")
+        )
+        with pytest.raises(RequestError, match=f"choose one by --where {column}=em"):
+            read(text)
+        assert cells(read(text, where={column: "em"})) == ROWS

@@ -1,0 +1,184 @@
+"""Folders in T5X's layout, made by hand, by this engine and by the real T5X."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seqio_tasks import catalogue
+from seqio_tasks.errors import RequestError
+from xfer_jax import alignment, features, outputs, statistics
+
+FIXTURES = os.environ.get("XFER_T5X_FIXTURES")  # at import: tests may change the environment
+
+
+def write_run(folder: Path, trained: str, answers: dict[str, list[tuple]], step: int = 10) -> Path:
+    """Writes a run's folder: by task, rows of (input, reference, answer)."""
+    (folder / "inference_eval").mkdir(parents=True, exist_ok=True)
+    (folder / "config.gin").write_text(
+        f"MIXTURE_OR_TASK_NAME = '{trained}'\nRANDOM_SEED = 3\nOTHER = @something()\n"
+    )
+    for task, rows in answers.items():
+        lines = [
+            json.dumps(
+                {
+                    "input": {"inputs_pretokenized": text, "inputs": [5, 6, 1]},
+                    "target": reference,
+                    "output": answer,
+                }
+            )
+            for text, reference, answer in rows
+        ]
+        path = folder / "inference_eval" / f"{task}-{step:06d}.jsonl"
+        path.write_text("\n".join(lines) + "\n")
+    return folder
+
+
+RIGHT, WRONG = ("tag: rick", "PER: rick", "PER: rick"), ("tag: rick", "PER: rick", "LOC: rick")
+
+
+def test_a_table_is_computed_from_the_outputs(tmp_path):
+    write_run(
+        tmp_path / "a", "xfer_panx.en", {"xfer_panx.sw": [RIGHT, WRONG], "xfer_panx.en": [RIGHT]}
+    )
+    write_run(tmp_path / "b", "xfer_panx.sw.matched.s0", {"xfer_panx.en": [WRONG]})
+    found = outputs.table(outputs.runs_in(tmp_path)).set_index(["source", "target"])
+    assert found["score"].to_dict() == {
+        ("en", "en"): pytest.approx(100),
+        ("en", "sw"): pytest.approx(50),
+        ("sw", "en"): 0,
+    }
+    assert found["arm"].to_list() == ["", "", "matched"]
+    assert set(found["seed"]) == {3}
+    assert set(found["task"]) == {"xfer_panx"}
+
+
+def test_the_last_step_counts(tmp_path):
+    for step, row in ((9, WRONG), (100, RIGHT), (20, WRONG)):
+        run = write_run(tmp_path, "xfer_panx.en", {"xfer_panx.sw": [row]}, step)
+    found = outputs.read(run, catalogue.task("xfer_panx.sw"))
+    assert found is not None
+    assert (found.step, found.score) == (100, pytest.approx(100))
+    assert found.tokens == [[5, 6, 1]]
+    assert outputs.read(run, catalogue.task("xfer_panx.hi")) is None
+
+
+def test_this_tools_own_configuration_says_what_was_trained_on(tmp_path):
+    run = write_run(tmp_path, "unused", {"xfer_panx.sw": [RIGHT]})
+    (run / "config.gin").write_text(
+        "MIXTURE_OR_TASK_NAME = @train/catalogue.name()\nTASK = 'xfer_panx'\nSOURCE = 'hi'\n"
+        "SUBSET = 'n10.s0'\n"
+    )
+    found = outputs.table([run]).iloc[0]
+    assert (found["source"], found["arm"], found["seed"]) == ("hi", "n10", 0)
+
+
+def test_wrong_folders_are_refused(tmp_path):
+    run = write_run(tmp_path, "xfer_panx.en", {"xfer_panx.sw": [RIGHT]})
+    path = run / "inference_eval" / "xfer_panx.sw-000010.jsonl"
+    for text in ("{", '{"input": {}}\n', ""):
+        path.write_text(text)
+        with pytest.raises(RequestError, match=r"xfer_panx\.sw-000010\.jsonl is damaged"):
+            outputs.table([run])
+    path.rename(path.with_name("mt5_ner.sw-000010.jsonl"))
+    with pytest.raises(RequestError, match="outputs of no task of this project: only of mt5_ner"):
+        outputs.table([run])
+    write_run(tmp_path, "xfer_panxx.en", {"xfer_panx.sw": [RIGHT]})
+    with pytest.raises(RequestError, match="does not say what the model was trained on"):
+        outputs.table([run])
+    (run / "config.gin").unlink()
+    with pytest.raises(RequestError, match="says which language the model was trained in"):
+        outputs.table([run])
+
+
+@pytest.mark.skipif(not FIXTURES, reason="XFER_T5X_FIXTURES names no folder of T5X's output")
+def test_scores_of_t5xs_outputs_are_those_that_t5x_computed():
+    run = Path(str(FIXTURES), "model_dir_example")
+    table = outputs.table(outputs.runs_in(run)).set_index("target")
+    for target, row in table.iterrows():
+        lines = (run / "inference_eval" / f"xfer_panx.{target}-metrics.jsonl").read_text()
+        last = json.loads(lines.splitlines()[-1])
+        assert row["score"] == pytest.approx(last["span_f1"], rel=1e-9)
+    assert set(table["source"]) == {"en"}
+    assert set(table["seed"]) == {42}
+
+
+# --------------------------------------------------------------------------------------- alignment
+
+
+def test_cells_are_aligned_with_their_errors_and_with_wals(tmp_path):
+    answers = {"xfer_panx.sw": [RIGHT, WRONG], "xfer_panx.en": [RIGHT]}
+    write_run(tmp_path / "a", "xfer_panx.en", answers)
+    rows = outputs.table(outputs.runs_in(tmp_path))
+    rows.loc[rows["target"] == "en", "score"] = 12.0  # somebody changed the table
+    found = alignment.align(rows, Path())
+    assert found is not None
+    assert found.notes == ("1 scores are not those that the outputs give: see alignment.csv",)
+    assert found.texts == {"sw": ["rick", "rick"], "en": ["rick"]}
+    assert found.pieces["sw"] == {1, 5, 6}
+    names, values = features.wals(["en", "sw"])
+    wide = alignment.wide(rows, found, names, values, ["en", "sw"]).set_index("target")
+    assert wide.loc["en", "recomputed"] == pytest.approx(100)
+    assert wide.loc["sw", ["correct", "type", "missing"]].to_list() == [0.5, 0.5, 0]
+    place = names.index("S_SVO")
+    assert wide.loc["sw", "S_SVO"] == float(values[0, place] == values[1, place])
+    assert set(wide.loc["en", [n for n in names if n in wide]].dropna()) == {1.0}
+
+
+def test_scores_without_outputs_are_not_aligned(tmp_path):
+    run = write_run(tmp_path, "xfer_panx.en", {"xfer_panx.sw": [RIGHT]})
+    rows = outputs.table([run])
+    assert alignment.align(rows.drop(columns="run"), Path()) is None
+    assert alignment.align(rows.assign(run="elsewhere"), Path()) is None
+
+
+# ------------------------------------------------------------------------- single features of WALS
+
+
+def test_a_feature_that_counts_is_found_among_those_that_do_not():
+    rng = np.random.default_rng(0)
+    n = 12
+    values = (rng.random((n, 20)) < 0.5).astype(float)
+    values[3, 7] = np.nan
+    equal = alignment.agreement(values)
+    scores = 50 + 5 * np.nan_to_num(equal[..., 4]) + rng.normal(size=(n, n))
+    scores += 10 * rng.normal(size=(n, 1)) + 10 * rng.normal(size=(1, n))
+    names = [f"f{i}" for i in range(20)]
+    found = alignment.by_feature(scores, range(n), range(n), names, values, 1999, 0)
+    assert found.loc[0, "feature"] == "f4"
+    assert found.loc[0, "points"] == pytest.approx(5, abs=0.6)
+    assert found.loc[0, "fdr"] < 0.05
+    others = found[found["feature"] != "f4"]
+    assert (others["fdr"] < 0.05).sum() <= 1
+    off = ~np.eye(n, dtype=bool)
+    agree = off & (equal[..., 4] == 1)
+    assert found.loc[0, "agree"] == agree.sum()
+    assert found.loc[0, "score_agree"] == pytest.approx(scores[agree].mean())
+
+
+def test_p_values_of_agreement_are_what_a_loop_gives():
+    rng = np.random.default_rng(2)
+    n, sources = 9, np.asarray([0, 2, 3, 5, 8])
+    targets = np.arange(n)
+    values = (rng.random((n, 3)) < 0.5).astype(float)
+    values[4, 1] = np.nan
+    there = sources[:, None] != targets
+    scores = np.where(there, rng.normal(size=(5, n)), np.nan)
+    rest = statistics.without_levels(scores, there)
+    assert np.nansum(rest, axis=0) == pytest.approx(0, abs=1e-9)
+    assert np.nansum(rest, axis=1) == pytest.approx(0, abs=1e-9)
+    filled = np.where(there, rest, 0.0)
+    found = statistics.agreement_p(filled, sources, targets, values, np.arange(n), 4000, 0)
+    for k in range(3):
+        equal = alignment.agreement(values[:, [k]])[..., 0]
+        mean = np.nanmean(equal[np.ix_(sources, targets)][there])
+        centred = np.nan_to_num(equal - mean)
+
+        def statistic(order, centred=centred) -> float:
+            return float(np.sum(filled * centred[np.ix_(order, order)][np.ix_(sources, targets)]))
+
+        null = [statistic(rng.permutation(n)) for _ in range(4000)]
+        expected = np.mean(np.abs(null) >= abs(statistic(np.arange(n))) - 1e-12)
+        assert found[k] == pytest.approx(expected, abs=0.04)

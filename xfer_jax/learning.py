@@ -1,0 +1,143 @@
+"""How scores grow with the number of examples, and how many would do.
+
+Three laws of two parameters each are fitted to every curve by least squares: a + b ln n (Muller et
+al. 2022, arXiv 2212.01757), a + b n, and a nᵇ. They are judged by what they say of numbers of
+examples that they have not seen, never by how well they fit.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+LAWS = ("log", "linear", "power")
+FEWEST = 3  # numbers of examples; one is held out, and two parameters need two
+_EXPONENTS = np.linspace(-0.5, 1.5, 401)  # of the power law, that are tried
+_DRAWS = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """A law fitted to one curve."""
+
+    law: str
+    a: float
+    b: float
+
+    def __call__(self, n: np.ndarray) -> np.ndarray:
+        n = np.asarray(n, float)
+        if self.law == "log":
+            return self.a + self.b * np.log(n)
+        return self.a + self.b * n if self.law == "linear" else self.a * n**self.b
+
+
+def fit(law: str, n: np.ndarray, scores: np.ndarray) -> Fit:
+    """Fits a law by least squares.
+
+    Args:
+      law: of `LAWS`.
+      n: numbers of examples [M], positive, at least two different ones.
+      scores: [M].
+    """
+    n, scores = np.asarray(n, float), np.asarray(scores, float)
+    if law != "power":
+        x = np.log(n) if law == "log" else n
+        b, a = np.polyfit(x, scores, 1)
+        return Fit(law, float(a), float(b))
+    grown = n ** _EXPONENTS[:, None]  # [exponents, M]
+    a = grown @ scores / np.sum(grown**2, axis=1)
+    best = int(np.argmin(np.sum((a[:, None] * grown - scores) ** 2, axis=1)))
+    return Fit(law, float(a[best]), float(_EXPONENTS[best]))
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """How well a law knows curves."""
+
+    law: str
+    curves: int
+    r2: float  # median over curves, of what was fitted: no proof of anything
+    inside: float  # mean absolute error, in points, at an n left out between others; NaN: none is
+    beyond: float  # at the largest n, fitted to the smaller ones
+    best: float  # share of the curves of which it is nearest at the largest n
+
+
+def judge(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Judgement]:
+    """Compares the laws by numbers of examples that they were not fitted to.
+
+    Args:
+      curves: (n [M], scores [M]) with at least `FEWEST` rising n.
+    """
+    inside: dict[str, list[float]] = {law: [] for law in LAWS}
+    beyond: dict[str, list[float]] = {law: [] for law in LAWS}
+    r2: dict[str, list[float]] = {law: [] for law in LAWS}
+    for n, scores in curves:
+        for law in LAWS:
+            spread = np.sum((scores - scores.mean()) ** 2)
+            wrong = np.sum((fit(law, n, scores)(n) - scores) ** 2)
+            r2[law].append(float(1 - wrong / spread) if spread else np.nan)
+            for k in range(1, len(n)):
+                seen = np.arange(len(n)) != k
+                error = abs(float(fit(law, n[seen], scores[seen])(n[k])) - scores[k])
+                (beyond if k == len(n) - 1 else inside)[law].append(error)
+    nearest = np.argmin([beyond[law] for law in LAWS], axis=0)
+    return [
+        Judgement(
+            law,
+            len(curves),
+            float(np.nanmedian(r2[law])),
+            float(np.mean(inside[law])) if inside[law] else float("nan"),
+            float(np.mean(beyond[law])),
+            float(np.mean(nearest == i)),
+        )
+        for i, law in enumerate(LAWS)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Needed:
+    """How many examples reach a score, by a + b ln n."""
+
+    a: float
+    b: float  # points for every e-fold of examples; times ln 2: for every doubling
+    examples: float  # infinite where more examples do not help
+    low: float  # 95% interval; infinite where growth cannot be told from none
+    high: float
+
+
+def needed(n: np.ndarray, scores: np.ndarray, reach: float, seed: int = 0) -> Needed:
+    """Estimates how many examples reach a score, by the law a + b ln n.
+
+    The interval is that of exp((reach - a) / b) with a and b drawn from their joint distribution,
+    Student's t around the estimates: extrapolation is uncertain, and of two points nothing is said.
+
+    Args:
+      n: numbers of examples [M], positive.
+      scores: [M].
+      reach: the score to reach.
+      seed: of the draws.
+    """
+    law = fit("log", n, scores)
+    freedom = len(n) - 2
+    low = high = float("nan")
+    if freedom > 0:
+        x = np.stack([np.ones(len(n)), np.log(n)], axis=1)
+        rest = scores - law(n)
+        covariance = np.linalg.inv(x.T @ x) * (rest @ rest) / freedom
+        rng = np.random.default_rng((seed, 2))
+        normal = rng.standard_normal((_DRAWS, 2)) @ _root(covariance).T
+        drawn = [law.a, law.b] + normal / np.sqrt(rng.chisquare(freedom, (_DRAWS, 1)) / freedom)
+        reaching = _reaching(drawn[:, 0], drawn[:, 1], reach)
+        low, high = np.quantile(reaching, [0.025, 0.975], method="nearest")
+    examples = _reaching(np.asarray(law.a), np.asarray(law.b), reach)
+    return Needed(law.a, law.b, float(examples), float(low), float(high))
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    values, vectors = np.linalg.eigh(covariance)
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+def _reaching(a: np.ndarray, b: np.ndarray, reach: float) -> np.ndarray:
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        return np.where(b > 0, np.exp((reach - a) / b), np.inf)
