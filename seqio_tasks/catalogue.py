@@ -56,8 +56,8 @@ class Family:
     percent: float = 1.0  # times `score` gives percent
     labels: tuple[str, ...] = ()  # the closed set of targets, where there is one
     answers_field: str | None = None  # of the example, where the reference is a list of answers
-    # 'supervised', or text without targets: 'span_corruption', masked at random as one stream;
-    # 'probe', each example by a mask of its own
+    # 'supervised', or text without targets, masked as one stream: 'span_corruption', at random;
+    # 'probe', always alike
     objective: str = "supervised"
     # `inputs` -> the text in it that people wrote, without the words of the format; None: there are
     # no inputs, the examples are plain text already

@@ -1,9 +1,10 @@
 """Probes: the plain text of a task's examples, masked, to see how well a model knows a language.
 
-A probe asks for the same objective as mT5's pre-training, of one example at a time: its text is cut
-to what fills the inputs, masked by `span_corruption.deterministic`, and never joined to another's.
-The loss on such targets is LM_L of arXiv 2212.01757, the share of masked spans that are predicted
-exactly its LM_EM.
+A probe asks for the objective of mT5's pre-training: texts stand one after another, cut into
+pieces that fill the inputs, each masked by `span_corruption.deterministic`. (A text of fewer than
+thirty tokens by itself would have one masked span, always at its end; no model was trained on
+such.) The loss on the targets is LM_L of arXiv 2212.01757, the share of masked spans that are
+predicted exactly its LM_EM.
 """
 
 import dataclasses

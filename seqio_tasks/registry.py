@@ -195,39 +195,38 @@ def _corrupt_stream(
     return as_features(ended.unbatch().batch(most))
 
 
-def _corrupt_each(
+def _corrupt_alike(
     dataset: tf.data.Dataset,
     sequence_length: Mapping[str, int] | None,
     output_features: Mapping[str, seqio.Feature],
 ) -> tf.data.Dataset:
-    """Span corruption of each tokenised text, by a mask that depends on nothing but its tokens.
+    """Span corruption of texts that stand one after another, by masks that their tokens decide.
 
-    Beside the features: the whole text as `inputs_pretokenized`, and what is asked for, with its
-    sentinels, as `targets_pretokenized`.
+    Beside the features: the text of the piece as `inputs_pretokenized`, and what is asked for, with
+    its sentinels, as `targets_pretokenized`.
 
     Raises:
       RequestError: lengths that do not suit, see `span_corruption.text_length`.
     """
-    span_corruption.text_length(sequence_length)
+    most = span_corruption.text_length(sequence_length)
     assert sequence_length is not None
     inputs_length, seed = sequence_length["inputs"], probes.mask_seed()
     first_sentinel = _first_sentinel(output_features)
+    decode = output_features["targets"].vocabulary.decode_tf
 
     def corrupted(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return span_corruption.deterministic(tokens, inputs_length, first_sentinel, seed)
 
     @seqio.map_over_dataset
-    def as_features(example):
-        features = _features(corrupted, example["targets"])
+    def as_features(tokens):
+        features = _features(corrupted, tokens)
         return {
             **features,
-            "inputs_pretokenized": example["targets_pretokenized"],
-            "targets_pretokenized": output_features["targets"].vocabulary.decode_tf(
-                features["targets"]
-            ),
+            "inputs_pretokenized": decode(tokens),
+            "targets_pretokenized": decode(features["targets"]),
         }
 
-    return as_features(dataset)
+    return as_features(dataset.map(lambda example: example["targets"]).unbatch().batch(most))
 
 
 def _features(function, *arguments) -> dict[str, tf.Tensor]:
@@ -241,7 +240,7 @@ def _features(function, *arguments) -> dict[str, tf.Tensor]:
 _AFTER_CACHE: dict[str, list[Callable[..., tf.data.Dataset]]] = {
     "supervised": [_without_long_targets],
     "span_corruption": [_corrupt_stream],
-    "probe": [_corrupt_each],
+    "probe": [_corrupt_alike],
 }
 
 

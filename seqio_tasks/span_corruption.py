@@ -164,13 +164,28 @@ def text_length(sequence_length: Mapping[str, int] | None) -> int:
     return tokens
 
 
+def windows(texts: Iterable[np.ndarray], inputs_length: int) -> list[np.ndarray]:
+    """Joins texts, with nothing between them, and cuts them into what fills the inputs.
+
+    Args:
+      texts: int [L] each, tokens without end of sequence, some of them at least.
+      inputs_length: most tokens of the corrupted inputs, end of sequence included.
+
+    Returns:
+      int arrays of as many tokens as `lengths` says; the last may be shorter.
+    """
+    joined = np.concatenate(list(texts)).astype(np.int32)
+    size = lengths(inputs_length)[0]
+    return [joined[start : start + size] for start in range(0, len(joined), size)]
+
+
 def deterministic(
     tokens: np.ndarray, inputs_length: int, first_sentinel: int, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Corrupts a text by a mask that its own tokens decide.
 
-    The same text is masked alike in every engine, on every machine and in any order, so that two
-    models, or two engines, answer the same questions.
+    The same text is masked alike in every engine and on every machine, so that two models, or two
+    engines, answer the same questions.
 
     Args:
       tokens: int [L] of the text, without end of sequence; what does not fit is cut off its end.

@@ -15,7 +15,16 @@ import pandas as pd
 
 from seqio_tasks import languages
 from seqio_tasks.errors import RequestError, did_you_mean
-from xfer_jax import alignment, features, learning, outputs, regression, statistics, tables
+from xfer_jax import (
+    alignment,
+    features,
+    learning,
+    outputs,
+    probe_table,
+    regression,
+    statistics,
+    tables,
+)
 from xfer_jax.features import Feature, Options
 
 ABOUT = "analysis.json"
@@ -147,13 +156,12 @@ def _load(request: Request) -> tuple[tables.Scores, Path | None]:
 
 
 def _probe(request: Request, root: Path | None) -> pd.DataFrame | None:
-    path = request.probe or (root / "probe.csv" if root else None)
+    path = request.probe or (root / "probe" / probe_table.FILE if root else None)
     if path is None or not (request.probe or path.is_file()):
         return None
     frame = tables.read_csv(path, ("task", "language", "lm_loss", "lm_em"))
-    for name in ("lm_loss", "bits_per_byte", "lm_em"):
-        if name in frame:
-            frame[name] = tables.numbers(path, frame[name])
+    for name in probe_table.names(frame):
+        frame[name] = tables.numbers(path, frame[name])
     frame["language"] = [tables.code_of(name) for name in frame["language"]]
     return frame
 
@@ -176,9 +184,8 @@ def _task(
         each["n_train"] = np.log10(sizes)
     if probe is not None and name in set(probe["task"]):
         of_task = probe[probe["task"] == name].groupby("language")
-        for column in ("lm_loss", "bits_per_byte", "lm_em"):
-            if column in probe:
-                each[column] = of_task[column].mean()
+        for column in probe_table.names(probe):
+            each[column] = of_task[column].mean()
     values = {key: series.reindex(list(codes)).to_numpy(float) for key, series in each.items()}
     of_task_known = dict(known)
     for key, of_each in values.items():

@@ -181,6 +181,17 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="of permutations and resampling")
     _add_options(command)
 
+    command = add(
+        "probe",
+        "Ask a checkpoint for masked spans of a task's own text: LM_L and LM_EM per language.",
+        _GIN_HELP.format(command="probe"),
+    )
+    command.add_argument("--gin_file", action="append", default=[], help=argparse.SUPPRESS)
+    command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
+    command.add_argument(
+        "--outputs", metavar="DIR", help="only sum up what T5X's infer, or this, left in a folder"
+    )
+
     for name, summary in (
         ("train", "Pre-train or fine-tune an mT5, then score it on its targets."),
         ("eval", "Score a checkpoint on its targets."),
@@ -274,17 +285,19 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
-    from xfer_jax import compilation, configuration, evaluation, train
+    from xfer_jax import compilation, configuration, evaluation, probe, train
 
     compilation.keep_programs()
-    if args.multiprocess or args.coordinator_address:
+    if args.command != "probe" and (args.multiprocess or args.coordinator_address):
         from xfer_jax import partitioning, progress
 
         partitioning.join(args.coordinator_address, args.process_count, args.process_index)
         progress.mute(not partitioning.is_first())
     paths = [path for path in args.gin_search_paths.split(",") if path]
     text = configuration.load(args.command, args.gin_file, bindings, paths)
-    if args.command == "train":
+    if args.command == "probe":
+        probe.probe(configuration.build(probe.Probe), text)
+    elif args.command == "train":
         train.train(configuration.build(train.Run), text)
     elif args.command == "eval":
         evaluation.evaluate(configuration.build(evaluation.Evaluation), text)
@@ -373,6 +386,14 @@ def _analyze(args: argparse.Namespace) -> None:
     print(f"tables: {request.out}")
 
 
+def _probe_outputs(args: argparse.Namespace) -> None:
+    from xfer_jax import probe_table
+
+    folder = Path(args.outputs).expanduser()
+    print(probe_table.text(probe_table.collect(folder)))
+    print(f"wrote {folder / probe_table.FILE}")
+
+
 def report(work: Callable[[], Any], debug: bool = False) -> int:
     """Does some work; turns what goes wrong into one sentence on stderr and an exit code.
 
@@ -429,6 +450,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(lambda: _features(args), args.debug)
     if args.command == "analyze":
         return report(lambda: _analyze(args), args.debug)
+    if args.command == "probe" and args.outputs:
+        return report(lambda: _probe_outputs(args), args.debug)
     return report(lambda: _gin_command(args, bindings), args.debug)
 
 

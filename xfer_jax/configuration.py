@@ -6,6 +6,7 @@ declare every macro; then come the files in order, then the bindings.
 """
 
 import contextlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ def load(
     Raises:
       RequestError: a file that is not there or not gin, an unknown name, a misspelt macro.
     """
+    logging.getLogger().addFilter(_heard)
     catalogue.probes()  # imports the modules whose knobs gin may bind
     gin.clear_config()
     for folder in (*search_paths, str(shipped_dir())):
@@ -58,6 +60,11 @@ def load(
     with _as_request():
         gin.finalize()
     return text
+
+
+def _heard(record: logging.LogRecord) -> bool:
+    """Keeps gin from logging every folder in which a file was not; it raises where none has it."""
+    return not record.getMessage().startswith("Path not found: ")
 
 
 def check_macros(text: str, *folders: str) -> None:

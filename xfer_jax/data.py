@@ -69,6 +69,10 @@ class Cache:
         i = self.indices[index]
         return flat[offsets[i] : offsets[i + 1]]
 
+    def first(self, count: int | None) -> "Cache":
+        """Returns the first so many examples, all when None."""
+        return dataclasses.replace(self, indices=self.indices[:count])
+
     def whole(self) -> "Cache":
         """Returns all examples of the folder that this is a subset of."""
         return dataclasses.replace(self, indices=np.arange(len(self._arrays[INPUTS][1]) - 1))
@@ -177,6 +181,56 @@ def _as_text(value: Any) -> Any:
         if isinstance(value, np.ndarray)
         else ([_as_text(inner) for inner in value] if isinstance(value, list) else value)
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked(Cache):
+    """The texts of a probe, joined and masked; an example is a piece that fills the inputs."""
+
+    masked: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+    pieces: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def _arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return self.masked
+
+    @property
+    def texts(self) -> list[dict[str, Any]]:
+        """The text of each piece as inputs, what is asked for as targets, as SeqIO has them."""
+        return self.pieces
+
+
+def masked(cache: Cache, lengths: Lengths, vocabulary: Vocabulary, seed: int) -> Masked:
+    """Masks the texts of a probe as its SeqIO task does.
+
+    Args:
+      cache: of a probe.
+      lengths: most tokens of inputs and targets.
+      vocabulary: that the texts are tokenised with.
+      seed: of the masks.
+
+    Raises:
+      RequestError: lengths that do not suit, see `span_corruption.text_length`.
+    """
+    span_corruption.text_length(lengths)
+    texts = (cache.tokens(TARGETS, i) for i in range(len(cache)))
+    windows = span_corruption.windows(texts, lengths[INPUTS])
+    sentinel = vocabulary.sentinel(0)
+    pairs = [
+        span_corruption.deterministic(window, lengths[INPUTS], sentinel, seed) for window in windows
+    ]
+    flat = {
+        feature: (np.concatenate(parts), np.cumsum([0, *map(len, parts)], dtype=np.int64))
+        for feature, parts in zip((INPUTS, TARGETS), zip(*pairs, strict=True), strict=True)
+    }
+    pieces = [
+        {
+            "inputs_pretokenized": vocabulary.decode(window.tolist()),
+            "targets_pretokenized": vocabulary.decode(targets.tolist()),
+        }
+        for window, (_, targets) in zip(windows, pairs, strict=True)
+    ]
+    return Masked(cache.task, cache.split, cache.folder, np.arange(len(pairs)), flat, pieces)
 
 
 # --- Examples -------------------------------------------------------------------------------------
@@ -520,7 +574,7 @@ def training_data(
 
 
 def evaluation_batches(
-    cache: Cache, inputs_length: int, batch_size: int, limit: int | None = None
+    cache: Cache, inputs_length: int, batch_size: int
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
     """Batches of inputs, sorted by length so that they pad little.
 
@@ -528,13 +582,12 @@ def evaluation_batches(
       cache: what to evaluate on.
       inputs_length: most tokens of inputs.
       batch_size: rows of every batch; the last is filled up with rows of padding.
-      limit: number of examples, from the first; all by default.
 
     Returns:
       Pairs of the examples' indices, int [n], and `encoder_input_tokens`, int32 [batch_size, K], of
       which the first n rows count; and how many examples lose the end of their inputs.
     """
-    counts = cache.token_counts(INPUTS)[:limit] + 1
+    counts = cache.token_counts(INPUTS) + 1
     sizes = np.minimum(counts, inputs_length)
     order = np.argsort(-sizes, kind="stable")
     batches = []

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqio_tasks.vocabulary import EOS_ID, PAD_ID
-from xfer_jax.loss import token_loss
+from xfer_jax.loss import token_loss, token_losses
 from xfer_jax.model import Transformer, call
 
 _NEVER = -1e7  # the score of a hypothesis that there is not
@@ -220,9 +220,9 @@ def score(
       float32 [B], nats.
     """
     decoder_inputs = shift_right(targets)
-    logits = call(module, params, "__call__", encoder_input_tokens, decoder_inputs, targets)
-    loss_BxL, _ = token_loss(logits, targets, z_loss=0.0)
-    return -jnp.sum(loss_BxL * (targets > 0), axis=1)
+    hidden = call(module, params, "forward", encoder_input_tokens, decoder_inputs, targets)
+    kernel = params["decoder"]["logits_dense"]["kernel"]
+    return -jnp.sum(token_losses(hidden, kernel, targets) * (targets > 0), axis=1)
 
 
 @functools.partial(jax.jit, static_argnames="module")

@@ -10,7 +10,7 @@ import gin
 import jax
 import jax.numpy as jnp
 
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, probes, vocabulary
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
 from xfer_jax import checkpoints, data, model, output, partitioning, progress
@@ -34,14 +34,14 @@ class Scores:
     truncated_inputs: int
 
 
-def baseline(cache: Cache, limit: int | None = None) -> float:
+def baseline(cache: Cache) -> float:
     """Scores the better of two answers that read no input: the commonest target, and nothing.
 
     Returns:
       The score in percent.
     """
-    family, references = cache.task.family, cache.references[:limit]
-    counts = Counter(text["targets_pretokenized"] for text in cache.texts[:limit])
+    family, references = cache.task.family, cache.references
+    counts = Counter(text["targets_pretokenized"] for text in cache.texts)
     metric = family.metric
     assert metric is not None
 
@@ -71,7 +71,7 @@ def evaluate_task(
     assert family.metric is not None
     assert family.strict_metric is not None
     outputs, truncated = predictor.predict(cache, advance)
-    texts, references = cache.texts[: predictor.limit], cache.references[: predictor.limit]
+    texts, references = cache.texts, cache.references
     inputs = [text["inputs_pretokenized"] for text in texts]
     values = family.metric(references, outputs) | family.strict_metric(
         inputs, references, outputs, task.language
@@ -103,7 +103,7 @@ def evaluate_task(
         cache.split,
         values,
         family.percent * values[family.score],
-        baseline(cache, predictor.limit),
+        baseline(cache),
         len(outputs),
         truncated,
     )
@@ -121,17 +121,13 @@ def evaluate_all(
       step: of the parameters.
     """
     scores = []
-    bar = progress.Bar("evaluate", sum(_count(cache, predictor.limit) for cache in targets), 0)
+    bar = progress.Bar("evaluate", sum(map(len, targets)), 0)
     for cache in targets:
         result = evaluate_task(predictor, cache, folder, step, lambda n: bar.advance(n, n))
         bar.show(**{cache.task.language: f"{result.percent:.1f}"})
         scores.append(result)
     bar.close()
     return scores
-
-
-def _count(cache: Cache, limit: int | None) -> int:
-    return len(cache) if limit is None else min(len(cache), limit)
 
 
 def table(results: Sequence[Scores], source: str) -> str:
@@ -198,7 +194,7 @@ def infer_task(
     else:
         key, values = "score", predictor.score(cache, advance)
     path = folder / f"{cache.task.name}-{mode}.jsonl-00000-of-00001"
-    texts = cache.texts[: predictor.limit]
+    texts = cache.texts
     output.write_jsonl(
         path, ({"inputs": text, key: value} for text, value in zip(texts, values, strict=True))
     )
@@ -244,6 +240,12 @@ class Evaluation:
         if not self.targets:
             raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
 
+    def _cache(self, task: Task, vocab: vocabulary.Vocabulary) -> Cache:
+        cache = data.open_cache(task, self.eval_split, vocab).first(self.eval_examples)
+        if task.family.objective != "probe":
+            return cache
+        return data.masked(cache, self.lengths, vocab, probes.mask_seed())
+
     def open(self) -> tuple[Predictor, list[Cache], int, dict[str, Any]]:
         """Loads the model, the data, the step, and what the checkpoint knows of its training.
 
@@ -256,9 +258,10 @@ class Evaluation:
         checkpoints.check_vocabulary(location, about, vocab)
         tasks = [task for name in self.targets for task in catalogue.tasks(name)]
         for task in tasks:
-            self.method.check(task)
+            if task.family.objective != "probe":
+                self.method.check(task)
         with partitioning.first_goes_first():
-            caches = [data.open_cache(task, self.eval_split, vocab) for task in tasks]
+            caches = [self._cache(task, vocab) for task in tasks]
         mesh = partitioning.make_mesh(self.num_partitions)
         axes, shapes = model.logical_axes(self.model), model.parameter_shapes(self.model)
         step = jax.ShapeDtypeStruct((), jnp.int32, sharding=partitioning.replicated(mesh))
@@ -272,7 +275,6 @@ class Evaluation:
             self.lengths,
             self.eval_batch_size,
             self.method,
-            self.eval_examples,
         )
         return predictor, caches, int(tree["state"]["step"]), about
 
@@ -281,6 +283,8 @@ def evaluate(how: Evaluation, config_text: str) -> list[Scores]:
     """Scores a checkpoint on its targets, in T5X's output layout, and prints the table."""
     folder = Path(how.model_dir).expanduser()
     output.check(folder, config_text)
+    for task in (task for name in how.targets for task in catalogue.tasks(name)):
+        how.method.check(task)
     predictor, caches, step, about = how.open()
     output.claim(folder, config_text)
     scores = evaluate_all(predictor, caches, folder, step)
@@ -295,7 +299,7 @@ def infer(how: Evaluation, config_text: str) -> None:
     output.check(folder, config_text)
     predictor, caches, *_ = how.open()
     output.claim(folder, config_text)
-    bar = progress.Bar("infer", sum(_count(cache, how.eval_examples) for cache in caches), 0)
+    bar = progress.Bar("infer", sum(map(len, caches)), 0)
     for cache in caches:
         path = infer_task(predictor, cache, folder, how.mode, lambda n: bar.advance(n, n))
         progress.say(f"wrote {path}")

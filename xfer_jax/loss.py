@@ -30,6 +30,36 @@ def token_loss(
     return log_z - target_logit + z, z
 
 
+def token_losses(
+    hidden: jax.Array, kernel: jax.Array, targets: jax.Array, max_logits: int = MAX_LOGITS
+) -> jax.Array:
+    """Computes each token's loss, -log p(target), from the states under the logits.
+
+    In pieces of at most `max_logits` logits, see `sequence_loss`; not to be differentiated.
+
+    Args:
+      hidden: [B, L, E] output of the decoder.
+      kernel: [E, V] float32.
+      targets: int32 [B, L].
+      max_logits: size of a piece.
+
+    Returns:
+      float32 [B, L], nats.
+    """
+    tokens = targets.size
+    pieces = -(-tokens * kernel.shape[-1] // max_logits)
+    padding = -tokens % pieces
+    flat = jnp.pad(hidden.reshape(tokens, -1), ((0, padding), (0, 0)))
+    wanted = jnp.pad(targets.reshape(tokens), (0, padding))
+
+    def losses(piece: tuple[jax.Array, jax.Array]) -> jax.Array:
+        hidden_NxE, targets_N = piece
+        return token_loss(hidden_NxE.astype(jnp.float32) @ kernel, targets_N, z_loss=0.0)[0]
+
+    split = (flat.reshape(pieces, -1, flat.shape[-1]), wanted.reshape(pieces, -1))
+    return jax.lax.map(losses, split).reshape(-1)[:tokens].reshape(targets.shape)
+
+
 def sequence_loss(
     hidden: jax.Array,
     kernel: jax.Array,

@@ -62,7 +62,6 @@ class Predictor:
     lengths: data.Lengths  # most tokens of inputs, and of targets, which is the longest output
     batch_size: int  # examples at a time; rounded up to what the devices share evenly
     method: Method = Method()
-    limit: int | None = None  # examples a task, from the first; all when None
 
     def predict(self, cache: Cache, progress: Progress = lambda n: None) -> tuple[list[str], int]:
         """Returns the outputs as text in the order of the examples, and how many inputs were cut.
@@ -75,7 +74,8 @@ class Predictor:
           RequestError: the task cannot be evaluated by this method.
         """
         data.check_lengths(self.lengths)
-        self.method.check(cache.task)
+        if not isinstance(cache, data.Masked):
+            self.method.check(cache.task)
         labels = self._label_tokens(cache.task) if self.method.name == LABELS else None
         batches, truncated = self._batches(cache)
         outputs: dict[int, str] = {}
@@ -88,6 +88,18 @@ class Predictor:
             outputs.update(zip(indices.tolist(), texts, strict=True))
             progress(len(indices))
         return [outputs[i] for i in range(len(outputs))], truncated
+
+    def predict_tokens(self, cache: Cache, progress: Progress = lambda n: None) -> list[list[int]]:
+        """Returns the outputs as tokens, see `predict`; what follows their end is left out."""
+        data.check_lengths(self.lengths)
+        batches, _ = self._batches(cache)
+        outputs: dict[int, list[int]] = {}
+        for indices, inputs in batches:
+            answers = partitioning.fetch(self._answer(self._place(inputs), None))[: len(indices)]
+            rows = [row[: np.count_nonzero(row)].tolist() for row in answers]
+            outputs.update(zip(indices.tolist(), rows, strict=True))
+            progress(len(indices))
+        return [outputs[i] for i in range(len(outputs))]
 
     def _answer(self, inputs: jax.Array, labels: np.ndarray | None) -> jax.Array:
         """Returns tokens [B, L], or with labels the likeliest one's index [B]."""
@@ -111,7 +123,8 @@ class Predictor:
         Raises:
           RequestError: a task without targets, or a target longer than its length.
         """
-        Method().check(cache.task)
+        if not isinstance(cache, data.Masked):
+            Method().check(cache.task)
         # It refuses targets that would be cut: their score would be wrong.
         data.Supervised(cache, self.lengths)
         batches, _ = self._batches(cache)
@@ -129,7 +142,7 @@ class Predictor:
     def _batches(self, cache: Cache) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
         share = self.mesh.shape["data"]
         size = -(-self.batch_size // share) * share
-        return data.evaluation_batches(cache, self.lengths[data.INPUTS], size, self.limit)
+        return data.evaluation_batches(cache, self.lengths[data.INPUTS], size)
 
     def _place(self, batch: np.ndarray) -> jax.Array:
         rows = partitioning.local_rows(self.mesh, len(batch))

@@ -239,7 +239,10 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             run.long_targets,
             rows=partitioning.local_rows(mesh, run.batch_size),
         )
-        targets = [data.open_cache(task, run.eval_split, vocab) for task in target_tasks]
+        targets = [
+            data.open_cache(task, run.eval_split, vocab).first(run.eval_examples)
+            for task in target_tasks
+        ]
     if resumed and about.get("data", training.caches) != training.caches:
         raise RequestError(
             f"the data of {run.task} have changed since {origin} was written; go on with the data"
@@ -292,7 +295,6 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             run.lengths,
             run.eval_batch_size,
             run.method,
-            run.eval_examples,
         )
         return evaluation.evaluate_all(predictor, targets, model_dir, step)
 

@@ -163,6 +163,16 @@ def test_the_spans_of_targets_are_the_masked_tokens():
 # ------------------------------------------------------------------------------ masks of the probes
 
 
+def test_texts_are_joined_and_cut_into_what_fills_the_inputs():
+    texts = [np.arange(10, 40), np.arange(40, 42), np.arange(42, 130)]
+    size = lengths(64)[0]
+    found = span_corruption.windows(texts, 64)
+    assert [len(window) for window in found] == [size, 120 - size]
+    assert np.concatenate(found).tolist() == list(range(10, 130))
+    inputs, _ = deterministic(found[0], 64, TOP)
+    assert len(inputs) + 1 == 64
+
+
 def test_a_text_is_masked_by_its_own_tokens(restore):
     rng = np.random.default_rng(0)
     texts = [rng.integers(3, 40, length) for length in (*range(1, 40), 300)]

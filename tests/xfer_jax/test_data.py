@@ -475,7 +475,7 @@ def test_a_subset_of_training_data_trains_on_the_training_split_alone(tiny_world
 def test_evaluation_batches_hold_every_example_once(tiny_world, batch_size, limit):
     cache = open_ner(tiny_world, split="validation")
     inputs_length = int(np.median(cache.token_counts("inputs")))
-    batches, truncated = data.evaluation_batches(cache, inputs_length, batch_size, limit)
+    batches, truncated = data.evaluation_batches(cache.first(limit), inputs_length, batch_size)
     indices = np.concatenate([batch[0] for batch in batches])
     count = limit or len(cache)
     assert sorted(indices) == list(range(count))

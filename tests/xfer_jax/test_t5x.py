@@ -20,12 +20,12 @@ import gin
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from gin import config_parser
 
-from seqio_tasks import metrics, miniature, registry, span_corruption, vocabulary
+from seqio_tasks import metrics, miniature, registry, vocabulary
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, cli, configuration, decoding, model, prediction, t5x_bindings
+from xfer_jax import checkpoints, cli, configuration, model, prediction, probe_table, t5x_bindings
 
 # The checkpoints are read back here on the devices that wrote them.
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
@@ -267,6 +267,7 @@ TASKS = ("xfer_pocket_ner.en", "xfer_pocket_ner.sw")
 LENGTHS = {"inputs": 24, "targets": 12}
 # A few targets of the tiny world are longer; a score of a cut one would be refused.
 WHOLE = {"inputs": 24, "targets": 40}
+PROBED = {"PROBE_FEATURE_LENGTHS": LENGTHS, "EVALUATOR_NUM_EXAMPLES": 30}
 NER = {"TASK": "xfer_pocket_ner", "TASK_FEATURE_LENGTHS": LENGTHS, "LONG_TARGETS": "drop"}
 PRETRAINED_STEPS, STEPS = 30, 12
 
@@ -387,17 +388,10 @@ def ran(pretrained, tiny_gin, tmp_path_factory) -> T5XCommands:
             ("t5x_configs/infer.gin",),
             {"INFER_MODE": "score", "TASK_FEATURE_LENGTHS": WHOLE},
         ),
-        (
-            "probe",
-            ("t5x_configs/probe.gin",),
-            {
-                "INFER_MODE": "score",
-                "PROBE_FEATURE_LENGTHS": LENGTHS,
-                "EVALUATOR_NUM_EXAMPLES": 9,
-            },
-        ),
+        ("probe", ("t5x_configs/probe.gin",), {"INFER_MODE": "score", **PROBED}),
+        ("probe_spans", ("t5x_configs/probe.gin",), {"INFER_MODE": "predict", **PROBED}),
     ):
-        output = {"INFER_OUTPUT_DIR": str(folder / name)}
+        output = {"INFER_OUTPUT_DIR": str(folder / name.removesuffix("_spans"))}
         commands.start(name, "infer", *files, tiny_gin, **trained | macros | output)
     commands.start(  # the tiny world, then the pocket model and text of the file
         "pretrain_pocket",
@@ -512,36 +506,27 @@ def test_both_engines_score_alike(ran, command, tmp_path):
 
 
 @needs_t5x
-def test_a_probe_asks_t5x_for_masked_spans(ran, tiny_world):
-    """From T5X's files follow LM_L and LM_EM: tokens, and what they were scored."""
-    ran.printed("probe")
-    tree = arrays(ran.folder / "finetuned" / f"checkpoint_{PRETRAINED_STEPS + STEPS}")
-    params = unflatten_dict(
-        {n.removeprefix("target/"): x for n, x in tree.items() if n.startswith("target/")}, sep="/"
+def test_a_probe_gives_the_same_table_under_both_engines(ran, command, tiny_world, tmp_path):
+    for run in ("probe", "probe_spans"):
+        ran.printed(run)
+    folders = {
+        "CHECKPOINT_PATH": str(ran.folder / "finetuned"),
+        "PROBE_OUTPUT_DIR": str(tmp_path),
+    }
+    native(*command("probe", **NER | PROBED | folders))
+    native("probe", "--outputs", str(ran.folder / "probe"))
+    ours, theirs = (
+        probe_table.collect(folder).set_index(["task", "language"])
+        for folder in (tmp_path, ran.folder / "probe")
     )
-    sizes = {"emb_dim": 32, "num_heads": 2, "head_dim": 16, "mlp_dim": 48, "dtype": "float32"}
-    layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
-    rows = params["token_embedder"]["embedding"].shape[0]
-    network = model.Transformer(model.Config(vocab_size=rows, **sizes, **layers))
-    for language in ("en", "sw"):
-        name = f"xfer_probe.pocket_ner.{language}-score.jsonl-00000-of-00001"
-        lines = jsonl(ran.folder / "probe" / name)
-        assert len(lines) == 9
-        inputs, targets = (
-            np.asarray([line["inputs"][feature] for line in lines]) for feature in LENGTHS
-        )
-        for line, asked, wanted in zip(lines, inputs, targets, strict=True):
-            text = tiny_world.encode(line["inputs"]["inputs_pretokenized"])
-            expected = span_corruption.deterministic(
-                text, LENGTHS["inputs"], tiny_world.sentinel(0)
-            )
-            found = [row[row > 0].tolist() for row in (asked, wanted)]
-            assert found == [[*part.tolist(), vocabulary.EOS_ID] for part in expected]
-        scores = [line["score"] for line in lines]
-        expected = decoding.score(network, params, inputs, targets)
-        np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4)
-        lm_loss = -sum(scores) / np.count_nonzero(targets)
-        assert 0 < lm_loss < np.log(rows)
+    assert list(ours.index) == [("xfer_pocket_ner", code) for code in ("en", "sw")]
+    assert list(theirs.index) == list(ours.index)
+    for name in ("n_examples", "n_spans", "n_tokens", "n_bytes", "lm_em", "lm_em_examples"):
+        assert ours[name].to_list() == theirs[name].to_list()
+    for name in ("lm_loss", "bits_per_byte", "lm_loss_low", "lm_loss_high"):
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=1e-4)
+    assert (ours["lm_loss"] < np.log(vocabulary.rows(tiny_world))).all()
+    assert (ours["n_spans"] > 5).all()
 
 
 @needs_t5x

@@ -1,0 +1,100 @@
+"""Asks a model for masked spans of a task's own text, as it was pre-trained: `xfer-jax probe`.
+
+One teacher-forced pass for the loss of what was masked, and greedy decoding for the spans
+themselves; files and masks are those of T5X's `infer` with t5x_configs/probe.gin.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gin
+
+from seqio_tasks import catalogue, vocabulary
+from seqio_tasks.errors import RequestError
+from xfer_jax import data, evaluation, model, output, partitioning, probe_table, progress
+from xfer_jax.data import Cache
+from xfer_jax.prediction import Method, Predictor
+
+
+@gin.configurable(module="xfer_jax.probe")
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """What `xfer-jax probe` does."""
+
+    checkpoint: str  # CHECKPOINT_PATH
+    folder: str  # PROBE_OUTPUT_DIR
+    model: model.Config
+    tasks: Sequence[str]  # probes, of one family
+    lengths: dict[str, int]
+    split: str = "train"
+    batch_size: int = 256
+    examples: int | None = None
+    num_partitions: int = 1
+
+    def __post_init__(self):
+        if not self.tasks:
+            raise RequestError("there is nothing to probe: set TARGETS, e.g. ('en', 'sw')")
+
+
+def probe(how: Probe, config_text: str) -> None:
+    """Probes a checkpoint, and prints and writes the table; what was done before is kept.
+
+    Raises:
+      RequestError: a wrong request, or a folder that holds the probe of another checkpoint.
+    """
+    first = catalogue.tasks(how.tasks[0])[0]
+    folder = Path(how.folder).expanduser()
+    of_family = folder / f"{catalogue.PREFIX}{first.family.name}"
+    output.check(of_family, config_text)
+    opened = evaluation.Evaluation(
+        checkpoint=how.checkpoint,
+        model_dir=str(of_family),
+        model=how.model,
+        targets=how.tasks,
+        lengths=how.lengths,
+        method=Method(),
+        eval_split=how.split,
+        eval_batch_size=how.batch_size,
+        eval_examples=how.examples,
+        num_partitions=how.num_partitions,
+    )
+    predictor, caches, *_ = opened.open()
+    output.claim(of_family, config_text)
+    bar = progress.Bar("probe", 2 * sum(map(len, caches)), 0)
+    for cache in caches:
+        for mode in probe_table.MODES:
+            path = probe_table.path(of_family, cache.task.name, mode)
+            finished = path.with_name(path.name + ".COMPLETED")
+            if finished.is_file():
+                bar.advance(len(cache), 0)
+                continue
+            records = _records(predictor, cache, mode, bar)
+            output.write_jsonl(path, records)
+            output.write(finished, "")
+    bar.close()
+    if partitioning.is_first():
+        progress.say(probe_table.text(probe_table.collect(folder)))
+        progress.say(f"wrote {folder / probe_table.FILE}")
+
+
+def _records(
+    predictor: Predictor, cache: Cache, mode: str, bar: progress.Bar
+) -> list[dict[str, Any]]:
+    def advance(n: int) -> None:
+        bar.advance(n, n)
+
+    key, answers = (
+        ("score", predictor.score(cache, advance))
+        if mode == "score"
+        else ("prediction_tokens", predictor.predict_tokens(cache, advance))
+    )
+    return [
+        {
+            "inputs": text
+            | {"targets": [*cache.tokens(data.TARGETS, i).tolist(), vocabulary.EOS_ID]},
+            key: answer,
+        }
+        for i, (text, answer) in enumerate(zip(cache.texts, answers, strict=True))
+    ]
