@@ -110,7 +110,8 @@ setup(
         *GIN_PACKAGES,
     ],
     package_dir=GIN_PACKAGES,
-    package_data={name: ["**/*.gin", "**/*.md"] for name in GIN_PACKAGES},
+    package_data={"xfer_jax": ["report.css"]}
+    | {name: ["**/*.gin", "**/*.md"] for name in GIN_PACKAGES},
     python_requires=">=3.11",
     install_requires=[*ENGINE, *TASKS, *ANALYSIS, *RUNNING],
     extras_require=EXTRAS,

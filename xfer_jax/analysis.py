@@ -390,6 +390,7 @@ def _languages(task: _Task, codes: Sequence[str], notes: list[str]) -> pd.DataFr
         found.name if found else code for found, code in zip(known, codes, strict=True)
     ]
     frame["family"] = [found.family if found else "" for found in known]
+    frame["genus"] = [found.genus if found else "" for found in known]
     there = frame["as_source"].notna() | frame["as_target"].notna() | frame["in_language"].notna()
     return frame[there]
 

@@ -181,6 +181,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="of permutations and resampling")
     _add_options(command)
 
+    command = add("report", "Draw what an analysis found as one page, DIR/report.html.")
+    command.add_argument("folder", metavar="DIR", help="that `xfer-jax analyze` wrote")
+
     command = add(
         "probe",
         "Ask a checkpoint for masked spans of a task's own text: LM_L and LM_EM per language.",
@@ -386,6 +389,12 @@ def _analyze(args: argparse.Namespace) -> None:
     print(f"tables: {request.out}")
 
 
+def _report(args: argparse.Namespace) -> None:
+    from xfer_jax import report as pages
+
+    print(f"wrote {pages.report(Path(args.folder).expanduser())}")
+
+
 def _probe_outputs(args: argparse.Namespace) -> None:
     from xfer_jax import probe_table
 
@@ -450,6 +459,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(lambda: _features(args), args.debug)
     if args.command == "analyze":
         return report(lambda: _analyze(args), args.debug)
+    if args.command == "report":
+        return report(lambda: _report(args), args.debug)
     if args.command == "probe" and args.outputs:
         return report(lambda: _probe_outputs(args), args.debug)
     return report(lambda: _gin_command(args, bindings), args.debug)

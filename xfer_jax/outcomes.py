@@ -1,8 +1,8 @@
 """What became of each answer: right, or wrong in which way; and in which language.
 
 Kinds of outcome by task. Labels: which label for which. Entities, of those that there are:
-`correct`, `type` (right words, wrong type), `boundary` (other words at the same place), `missing`;
-and of those that were answered: `spurious` (words of the sentence that are no entity),
+`correct`, `wrong type` (of the right words), `wrong boundary` (other words at the same place),
+`missing`; and of those that were answered: `spurious` (words of the sentence that are no entity),
 `hallucinated` (words that are not in the sentence), `malformed`. Answers: `correct`, `partial`,
 `wrong` (words of the context), `hallucinated`, `empty`. Besides, of texts: `other language`,
 outputs whose own words are of the source language, or in another script ("accidental translation").
@@ -17,7 +17,7 @@ from xfer_jax.outputs import Outputs
 
 OTHER_LANGUAGE = "other language"
 CORRECT = "correct"
-ENTITIES = (CORRECT, "type", "boundary", "missing")
+ENTITIES = (CORRECT, "wrong type", "wrong boundary", "missing")
 ANSWERED = ("spurious", "hallucinated", "malformed")  # beyond what there was to find
 ANSWERS = (CORRECT, "partial", "wrong", "hallucinated", "empty")
 NO_LABEL = "no label"
@@ -81,9 +81,9 @@ def _entities(outputs: Outputs) -> tuple[Counter[str], int]:
             if (kind, start, end) in overlapping:
                 found[CORRECT] += 1
             elif any(g[1:] == (start, end) for g in overlapping):
-                found["type"] += 1
+                found["wrong type"] += 1
             else:
-                found["boundary" if overlapping else "missing"] += 1
+                found["wrong boundary" if overlapping else "missing"] += 1
         for _, start, end in guessed:
             if not any(start < e and s < end for _, s, e in gold):
                 found["spurious"] += 1

@@ -1,7 +1,14 @@
-"""The pictures that commands draw, from tables alone."""
+"""The pictures that commands and the report draw, from numbers alone.
 
-from collections.abc import Mapping
+Every function returns a figure, `save` writes it. Two inks stand for text, so that a page may put
+its own in their place.
+"""
+
+import functools
+import io
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -9,63 +16,358 @@ mpl.use("agg")  # no display needed
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.cluster import hierarchy
+from scipy.spatial import distance
 
-_INK, _MUTED = "#1f2933", "#6b7785"
+INK, MUTED, RULE = "#1f2933", "#6b7785", "#d5dae0"
+BLUE, ORANGE, GREEN, RED = "#2f7dc1", "#d9772e", "#4f9d69", "#c2504a"
+_SERIES = (BLUE, ORANGE, GREEN, "#8f6bb3", "#b8902f", RED, "#5b8a99", "#a86f83", "#7d8793")
+_ON_LIGHT, _ON_DARK = "#1f2934", "#fffffe"  # in cells whose colour does not change with the page
 _COLOURS = "YlGnBu"
+_MANY = 40  # languages: more are not numbered cell by cell
+_RASTER = 1500  # points: more are drawn as an image
+
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.parse_math": False,  # a dollar sign in a name is one
+    "text.color": INK,
+    "axes.labelcolor": MUTED,
+    "axes.edgecolor": RULE,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # text stays text
+    "figure.dpi": 150,
+}
 
 
+def _styled(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Has a function draw in this module's style, and no other code."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Any, **kwargs: Any) -> Any:
+        with mpl.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def _figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    return plt.subplots(1, columns, figsize=(width, height), layout="constrained", **options)
+
+
+@_styled
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a figure in the format that the file's ending says, and closes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".svg":
+        path.write_text(svg(figure, path.stem), encoding="utf-8")
+    else:
+        figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return path
+
+
+def svg(figure: Figure, salt: str) -> str:
+    """Renders a figure as SVG, the same text for the same figure.
+
+    Args:
+      figure: what to render.
+      salt: of the ids in it, so that those of several figures on a page differ.
+    """
+    text = io.StringIO()
+    nothing: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
+        figure.savefig(text, format="svg", transparent=True, metadata=nothing)
+    return text.getvalue()
+
+
+# --- Tables of scores -----------------------------------------------------------------------------
+
+
+@_styled
 def matrix(
-    path: Path,
     scores: Mapping[tuple[str, str], float],
     labels: Mapping[str, str],
     title: str,
     subtitle: str,
-) -> Path:
+    groups: Mapping[str, str] | None = None,
+) -> Figure:
     """Draws scores by source (down) and target language (across).
 
     Args:
-      path: file to write; its ending decides the format.
       scores: in percent, by (source, target); pairs that are not there stay blank.
       labels: what to call the sources, by language, in the order to show both.
       title: what is shown.
       subtitle: under what conditions.
-
-    Returns:
-      `path`.
+      groups: of languages, which lines divide where the order keeps them together.
     """
     sources = [code for code in labels if any(source == code for source, _ in scores)]
     targets = [code for code in labels if any(target == code for _, target in scores)]
     values = np.asarray([[scores.get((s, t), np.nan) for t in targets] for s in sources])
-    size = (2.9 + 0.58 * len(targets), 1.7 + 0.46 * len(sources))
-    figure, axes = plt.subplots(figsize=size, layout="constrained")
-    image = axes.imshow(values, cmap=_COLOURS, vmin=0, vmax=100, aspect="auto")
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            colour = "white" if value > 60 else _INK
-            weight = "bold" if sources[row] == targets[column] else "normal"
-            axes.text(
-                column, row, f"{value:.0f}", ha="center", va="center",
-                color=colour, fontsize=9, fontweight=weight,
-            )  # fmt: skip
-    axes.set_xticks(range(len(targets)), targets, fontsize=9)
-    axes.set_yticks(range(len(sources)), [labels[code] for code in sources], fontsize=9)
+    many = max(len(sources), len(targets)) > _MANY
+    cell = (0.13, 0.13) if many else (0.5, 0.34)
+    size = (2.6 + cell[0] * len(targets), 1.3 + cell[1] * len(sources))
+    figure, axes = _figure(*size)
+    edges = np.arange(len(targets) + 1) - 0.5, np.arange(len(sources) + 1) - 0.5
+    image = axes.pcolormesh(
+        *edges, np.ma.masked_invalid(values), cmap=_COLOURS, vmin=0, vmax=100,
+        edgecolors="none" if many else "face", linewidth=0, rasterized=many,
+    )  # fmt: skip
+    axes.set_ylim(len(sources) - 0.5, -0.5)
+    if not many:
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                axes.text(
+                    column, row, f"{value:.0f}", ha="center", va="center", fontsize=8.5,
+                    color=_ON_DARK if value > 60 else _ON_LIGHT,
+                    fontweight="bold" if sources[row] == targets[column] else "normal",
+                )  # fmt: skip
+    size_of_text = 5 if many else 9
+    axes.set_xticks(range(len(targets)), targets, fontsize=size_of_text, rotation=90 * many)
+    axes.set_yticks(range(len(sources)), [labels[code] for code in sources], fontsize=size_of_text)
     axes.xaxis.tick_top()
-    axes.tick_params(length=0, colors=_INK)
-    axes.set_xticks(np.arange(len(targets) + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(len(sources) + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.tick_params(which="minor", length=0)
+    axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
-    axes.set_ylabel("fine-tuned in", color=_MUTED, fontsize=9)
-    axes.set_xlabel("asked in", color=_MUTED, fontsize=9)
+    if groups:
+        for codes, line in ((targets, axes.axvline), (sources, axes.axhline)):
+            for i in range(1, len(codes)):
+                if groups.get(codes[i]) != groups.get(codes[i - 1]):
+                    line(i - 0.5, color=MUTED, linewidth=0.8)
+    axes.set_ylabel("fine-tuned in")
+    axes.set_xlabel("asked in")
     axes.xaxis.set_label_position("top")
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=8, colors=_MUTED)
-    figure.suptitle(f"{title}\n\n", x=0.02, ha="left", fontsize=12, color=_INK, fontweight="bold")
-    figure.text(0.02, 0.945, subtitle, fontsize=9, color=_MUTED, va="top")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
+    bar.ax.tick_params(length=0, labelsize=8, labelcolor=MUTED)
+    _titled(figure, title, subtitle)
+    return figure
+
+
+def _titled(figure: Figure, title: str, subtitle: str) -> None:
+    if title:
+        figure.suptitle(
+            f"{title}\n\n", x=0.02, ha="left", fontsize=12, color=INK, fontweight="bold"
+        )
+        figure.text(0.02, 0.945, subtitle, fontsize=9, color=MUTED, va="top")
+
+
+# --- Numbers with intervals -----------------------------------------------------------------------
+
+
+@_styled
+def intervals(
+    names: Sequence[str],
+    series: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[float]]],
+    label: str,
+    zero: bool = True,
+) -> Figure:
+    """Draws numbers as points with intervals, a row a name, the first on top.
+
+    Args:
+      names: of the rows.
+      series: by name, (middle, low, high) of every row; NaN is not drawn.
+      label: of the axis.
+      zero: draw a line there.
+    """
+    figure, axes = _figure(6.4, 0.9 + (0.24 + 0.06 * (len(series) > 1)) * len(names))
+    places = np.arange(len(names))
+    offsets = np.linspace(-0.18, 0.18, len(series)) if len(series) > 1 else [0.0]
+    markers = "osD^"
+    for k, ((name, (middle, low, high)), offset) in enumerate(
+        zip(series.items(), offsets, strict=True)
+    ):
+        colour = _SERIES[k % len(_SERIES)]
+        axes.hlines(places + offset, np.asarray(low), np.asarray(high), color=colour, linewidth=1.6)
+        axes.plot(
+            np.asarray(middle), places + offset, markers[k % 4], color=colour, markersize=5,
+            label=name, linestyle="none",
+        )  # fmt: skip
+    if zero:
+        axes.axvline(0, color=MUTED, linewidth=0.8)
+    axes.set_yticks(places, names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(label)
+    axes.grid(axis="x")
+    if len(series) > 1:
+        _legend(figure, axes)
+    return figure
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    columns = min(len(labels), 4)
+    figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=8)
+
+
+@_styled
+def bars(names: Sequence[str], values: Sequence[float], label: str) -> Figure:
+    """Draws horizontal bars, the first on top; those below zero in another colour."""
+    figure, axes = _figure(6.4, 0.8 + 0.25 * len(names))
+    colours = [BLUE if value >= 0 else ORANGE for value in values]
+    axes.barh(np.arange(len(names)), np.asarray(values), color=colours, height=0.7)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.axvline(0, color=MUTED, linewidth=0.8)
+    axes.set_xlabel(label)
+    axes.grid(axis="x")
+    return figure
+
+
+@_styled
+def stacked(names: Sequence[str], shares: Mapping[str, Sequence[float]], label: str) -> Figure:
+    """Draws bars that are made of parts, in percent; the first part is that which is right."""
+    figure, axes = _figure(7.2, 1.1 + 0.27 * len(names) + 0.18 * -(-len(shares) // 4))
+    left = np.zeros(len(names))
+    colours = (GREEN, *(c for c in _SERIES if c != GREEN))
+    for k, (kind, values) in enumerate(shares.items()):
+        percent = 100 * np.asarray(values, float)
+        axes.barh(
+            np.arange(len(names)), percent, left=left, height=0.75, label=kind,
+            color=colours[k % len(colours)], alpha=1.0 if k < len(colours) else 0.6,
+        )  # fmt: skip
+        left = left + percent
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlabel(label)
+    _legend(figure, axes)
+    return figure
+
+
+# --- Points and lines -----------------------------------------------------------------------------
+
+
+@_styled
+def scatter(
+    x: np.ndarray, y: np.ndarray, names: Sequence[str], x_label: str, y_label: str
+) -> Figure:
+    """Draws points with their least-squares line; names those that are not in a crowd."""
+    figure, axes = _figure(6.4, 4.4)
+    many = len(x) > _RASTER
+    axes.plot(
+        x, y, "o", color=BLUE, markersize=1.5 if many else 4, alpha=0.35 if many else 0.75,
+        markeredgewidth=0, rasterized=many,
+    )  # fmt: skip
+    slope, constant = np.polyfit(x, y, 1)
+    ends = np.asarray([x.min(), x.max()])
+    axes.plot(ends, constant + slope * ends, color=ORANGE, linewidth=1.5)
+    for i in _apart(x, y, 60):
+        axes.annotate(
+            names[i], (x[i], y[i]), (3, 3), textcoords="offset points", fontsize=6.5, color=MUTED
+        )
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid()
+    return figure
+
+
+def _apart(x: np.ndarray, y: np.ndarray, most: int) -> list[int]:
+    """Chooses points whose names have room, outermost first."""
+    scaled = np.stack([(v - v.min()) / (np.ptp(v) or 1) for v in (x, y)], axis=1)
+    order = np.argsort(-np.abs(scaled - np.median(scaled, axis=0)).max(axis=1))
+    chosen: list[int] = []
+    for i in order[: 20 * most]:
+        gaps = np.abs(scaled[chosen] - scaled[i])
+        if not len(chosen) or not ((gaps[:, 0] < 0.075) & (gaps[:, 1] < 0.035)).any():
+            chosen.append(int(i))
+        if len(chosen) == most:
+            break
+    return chosen
+
+
+@_styled
+def named_points(
+    x: np.ndarray, y: np.ndarray, names: Sequence[str], x_label: str, y_label: str
+) -> Figure:
+    """Draws named points around the lines where either number is zero."""
+    figure, axes = _figure(6.4, 4.4)
+    axes.axhline(0, color=RULE, linewidth=0.8)
+    axes.axvline(0, color=RULE, linewidth=0.8)
+    axes.plot(x, y, "o", color=BLUE, markersize=4)
+    for i in _apart(x, y, 80):
+        axes.annotate(names[i], (x[i], y[i]), (4, 3), textcoords="offset points", fontsize=8)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    return figure
+
+
+@_styled
+def curves(
+    series: Mapping[str, tuple[np.ndarray, np.ndarray]], x_label: str, y_label: str
+) -> Figure:
+    """Draws scores by number of examples on a logarithmic axis, a line a language."""
+    figure, axes = _figure(6.4, 4.0)
+    many = len(series) > 2 * len(_SERIES)
+    for k, (name, (n, y)) in enumerate(series.items()):
+        colour = MUTED if many else _SERIES[k % len(_SERIES)]
+        axes.plot(
+            n, y, "-" if many else "o-", color=colour, markersize=4, linewidth=0.7 if many else 1.4,
+            alpha=0.6 if many else 1.0,
+        )  # fmt: skip
+        if not many:
+            axes.annotate(
+                name, (n[-1], y[-1]), (5, -3), textcoords="offset points", fontsize=8, color=colour
+            )
+    axes.set_xscale("log")
+    ticks = sorted({n for ns, _ in series.values() for n in ns})
+    axes.set_xticks(ticks, [f"{int(tick):,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.grid()
+    return figure
+
+
+@_styled
+def tree(
+    similarity: np.ndarray,
+    names: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    label: str,
+) -> Figure:
+    """Draws languages as a dendrogram of their similarity, with numbers of each beside it.
+
+    Args:
+      similarity: [N, N], at most 1.
+      names: of the languages.
+      series: numbers of each language, by what they are.
+      label: of their axis.
+    """
+    apart = distance.squareform(1 - (similarity + similarity.T) / 2, checks=False)
+    apart = np.maximum(apart, 0)
+    links = hierarchy.linkage(apart, "average", optimal_ordering=len(names) <= 80)
+    height = 0.9 + (0.27 if len(names) <= _MANY else 0.14) * len(names)
+    figure, (left, right) = _figure(7.2, height, columns=2, width_ratios=(1, 1.1))
+    drawn = hierarchy.dendrogram(
+        links, orientation="left", ax=left, no_labels=True, link_color_func=lambda _: MUTED
+    )
+    order = drawn["leaves"]
+    places = 10 * np.arange(len(order)) + 5
+    for k, (name, values) in enumerate(series.items()):
+        right.plot(
+            np.asarray(values, float)[order], places, "os"[k % 2], color=_SERIES[k % len(_SERIES)],
+            markersize=5 if len(names) <= _MANY else 3, label=name,
+        )  # fmt: skip
+    right.set_ylim(*left.get_ylim())
+    right.set_yticks(places, [names[i] for i in order], fontsize=9 if len(names) <= _MANY else 5.5)
+    right.grid()
+    right.set_xlabel(label)
+    left.set_xlabel("1 - similarity")
+    left.spines[["left", "top", "right"]].set_visible(False)
+    left.set_yticks([])
+    _legend(figure, right)
+    return figure

@@ -56,13 +56,13 @@ def draw(cells: Mapping[tuple[str, str], float], path: Path) -> Path:
     for code in order:
         side = "prepositions" if grammars[code].adposition == "before" else "postpositions"
         labels[code] = f"{grammars[code].order}, {side}   {code}"
-    return plots.matrix(
-        path,
+    figure = plots.matrix(
         cells,
         labels,
         "Named entities: taught in one language, asked in another",
         "Miniature languages with the word order of real ones; span F1, percent",
     )
+    return plots.save(figure, path)
 
 
 if __name__ == "__main__":

@@ -52,15 +52,15 @@ SENTENCE = "tag: rick sanchez went to new york city by ufo"
     [
         ("PER: rick sanchez $$ LOC: new york city", {"correct": 2}),
         ("PER: rick sanchez", {"correct": 1, "missing": 1}),
-        ("ORG: rick sanchez $$ LOC: new york city", {"type": 1, "correct": 1}),
-        ("PER: rick $$ LOC: new york city", {"boundary": 1, "correct": 1}),
-        ("PER: sanchez went $$ LOC: york", {"boundary": 2}),
+        ("ORG: rick sanchez $$ LOC: new york city", {"wrong type": 1, "correct": 1}),
+        ("PER: rick $$ LOC: new york city", {"wrong boundary": 1, "correct": 1}),
+        ("PER: sanchez went $$ LOC: york", {"wrong boundary": 2}),
         ("PER: rick sanchez $$ LOC: new york city $$ ORG: ufo", {"correct": 2, "spurious": 1}),
         ("PER: rick sanchez $$ LOC: paris", {"correct": 1, "missing": 1, "hallucinated": 1}),
         ("PER: rick sanchez $$ new york city", {"correct": 1, "missing": 1, "malformed": 1}),
         ("", {"missing": 2}),
         # one span over both: each overlaps it
-        ("PER: rick sanchez went to new york city", {"boundary": 2}),
+        ("PER: rick sanchez went to new york city", {"wrong boundary": 2}),
     ],
 )
 def test_entities_go_wrong_in_known_ways(answer, expected):

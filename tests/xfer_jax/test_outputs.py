@@ -121,7 +121,7 @@ def test_cells_are_aligned_with_their_errors_and_with_wals(tmp_path):
     names, values = features.wals(["en", "sw"])
     wide = alignment.wide(rows, found, names, values, ["en", "sw"]).set_index("target")
     assert wide.loc["en", "recomputed"] == pytest.approx(100)
-    assert wide.loc["sw", ["correct", "type", "missing"]].to_list() == [0.5, 0.5, 0]
+    assert wide.loc["sw", ["correct", "wrong type", "missing"]].to_list() == [0.5, 0.5, 0]
     place = names.index("S_SVO")
     assert wide.loc["sw", "S_SVO"] == float(values[0, place] == values[1, place])
     assert set(wide.loc["en", [n for n in names if n in wide]].dropna()) == {1.0}
