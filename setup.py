@@ -41,6 +41,7 @@ ANALYSIS = [
     "setuptools>=70,<81",  # lang2vec imports pkg_resources, which newer setuptools drops
     "pandas>=3,<4",
     "scipy>=1.14.1,<2",
+    "threadpoolctl>=3.5,<4",
     "statsmodels>=0.14.4,<0.16",
     "matplotlib>=3.9.2,<4",
 ]

@@ -48,7 +48,7 @@ def p_values(
 ) -> dict[str, float]:
     """Returns the p-value of each test for one table."""
     here = range(len(wals))
-    found = statistics.correlate(scores, wals, here, here, permutations, seed, draws=0)
+    found = statistics.correlate(scores, wals, here, here, permutations, seed)
     pairs = regression.sample(scores, {"similarity": wals}, here, here)
     names, values = features.wals(languages.STUDY)
     single = alignment.by_feature(scores, here, here, names, values, permutations, seed)

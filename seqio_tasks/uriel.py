@@ -1,83 +1,75 @@
-"""URIEL's tables of languages (Littell et al. 2017), as the package lang2vec holds them."""
+"""URIEL's tables of languages (Littell et al. 2017), as the package lang2vec holds them.
+
+Its files are read without its code, which takes seconds to import and ten seconds for the families
+alone, since it unpacks a file anew for every column.
+"""
 
 import functools
-import importlib
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from seqio_tasks.errors import RequestError
 
 _UNKNOWN = -1.0
+_TABLES = {  # as lang2vec calls them: file, layer of its array, how the columns' names begin
+    "syntax_wals": ("features", "WALS", "S_"),
+    "phonology_wals": ("features", "WALS", "P_"),
+    "syntax_knn": ("feature_predictions", "predicted", "S_"),
+    "phonology_knn": ("feature_predictions", "predicted", "P_"),
+    "inventory_knn": ("feature_predictions", "predicted", "INV_"),
+    "inventory_average": ("feature_averages", "avg", "INV_"),
+    "fam": ("family_features", "FAM", ""),
+    "geo": ("geocoord_features", "GEOCOORDS", ""),
+}
 
 
-def lang2vec() -> Any:
-    """Imports lang2vec.
+def _folder() -> Path:
+    """Returns the folder of lang2vec's files.
 
-    Its wheel also puts a script `lang2vec.py` beside `xfer-jax`, and the folder of the running
-    script comes first on the path: there the import would find the script.
+    A script `lang2vec.py`, which its wheel puts beside `xfer-jax`, may come first on the path.
 
     Raises:
-      RequestError: it cannot be imported.
+      RequestError: it is not installed.
     """
-    path = sys.path
-    sys.path = [folder for folder in path if not Path(folder, "lang2vec.py").is_file()]
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="pkg_resources is deprecated")
-            return importlib.import_module("lang2vec.lang2vec")
-    except ImportError as error:
-        raise RequestError(
-            f"URIEL's tables are read with lang2vec, which cannot be imported ({error}): install"
-            " lang2vec and setuptools<81"
-        ) from error
-    finally:
-        sys.path = path
+    for place in sys.path:
+        folder = Path(place, "lang2vec", "data")
+        if (folder / "features.npz").is_file():
+            return folder
+    raise RequestError("URIEL's tables come with lang2vec, which is not installed: install it")
 
 
-def _open(feature_set: str) -> tuple[Any, str, str]:
-    """Opens a table's file; returns it, and by what its layer and its columns are known."""
-    file, source, prefix = lang2vec().FEATURE_SETS_DICT[feature_set]
-    return np.load(Path(lang2vec().__file__).parent / "data" / file), source, prefix
+@functools.lru_cache(maxsize=4)
+def _layer(file: str, layer: str) -> tuple[dict[str, int], list[str], np.ndarray]:
+    """Returns the rows by code, the columns' names, and float32 [rows, columns]."""
+    with np.load(_folder() / f"{file}.npz") as archive:
+        rows = {str(code): i for i, code in enumerate(archive["langs"])}
+        names = [str(name) for name in archive["feats"]]
+        (index,) = np.flatnonzero(archive["sources"] == layer)
+        return rows, names, archive["data"][:, :, index]
 
 
-@functools.cache
-def _codes() -> frozenset[str]:
-    with _open("syntax_wals")[0] as archive:
-        return frozenset(map(str, archive["langs"]))
+def codes() -> frozenset[str]:
+    """Returns the ISO 639-3 codes that URIEL has rows of."""
+    return frozenset(_layer(*_TABLES["syntax_wals"][:2])[0])
 
 
 def known(code: str) -> bool:
     """Whether URIEL has a row under an ISO 639-3 code."""
-    return code in _codes()
+    return code in _layer(*_TABLES["syntax_wals"][:2])[0]
 
 
 def values(codes: Sequence[str], feature_set: str) -> tuple[list[str], np.ndarray]:
     """Returns a table's columns, and float64 [languages, columns] with NaN where unknown.
 
-    lang2vec's own function opens and unpacks the file anew for every column, which takes it ten
-    seconds for the families.
-
     Args:
       codes: rows of URIEL, ISO 639-3: see `languages.Language.uriel`.
       feature_set: 'syntax_wals', 'phonology_wals', 'fam', 'geo', 'syntax_knn', …
     """
-    names, table = _values(tuple(codes), feature_set)
-    return list(names), table.copy()
-
-
-@functools.lru_cache(maxsize=32)
-def _values(codes: tuple[str, ...], feature_set: str) -> tuple[tuple[str, ...], np.ndarray]:
-    archive, source, prefix = _open(feature_set)
-    with archive:
-        rows = {str(code): i for i, code in enumerate(archive["langs"])}
-        names = [str(name) for name in archive["feats"]]
-        columns = [i for i, name in enumerate(names) if name.startswith(prefix)]
-        (layer,) = np.flatnonzero(archive["sources"] == source)
-        wanted = archive["data"][[rows[code] for code in codes]]
-    table = wanted[:, columns, layer].astype(np.float64)
-    return tuple(names[i] for i in columns), np.where(table == _UNKNOWN, np.nan, table)
+    file, layer, prefix = _TABLES[feature_set]
+    rows, names, data = _layer(file, layer)
+    columns = [i for i, name in enumerate(names) if name.startswith(prefix)]
+    table = data[np.ix_([rows[code] for code in codes], columns)].astype(np.float64)
+    return [names[i] for i in columns], np.where(table == _UNKNOWN, np.nan, table)

@@ -27,7 +27,6 @@ from xfer_jax import (
 )
 from xfer_jax.features import Feature, Options
 
-ABOUT = "analysis.json"
 _KNOWN_OF = 0.4  # share of the pairs that a feature must be known of, to be regressed on unasked
 _KNOWN_OF_LANGUAGES = 0.5  # of the languages, for a feature of one language to be correlated
 _SENSITIVITY_PERMUTATIONS = 999
@@ -128,7 +127,7 @@ def analyze(request: Request) -> str:
         "notes": notes,
     }
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-    (request.out / ABOUT).write_text(text, encoding="utf-8")
+    (request.out / tables.ABOUT).write_text(text, encoding="utf-8")
     return summary(found, notes)
 
 
@@ -173,9 +172,8 @@ def _task(
     known: Mapping[str, Feature],
     probe: pd.DataFrame | None,
 ) -> _Task:
-    sources, targets = (
-        [code for code in codes if code in set(rows[side])] for side in ("source", "target")
-    )
+    here = {side: set(rows[side]) for side in ("source", "target")}
+    sources, targets = ([code for code in codes if code in here[side]] for side in here)
     places = {code: i for i, code in enumerate(codes)}
     own = rows[rows["source"] == rows["target"]].groupby("source")["score"].mean()
     each = {"in_language": own}
@@ -350,7 +348,7 @@ def _sensitivity(task: _Task, request: Request, codes: Sequence[str]) -> pd.Data
                         found = statistics.correlate(
                             matrix, known[name].values, task.rows, task.columns,
                             min(request.permutations, _SENSITIVITY_PERMUTATIONS), request.seed,
-                            draws=0,
+                            brief=True,
                         )  # fmt: skip
                     except ValueError:
                         continue  # the table of correlations says why

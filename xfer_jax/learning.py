@@ -7,6 +7,7 @@ examples that they have not seen, never by how well they fit.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -18,11 +19,11 @@ _DRAWS = 2000
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """A law fitted to one curve."""
+    """A law fitted to one curve, or to several: then `a` and `b` are arrays."""
 
     law: str
-    a: float
-    b: float
+    a: Any
+    b: Any
 
     def __call__(self, n: np.ndarray) -> np.ndarray:
         n = np.asarray(n, float)
@@ -39,15 +40,22 @@ def fit(law: str, n: np.ndarray, scores: np.ndarray) -> Fit:
       n: numbers of examples [M], positive, at least two different ones.
       scores: [M].
     """
-    n, scores = np.asarray(n, float), np.asarray(scores, float)
+    a, b = _fit_all(law, np.asarray(n, float), np.asarray(scores, float)[None])
+    return Fit(law, float(a[0]), float(b[0]))
+
+
+def _fit_all(law: str, n: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a and b [C] of curves [C, M] over the same n [M]."""
     if law != "power":
         x = np.log(n) if law == "log" else n
-        b, a = np.polyfit(x, scores, 1)
-        return Fit(law, float(a), float(b))
+        centred = x - x.mean()
+        b = scores @ centred / (centred @ centred)
+        return scores.mean(axis=1) - b * x.mean(), b
     grown = n ** _EXPONENTS[:, None]  # [exponents, M]
-    a = grown @ scores / np.sum(grown**2, axis=1)
-    best = int(np.argmin(np.sum((a[:, None] * grown - scores) ** 2, axis=1)))
-    return Fit(law, float(a[best]), float(_EXPONENTS[best]))
+    squares = np.sum(grown**2, axis=1)
+    a = scores @ grown.T / squares  # [C, exponents]
+    best = np.argmax(a**2 * squares, axis=1)  # what is explained of the sum of squares
+    return a[np.arange(len(a)), best], _EXPONENTS[best]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,21 +79,26 @@ def judge(curves: Sequence[tuple[np.ndarray, np.ndarray]]) -> list[Judgement]:
     inside: dict[str, list[float]] = {law: [] for law in LAWS}
     beyond: dict[str, list[float]] = {law: [] for law in LAWS}
     r2: dict[str, list[float]] = {law: [] for law in LAWS}
+    alike: dict[tuple[float, ...], list[np.ndarray]] = {}  # curves over the same numbers
     for n, scores in curves:
+        alike.setdefault(tuple(n), []).append(scores)
+    for key, several in alike.items():
+        n, y = np.asarray(key), np.stack(several)
+        spread = np.sum((y - y.mean(axis=1, keepdims=True)) ** 2, axis=1)
         for law in LAWS:
-            spread = np.sum((scores - scores.mean()) ** 2)
-            wrong = np.sum((fit(law, n, scores)(n) - scores) ** 2)
-            r2[law].append(float(1 - wrong / spread) if spread else np.nan)
+            a, b = _fit_all(law, n, y)
+            wrong = np.sum((Fit(law, a[:, None], b[:, None])(n) - y) ** 2, axis=1)
+            r2[law] += list(1 - wrong[spread > 0] / spread[spread > 0])
             for k in range(1, len(n)):
                 seen = np.arange(len(n)) != k
-                error = abs(float(fit(law, n[seen], scores[seen])(n[k])) - scores[k])
-                (beyond if k == len(n) - 1 else inside)[law].append(error)
+                errors = np.abs(Fit(law, *_fit_all(law, n[seen], y[:, seen]))(n[k]) - y[:, k])
+                (beyond if k == len(n) - 1 else inside)[law] += list(errors)
     nearest = np.argmin([beyond[law] for law in LAWS], axis=0)
     return [
         Judgement(
             law,
             len(curves),
-            float(np.nanmedian(r2[law])),
+            float(np.median(r2[law])) if r2[law] else float("nan"),
             float(np.mean(inside[law])) if inside[law] else float("nan"),
             float(np.mean(beyond[law])),
             float(np.mean(nearest == i)),

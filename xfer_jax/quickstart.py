@@ -1,8 +1,8 @@
 """A first look, `make quickstart`: miniature languages, a pocket mT5, no download, minutes.
 
 Runs the pocket study: pre-trains a pocket mT5 on the text of ten miniature languages, fine-tunes it
-on named entities in each, asks each model in all ten, prints the table of scores and what goes
-together with it, and draws it.
+on named entities in each, and asks each model in all ten. Then probes what it knew of each language
+before, says what goes together with the scores, and draws it all on one page.
 """
 
 import sys
@@ -11,7 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from seqio_tasks import miniature
-from xfer_jax import analysis, cli, configuration, execution, plots, progress, scores, study
+from xfer_jax import (
+    analysis,
+    cli,
+    compilation,
+    configuration,
+    execution,
+    plots,
+    probe,
+    progress,
+    report,
+    scores,
+    study,
+)
 
 FILE = "gin/studies/pocket.gin"
 OUT = Path("out/quickstart")
@@ -35,7 +47,9 @@ def main(out: Path = OUT) -> None:
     execution.run_workers(grid, out, ["study", "run", FILE, "--out", str(out)], workers)
     cells = {(row["source"], row["target"]): row["score"] for row in scores.collect(grid, out)}
     picture = draw(cells, out / "transfer.png")
+    probe_pretrained(out)
     why = analysis.analyze(analysis.Request([out], out / "analysis"))
+    page = report.report(out / "analysis")
     alike, unlike = scores.thirds(cells, miniature.World().syntactic_similarity)
     progress.say(f"\n{why}")
     progress.say(
@@ -43,8 +57,22 @@ def main(out: Path = OUT) -> None:
         "\nar, bn, … hi; the words are invented. They test the tool, not the languages."
         f"\nAsked in another language, models score {alike:.1f} on the third of the pairs whose"
         f" grammars\nare most alike, and {unlike:.1f} on the third whose grammars are least alike."
-        f"\npicture: {picture}\ndone in {time.monotonic() - began:.0f} s"
+        f"\npicture: {picture}\nreport:  {page}\ndone in {time.monotonic() - began:.0f} s"
     )
+
+
+def probe_pretrained(out: Path) -> None:
+    """Probes the pre-trained model with the text that the source models were taught on."""
+    compilation.keep_programs()
+    bindings = [
+        f"CHECKPOINT_PATH = {str(out / 'pretrained')!r}",
+        f"PROBE_OUTPUT_DIR = {str(out / 'probe')!r}",
+        "PROBE_FEATURE_LENGTHS = {'inputs': 64, 'targets': 16}",
+        "EVALUATOR_NUM_EXAMPLES = 500",
+    ]
+    files = ["gin/models/pocket.gin", "gin/tasks/pocket_ner.gin"]
+    text = configuration.load("probe", files, bindings)
+    probe.probe(configuration.build(probe.Probe), text)
 
 
 def draw(cells: Mapping[tuple[str, str], float], path: Path) -> Path:

@@ -87,14 +87,6 @@ def sample(
     )
 
 
-def languages_of(pairs: Sample) -> np.ndarray:
-    """Returns a column for each source and each target but one, float [P, S + T - 1]."""
-    sides = [
-        (side[:, None] == np.unique(side)).astype(float) for side in (pairs.rows, pairs.columns)
-    ]
-    return np.concatenate([sides[0], sides[1][:, 1:]], axis=1)
-
-
 def collinearity(x: np.ndarray) -> np.ndarray:
     """Returns the variance inflation factor of each column of x [P, K], 1 / (1 - R²)."""
     factors = np.empty(x.shape[1])
@@ -197,12 +189,28 @@ def within(
       The partial correlation given source and target language, and its p-value by QAP. NaN where
       the feature is one of the source or of the target alone.
     """
-    basis = _basis(languages_of(pairs))
-    y = _residual(basis, pairs.scores)
-    x = _residual(basis, pairs.x[:, 0])
+    y, x = (_without_levels(pairs, values) for values in (pairs.scores, pairs.x[:, 0]))
     if x @ x < 1e-9 * len(x) or y @ y < 1e-9 * len(y):
         return float("nan"), float("nan")
-    return _permuted_partial(pairs, pairs.features[0], basis, y, permutations, seed)
+    # Every permutation leaves the levels out of account, since they are out of the scores.
+    r = float(x @ y / np.sqrt((x @ x) * (y @ y)))
+    flat = pairs.features[0].ravel()
+    n = len(pairs.features[0])
+
+    def sums(places: np.ndarray) -> np.ndarray:
+        return np.take(flat, places[:, pairs.rows] * n + places[:, pairs.columns]) @ y
+
+    observed = float(sums(np.arange(n)[None])[0])
+    size = (pairs.languages, n, len(pairs.rows))
+    null = statistics.over_permutations(sums, *size, permutations, seed)
+    return r, statistics.two_sided(observed, null, 1e-9 * abs(observed))
+
+
+def _without_levels(pairs: Sample, values: np.ndarray) -> np.ndarray:
+    """Takes from the values of pairs [P] what their source or their target explains."""
+    grid = np.full(pairs.features.shape[1:], np.nan)
+    grid[pairs.rows, pairs.columns] = values
+    return statistics.without_levels(grid, np.isfinite(grid))[pairs.rows, pairs.columns]
 
 
 def _semi_partial(
@@ -237,10 +245,8 @@ def _permuted_partial(
         return (x @ y) / (norm * np.sqrt(np.maximum(left, 1e-300)))
 
     observed = correlations(np.arange(len(feature))[None])[0]
-    blocks = statistics.permuted_places(
-        pairs.languages, len(feature), len(pairs.rows), permutations, seed
-    )
-    null = np.concatenate([correlations(places) for places in blocks])
+    size = (pairs.languages, len(feature), len(pairs.rows))
+    null = statistics.over_permutations(correlations, *size, permutations, seed)
     return float(observed), statistics.two_sided(observed, null)
 
 

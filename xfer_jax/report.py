@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import analysis, outcomes, plots, tables
+from xfer_jax import outcomes, plots, tables
 
 FILE = "report.html"
 _LEVEL = 0.05  # adjusted to the false discovery rate: below it a feature is called significant
@@ -93,7 +93,7 @@ def report(folder: Path) -> Path:
     Raises:
       RequestError: there is no analysis.
     """
-    about = folder / analysis.ABOUT
+    about = folder / tables.ABOUT
     if not about.is_file():
         raise RequestError(
             f"{folder} holds no analysis: run `xfer-jax analyze --scores … --out {folder}` first"

@@ -8,14 +8,18 @@ resampling languages (Snijders & Borgatti 1999). `regression` takes several feat
 Arrays over pairs are matrices: [S, T], sources down and targets across; NaN where there is nothing.
 """
 
+import concurrent.futures
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+import os
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import threadpoolctl
 from scipy import stats
 
 PERMUTATIONS = 10_000
-_AT_ONCE = 1 << 19  # numbers in a block of permuted matrices
+_AT_ONCE = 1 << 17  # numbers in a block of permuted matrices: what a processor's cache holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +44,7 @@ def correlate(
     targets: Sequence[int],
     permutations: int = PERMUTATIONS,
     seed: int = 0,
-    draws: int = 2000,
+    brief: bool = False,
 ) -> Correlation:
     """Correlates scores with a feature of pairs, over pairs of two different languages.
 
@@ -51,7 +55,7 @@ def correlate(
       targets: int [T], which the columns are.
       permutations: of the languages.
       seed: of permutations and resampling.
-      draws: of the languages, for the interval; 0: there is none.
+      brief: leave out the interval, and the p-value of Spearman's correlation.
 
     Raises:
       ValueError: fewer than three pairs are left, or one side is constant.
@@ -60,18 +64,19 @@ def correlate(
     values, y = problem.observed()
     if len(y) < 3 or np.ptp(values) == 0 or np.ptp(y) == 0:
         raise ValueError("a correlation needs three pairs, and two values on either side")
-    ranked = problem.ranked()
-    null, null_ranked = _permuted([problem, ranked], permutations, seed)
+    problems = [problem] if brief else [problem, problem.ranked()]
+    nulls = _permuted(problems, permutations, seed)
+    p_values = [two_sided(p.correlation(), null) for p, null in zip(problems, nulls, strict=True)]
     pearson = stats.pearsonr(values, y)
-    interval = problem.bootstrap(seed, draws) if draws else (np.nan, np.nan)
+    interval = (np.nan, np.nan) if brief else problem.bootstrap(seed)
     return Correlation(
         pairs=len(y),
         languages=len(problem.known),
         pearson=float(pearson.statistic),
         spearman=float(stats.spearmanr(values, y).statistic),
         naive_p=float(pearson.pvalue),
-        qap_p=two_sided(problem.correlation(), null),
-        qap_p_spearman=two_sided(ranked.correlation(), null_ranked),
+        qap_p=p_values[0],
+        qap_p_spearman=float("nan") if brief else p_values[1],
         low=float(interval[0]),
         high=float(interval[1]),
     )
@@ -124,7 +129,7 @@ class _Problem:
         scores = np.where(self.mask(), self.scores, np.nan)
         return dataclasses.replace(self, scores=_ranks(scores), feature=_ranks(feature))
 
-    def bootstrap(self, seed: int, draws: int) -> np.ndarray:
+    def bootstrap(self, seed: int, draws: int = 2000) -> np.ndarray:
         """Returns the 95% interval of the correlation, languages drawn with replacement.
 
         A pair counts as often as its two languages were drawn together; no language is its own
@@ -170,47 +175,92 @@ def _permuted(problems: Sequence[_Problem], permutations: int, seed: int) -> lis
         side[index]
         for side, index in zip((first.sources, first.targets), np.nonzero(mask), strict=True)
     )
-    scores = [problem.scores[mask] for problem in problems]
-    centred = [problem.feature - np.nanmean(problem.feature) for problem in problems]
-    found: list[list[np.ndarray]] = [[] for _ in problems]
-    for places in permuted_places(known, len(first.feature), len(rows), permutations, seed):
-        flat = places[:, rows] * len(first.feature) + places[:, columns]
-        for feature, y, blocks in zip(centred, scores, found, strict=True):
-            blocks.append(_row_correlations(np.take(feature, flat), y))
-    return [np.concatenate(blocks) for blocks in found]
+    scores = [problem.scores[mask] - problem.scores[mask].mean() for problem in problems]
+    there = np.isfinite(first.feature)
+    of_known = ~np.eye(len(there), dtype=bool)[np.ix_(known, known)]
+    complete = bool(there[np.ix_(known, known)][of_known].all())
+    centred = [
+        np.where(there, problem.feature - np.nanmean(problem.feature), 0.0) for problem in problems
+    ]
+
+    def correlations(places: np.ndarray) -> np.ndarray:
+        flat = places[:, rows] * len(there) + places[:, columns]
+        weights = None if complete else np.take(there, flat).astype(float)
+        return np.stack(
+            [
+                _row_correlations(np.take(feature, flat), y, weights)
+                for feature, y in zip(centred, scores, strict=True)
+            ]
+        )
+
+    size = (known, len(there), len(rows))
+    return list(over_permutations(correlations, *size, permutations, seed))
 
 
-def permuted_places(
-    languages: np.ndarray, n: int, pairs: int, permutations: int, seed: int
-) -> Iterator[np.ndarray]:
-    """Yields which language stands in each one's place, int [block, n], `permutations` in all.
+def over_permutations(
+    function: Callable[[np.ndarray], np.ndarray],
+    languages: np.ndarray,
+    n: int,
+    pairs: int,
+    permutations: int,
+    seed: int,
+) -> np.ndarray:
+    """Applies a function to all permutations of languages, blocks at a time on all cores.
 
     Args:
+      function: of int [block, n], which language stands in each one's place; its result ends with
+        [block].
       languages: int, those that trade places; the others stay.
       n: number of all languages.
-      pairs: number of pairs that will be looked up, which decides the size of a block.
+      pairs: number of pairs that the function looks up, which decides the size of a block.
       permutations: how many in all.
       seed: the same one, the same permutations.
+
+    Returns:
+      The results, [..., permutations], the same on any number of cores.
     """
-    rng = np.random.default_rng((seed, 0))
+    places = _places(tuple(languages.tolist()), n, permutations, seed)
     block = max(1, _AT_ONCE // max(pairs, 1))
-    for start in range(0, permutations, block):
-        count = min(block, permutations - start)
-        places = np.tile(np.arange(n), (count, 1))
-        places[:, languages] = languages[np.argsort(rng.random((count, len(languages))), axis=1)]
-        yield places
+    blocks = [places[start : start + block] for start in range(0, permutations, block)]
+    if len(blocks) == 1:
+        return function(blocks[0])
+    # NumPy lets go of the interpreter's lock in all that takes time here; its BLAS must not start
+    # threads of its own in each of these.
+    with (
+        _libraries().limit(limits=1, user_api="blas"),
+        concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        return np.concatenate(list(pool.map(function, blocks)), axis=-1)
 
 
-def _row_correlations(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns the correlations [B] of the rows of x [B, P] with y [P], over what of x is known."""
-    y = y - y.mean()
-    there = np.isfinite(x)
-    if there.all():
-        n, sy, syy = float(len(y)), 0.0, y @ y
-    else:
-        x = np.where(there, x, 0.0)
-        known = there.astype(x.dtype)
-        n, sy, syy = known.sum(axis=1), known @ y, known @ (y * y)
+@functools.cache
+def _libraries() -> threadpoolctl.ThreadpoolController:
+    return threadpoolctl.ThreadpoolController()  # it looks through all that is loaded
+
+
+@functools.lru_cache(maxsize=8)
+def _places(languages: tuple[int, ...], n: int, permutations: int, seed: int) -> np.ndarray:
+    """Draws permutations, int32 [permutations, n]; every feature is judged by the same."""
+    rng = np.random.default_rng((seed, 0))
+    places = np.tile(np.arange(n, dtype=np.int32), (permutations, 1))
+    drawn = np.argsort(rng.random((permutations, len(languages))), axis=1)
+    places[:, languages] = np.asarray(languages, np.int32)[drawn]
+    return places
+
+
+def _row_correlations(x: np.ndarray, y: np.ndarray, there: np.ndarray | None) -> np.ndarray:
+    """Returns the correlations [B] of the rows of x [B, P] with y [P], whose mean is 0.
+
+    Args:
+      x: 0 where it is not known.
+      y: the other side.
+      there: [B, P], 1 where x is known and 0 elsewhere; None: all is.
+    """
+    n: np.ndarray | float = float(len(y))
+    sy: np.ndarray | float = 0.0
+    syy = y @ y
+    if there is not None:
+        n, sy, syy = there.sum(axis=1), there @ y, there @ (y * y)
     sx, sxx = x.sum(axis=1), np.einsum("bp,bp->b", x, x)
     with np.errstate(divide="ignore", invalid="ignore"):  # a permutation may leave one value alone
         return (x @ y - sx * sy / n) / np.sqrt((sxx - sx**2 / n) * (syy - sy**2 / n))
@@ -268,7 +318,6 @@ def agreement_p(
     """
     n = len(values)
     observed = np.arange(n)[None]
-    drawn = list(permuted_places(languages, n, 4 * n, permutations, seed))
     p = np.empty(values.shape[1])
     for k in range(values.shape[1]):
         has, lacks = (values[:, k] == 1).astype(float), (values[:, k] == 0).astype(float)
@@ -285,7 +334,7 @@ def agreement_p(
                 total += weight * np.einsum("bt,bt->b", down @ scores, across)
             return total
 
-        null = np.concatenate([statistic(places) for places in drawn])
+        null = over_permutations(statistic, languages, n, 4 * n, permutations, seed)
         value = statistic(observed)[0]
         p[k] = two_sided(value, null, 1e-9 * max(1.0, abs(value)))
     return p

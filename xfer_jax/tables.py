@@ -17,6 +17,7 @@ import pandas as pd
 from seqio_tasks import languages, uriel
 from seqio_tasks.errors import RequestError, did_you_mean
 
+ABOUT = "analysis.json"  # in an analysis' folder: what was asked
 REQUIRED = ("source", "target", "score")
 _KEY = ("task", "source", "target", "intermediate", "n_shots", "n_train", "arm", "model", "seed")
 _DEFAULTS = {

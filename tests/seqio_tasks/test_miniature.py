@@ -6,13 +6,12 @@ import hashlib
 import itertools
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import gin
 import pytest
 
-from seqio_tasks import miniature, uriel
+from seqio_tasks import miniature
 from seqio_tasks.errors import RequestError
 from seqio_tasks.miniature import LANGUAGES, SPLITS, TASKS, World, choose_value
 
@@ -188,27 +187,6 @@ def test_signal_is_the_share_of_features_that_follow_wals_and_is_nested(monkeypa
 def test_flags_become_one_value(field, known, expected):
     flags = {flag: False for flags in miniature._WALS_FLAGS.values() for flag in flags.values()}
     assert choose_value(field, {**flags, **known}) == expected
-
-
-def test_the_script_of_lang2vec_s_wheel_is_not_taken_for_the_library(monkeypatch, tmp_path):
-    (tmp_path / "lang2vec.py").write_text("raise AssertionError('the script')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "lang2vec"]:
-        monkeypatch.delitem(sys.modules, name)
-    before = list(sys.path)
-    miniature._uriel_flags.cache_clear()
-    uriel._values.cache_clear()
-    assert miniature.World().grammar("hi").order == "SOV"
-    assert sys.path == before
-
-
-def test_missing_lang2vec_is_a_request_that_can_be_mended(monkeypatch):
-    for name in ("lang2vec", "lang2vec.lang2vec"):
-        monkeypatch.setitem(sys.modules, name, None)
-    uriel._values.cache_clear()
-    read_uncached = miniature._uriel_flags.__wrapped__
-    with pytest.raises(RequestError, match="lang2vec"):
-        read_uncached("syntax_wals")
 
 
 # ------------------------------------------------------------------------------------- lexicon

@@ -4,14 +4,18 @@ import numpy as np
 import pytest
 
 from seqio_tasks import uriel
+from seqio_tasks.errors import RequestError
 
 CODES = ("ara", "ben", "eng")
 
 
-@pytest.mark.parametrize("feature_set", ["syntax_wals", "phonology_wals", "syntax_knn", "geo"])
+@pytest.mark.filterwarnings("ignore:pkg_resources is deprecated")
+@pytest.mark.parametrize("feature_set", sorted({*uriel._TABLES} - {"fam"}))
 def test_values_are_lang2vecs(feature_set):
+    from lang2vec import lang2vec
+
     names, values = uriel.values(CODES, feature_set)
-    table = uriel.lang2vec().get_features(list(CODES), feature_set, header=True)
+    table = lang2vec.get_features(list(CODES), feature_set, header=True)
     assert names == list(table["CODE"])
     for row, code in zip(values, CODES, strict=True):
         expected = [np.nan if value == "--" else float(value) for value in table[code]]
@@ -42,3 +46,17 @@ def test_what_is_returned_may_be_changed():
     _, values = uriel.values(("eng",), "syntax_wals")
     values[:] = 7
     assert not (uriel.values(("eng",), "syntax_wals")[1] == 7).any()
+
+
+def test_the_script_of_lang2vec_s_wheel_is_not_taken_for_the_library(monkeypatch, tmp_path):
+    (tmp_path / "lang2vec.py").write_text("raise AssertionError('the script')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    uriel._layer.cache_clear()
+    assert uriel.known("eng")
+
+
+def test_missing_lang2vec_is_a_request_that_can_be_mended(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.path", [str(tmp_path)])
+    uriel._layer.cache_clear()
+    with pytest.raises(RequestError, match="lang2vec, which is not installed"):
+        uriel.known("eng")
