@@ -9,6 +9,7 @@ import dataclasses
 import html
 import json
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -693,10 +694,12 @@ def _methods(page: _Page) -> list[str]:
 
 
 def _inline(svg: str) -> str:
-    """Prepares SVG for the page: without its prologue, with the page's own inks."""
+    """Prepares SVG for the page: without its prologue and needless ids, with the page's inks."""
     svg = svg[svg.index("<svg") :]
     for colour, variable in ((plots.INK, "ink"), (plots.MUTED, "muted"), (plots.RULE, "rule")):
         svg = svg.replace(colour, f"var(--{variable})")
+    used = set(re.findall(r"#([\w.-]+)", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
     return svg.replace("<svg ", '<svg role="img" ', 1)
 
 
@@ -709,7 +712,7 @@ def _text(value: Any) -> str:
 
 
 def _id(task: str) -> str:
-    return "task-" + re.sub(r"[^a-z0-9]+", "-", task.lower())
+    return f"task-{zlib.crc32(task.encode()):08x}"
 
 
 def _plain(feature: Any) -> str:

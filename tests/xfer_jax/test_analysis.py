@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.xfer_jax.test_outputs import write_run
 from xfer_jax import cli, features
 
 CODES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 DATA_DIR = os.environ.get("XFER_DATA_DIR")  # at import: tests may change the environment
+FIXTURES = os.environ.get("XFER_T5X_FIXTURES")
 WORLDS = Path(__file__).parents[2] / "benchmarks" / "results" / "worlds"
 
 
@@ -175,11 +177,158 @@ def test_a_real_table_gives_the_published_numbers(tmp_path, capsys):
     assert table["ldnd"] == pytest.approx(-0.32, abs=0.005)
 
 
+@pytest.mark.skipif(
+    not DATA_DIR or not Path(DATA_DIR, "transfer", "tidy").is_dir(),
+    reason="XFER_DATA_DIR names no folder that holds transfer/tidy",
+)
+def test_without_a_choice_the_largest_training_size_is_compared(tmp_path, capsys):
+    scores = str(Path(str(DATA_DIR), "transfer", "tidy", "xpos.csv"))
+    printed = analyze(capsys, "--scores", scores, "--out", str(tmp_path), "--permutations", "9")
+    assert "best sources: ro 67.2" in printed
+    assert "the largest is compared: 10,000" in printed
+    laws = {row["law"]: float(row["beyond"]) for row in read(tmp_path / "laws.csv")}
+    assert min(laws, key=lambda law: laws[law]) == "log"
+    assert laws["linear"] > 2 * laws["log"]
+
+
+# ------------------------------------------------------------------- folders of runs, and probes
+
+
+@pytest.fixture
+def runs(tmp_path) -> Path:
+    """Six source models, each right about so many of twenty sentences in each of six languages."""
+    folder = tmp_path / "study"
+    rows = ["task,source,target,score,run,n_train"]
+    for i, source in enumerate(CODES[:6]):
+        answers = {}
+        for j, target in enumerate(CODES[:6]):
+            right = 20 if i == j else 4 + 2 * ((i + 2 * j) % 6)
+            sentence = (f"tag: neno{target} {target}ja", f"PER: neno{target}")
+            good, bad = (*sentence, sentence[1]), (*sentence, f"LOC: neno{source}")
+            answers[f"xfer_panx.{target}"] = [good] * right + [bad] * (20 - right)
+            score = 200 * right / (20 + right + 20 - right)
+            rows.append(f"xfer_panx,{source},{target},{score:.4f},panx/{source},{100 * (i + 1)}")
+        write_run(folder / "panx" / source, f"xfer_panx.{source}", answers)
+    (folder / "scores.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_a_study_and_the_folders_of_its_runs_give_the_same(runs, tmp_path, capsys):
+    arguments = ("--permutations", "99", "--out")
+    analyze(capsys, "--scores", str(runs), *arguments, str(tmp_path / "a"))
+    folders = sorted(str(path) for path in (runs / "panx").iterdir())
+    analyze(capsys, "--scores", *folders, *arguments, str(tmp_path / "b"))
+    (runs / "scores.csv").rename(runs / "other.csv")
+    analyze(capsys, "--scores", str(runs), *arguments, str(tmp_path / "c"))
+    for name in ("outcomes", "wals"):
+        one, *others = (read(tmp_path / x / f"{name}.csv") for x in "abc")
+        assert others[0] == others[1]
+        key = (
+            ("task", "source", "target", "outcome", "count") if name == "outcomes" else ("feature",)
+        )
+        assert [{k: row[k] for k in key} for row in one] == [
+            {k: row[k] for k in key} for row in others[0]
+        ]
+
+
+def test_outputs_give_errors_words_and_pieces(runs, tmp_path, capsys):
+    printed = analyze(capsys, "--scores", str(runs), "--out", str(tmp_path), "--permutations", "99")
+    found = {row["feature"] for row in read(tmp_path / "correlations.csv")}
+    assert "n_train_source" in found
+    assert "n_train_target" not in found
+    known = read(tmp_path / "features.csv")[0]
+    # no two of these languages share a word; all tokens are the same
+    assert (float(known["words"]), float(known["pieces"])) == (0, 0.5)
+    rows = read(tmp_path / "alignment.csv")
+    assert len(rows) == 36
+    for row in rows:
+        assert float(row["score"]) == pytest.approx(float(row["recomputed"]), abs=1e-3)
+        own = row["source"] == row["target"]
+        assert (float(row["correct"]) == 1) == own
+        # the words that models add are of the source language, and not of the target
+        if not own:
+            wrong = 1 - float(row["correct"])
+            assert float(row["other language"]) == pytest.approx(wrong)
+            assert float(row["hallucinated"]) == pytest.approx(wrong)
+    assert "other language" in printed
+
+
+def test_probes_and_chosen_predictors_are_compared(planted, tmp_path, capsys):
+    probe = tmp_path / "probe.csv"
+    probe.write_text(
+        "task,language,lm_loss,lm_em\n"
+        + "".join(f"task,{code},{1 + i / 7:.3f},{i / 20}\n" for i, code in enumerate(CODES))
+        + "other,en,9,9\n"
+    )
+    arguments = ("--scores", str(planted), "--probe", str(probe), "--permutations", "99")
+    chosen = "syntax,lm_loss_target,lm_em_source"
+    analyze(capsys, *arguments, "--predictors", chosen, "--out", str(tmp_path / "out"))
+    regression = {row["feature"]: row for row in read(tmp_path / "out" / "regression.csv")}
+    assert set(regression) == set(chosen.split(","))
+    assert float(regression["syntax"]["qap_p"]) <= 0.02
+    kinds = {row["feature"]: row["of"] for row in read(tmp_path / "out" / "correlations.csv")}
+    assert (kinds["lm_loss_source"], kinds["lm_em_target"]) == ("source", "target")
+    languages = {row["language"]: row for row in read(tmp_path / "out" / "languages.csv")}
+    assert float(languages["bn"]["lm_loss"]) == pytest.approx(1.143)
+    wrong = ("--predictors", "syntex", "--out", str(tmp_path / "none"))
+    assert cli.main(["analyze", *arguments, *wrong]) == 2
+    assert "did you mean syntax" in capsys.readouterr().err
+
+
+def test_every_choice_that_is_open_is_tried(planted, tmp_path, capsys):
+    analyze(capsys, "--scores", str(planted), "--permutations", "99", "--out", str(tmp_path))
+    rows = [row for row in read(tmp_path / "sensitivity.csv") if row["feature"] == "syntax"]
+    choices = {(row["measure"], row["imputed"], row["scores"]) for row in rows}
+    assert len(choices) == len(rows) == 2 * 2 * 3
+    assert all(float(row["pearson"]) > 0.5 for row in rows)
+    plain = next(r for r in rows if (r["measure"], r["imputed"]) == ("cosine", "False"))
+    table = {row["feature"]: row for row in read(tmp_path / "correlations.csv")}
+    assert float(plain["pearson"]) == pytest.approx(float(table["syntax"]["pearson"]), rel=1e-5)
+
+
+def test_examples_needed_are_counted_for_the_score_that_is_asked_for(planted, tmp_path, capsys):
+    lines = planted.read_text().splitlines()
+    rows = [f"{lines[0]},n_shots", *(f"{line},0" for line in lines[1:])]
+    for line in lines[1:]:
+        source, target, _ = line.split(",")
+        if source != target:
+            rows += [f"{source},{target},{20 + 5 * np.log(n)},{n}" for n in (10, 100, 1000)]
+    (tmp_path / "shots.csv").write_text("\n".join(rows))
+    arguments = ("--scores", str(tmp_path / "shots.csv"), "--permutations", "9", "--reach", "70")
+    analyze(capsys, *arguments, "--out", str(tmp_path / "out"))
+    needed = read(tmp_path / "out" / "needed.csv")
+    assert len(needed) == 10
+    for row in needed:
+        assert float(row["examples"]) == pytest.approx(np.exp(10), rel=1e-3)
+        assert float(row["each_doubling"]) == pytest.approx(5 * np.log(2), rel=1e-4)
+
+
+@pytest.mark.skipif(not FIXTURES, reason="XFER_T5X_FIXTURES names no folder of T5X's output")
+def test_a_folder_that_t5x_wrote_is_analysed(tmp_path, capsys):
+    folder = str(Path(str(FIXTURES), "model_dir_example"))
+    printed = analyze(capsys, "--scores", folder, "--out", str(tmp_path))
+    assert "trained in en: en 100.0, sw 48.6" in printed
+    assert "hallucinated 92.7%" in printed
+    assert "of fewer than 4 no correlations" in printed
+    assert not (tmp_path / "correlations.csv").exists()
+
+
+def test_a_later_analysis_leaves_nothing_of_an_earlier_one(planted, runs, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    analyze(capsys, "--scores", str(runs), "--permutations", "9", "--out", out)
+    assert (tmp_path / "out" / "outcomes.csv").exists()
+    analyze(capsys, "--scores", str(planted), "--permutations", "9", "--out", out)
+    assert not (tmp_path / "out" / "outcomes.csv").exists()
+
+
 def test_wrong_requests_are_refused(planted, tmp_path, capsys):
     for arguments, why in (
         (["--scores", str(tmp_path / "none.csv")], "cannot be read"),
         (["--scores", str(planted), "--where", "seed=7"], "has no column 'seed'"),
         (["--scores", str(planted), "--permutations", "0"], "--permutations must be at least 1"),
+        (["--scores", str(planted), str(planted)], "takes one table, or folders"),
+        (["--scores", str(tmp_path)], "holds neither scores.csv nor a run's inference_eval/"),
+        (["--scores", str(planted), "--probe", str(planted)], "has no column task, language"),
     ):
         assert cli.main(["analyze", *arguments, "--out", str(tmp_path / "out")]) == 2
         err = capsys.readouterr().err
