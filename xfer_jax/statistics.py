@@ -153,7 +153,8 @@ class _Problem:
         with np.errstate(divide="ignore", invalid="ignore"):
             covariance = total(x * y) - sx * sy / n
             r = covariance / np.sqrt((total(x * x) - sx**2 / n) * (total(y * y) - sy**2 / n))
-        return np.nanquantile(r, [0.025, 0.975])
+        # Where few languages were drawn one side may be the same in all pairs.
+        return np.nanquantile(np.where(np.isfinite(r), r, np.nan), [0.025, 0.975])
 
 
 def _ranks(matrix: np.ndarray) -> np.ndarray:

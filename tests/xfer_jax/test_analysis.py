@@ -223,12 +223,11 @@ def test_a_study_and_the_folders_of_its_runs_give_the_same(runs, tmp_path, capsy
     for name in ("outcomes", "wals"):
         one, *others = (read(tmp_path / x / f"{name}.csv") for x in "abc")
         assert others[0] == others[1]
-        key = (
-            ("task", "source", "target", "outcome", "count") if name == "outcomes" else ("feature",)
+        same = ("source", "target", "outcome", "count") if name == "outcomes" else ("feature",)
+        found, expected = (
+            [[row[key] for key in same] for row in rows] for rows in (one, others[0])
         )
-        assert [{k: row[k] for k in key} for row in one] == [
-            {k: row[k] for k in key} for row in others[0]
-        ]
+        assert found == expected
 
 
 def test_outputs_give_errors_words_and_pieces(runs, tmp_path, capsys):
