@@ -201,8 +201,9 @@ def test_two_processes_predict_and_score_as_one(runs):
 def test_of_two_processes_one_writes_and_speaks(runs):
     folders, outputs = runs
     assert "steps 0 to 20" in outputs["first"]
-    lines = outputs["second"].splitlines()
-    assert [line for line in lines if not line.startswith("[Gloo]")] == []  # XLA's own
+    # XLA's own lines, which its threads tear: two may share a line and leave an empty one.
+    lines = filter(None, outputs["second"].splitlines())
+    assert [line for line in lines if not line.startswith("[Gloo]")] == []
     assert len(list((folders["two"] / "train").glob("events*"))) == 1
     found, expected = (
         {path.relative_to(folder).parts[:2] for path in folder.rglob("*") if path.is_dir()}
