@@ -30,8 +30,16 @@ from xfer_jax.features import Feature, Options
 _KNOWN_OF = 0.4  # share of the pairs that a feature must be known of, to be regressed on unasked
 _KNOWN_OF_LANGUAGES = 0.5  # of the languages, for a feature of one language to be correlated
 _SENSITIVITY_PERMUTATIONS = 999
+# What is written, each where there is something to say.
+_TABLES = (
+    "scores", "features", "languages", "shares", "alignment", "outcomes", "correlations",
+    "regression", "models", "wals", "sensitivity", "laws", "needed", "curves",
+)  # fmt: skip
+# Features that are a task's own, of source and of target.
+_OF_TASK = ("in_language", "n_train", "lm_loss", "bits_per_byte", "lm_em")
 _MADE_UP = "xfer_pocket_"  # tasks in miniature languages, which mC4 knows nothing of
 _TYPOLOGICAL = ("syntax", "morphology", "phonology", "inventory")
+_SIDES = ("source", "target")
 _WELL = 0.9  # of the in-language score: what the data needed are counted for, unless asked
 
 
@@ -65,6 +73,10 @@ class _Task:
     known: dict[str, Feature]
     each: dict[str, np.ndarray]  # what is known of single languages, [N]
 
+    def abroad(self) -> np.ndarray:
+        """Which cells [S, T] have a score and are of two languages."""
+        return np.isfinite(self.matrix) & (np.asarray(self.sources)[:, None] != self.targets)
+
 
 def analyze(request: Request) -> str:
     """Analyses scores, writes what was found, and returns it as text.
@@ -72,8 +84,7 @@ def analyze(request: Request) -> str:
     Raises:
       RequestError: see `tables.read`, `outputs.table` and `features.read`.
     """
-    if request.out.exists() and not request.out.is_dir():
-        raise RequestError(f"{request.out} is a file; --out takes a folder")
+    _check_out(request)
     scores, root = _load(request)
     table = scores.table
     codes = sorted({*table["source"], *table["target"]})
@@ -88,13 +99,17 @@ def analyze(request: Request) -> str:
     if aligned:
         known |= features.lexical(aligned.texts, codes, aligned.pieces)
     for path in request.features:
-        known |= features.read(path, codes)
+        known |= _without_collisions(path, features.read(path, codes), known)
     if not made_up and np.isfinite(known["mc4_source"].values).any():
         notes.append("mC4's sizes are recalled from Xue et al. (2021), Table 6, and not verified")
-    probe = _probe(request, root)
+    probe = _probe(request)
     tasks = [
         _task(str(name), rows, codes, known, probe) for name, rows in zero_shot.groupby("task")
     ]
+    if probe is not None and not set(probe["task"]) & {task.name for task in tasks}:
+        notes.append(
+            f"the probes are of {', '.join(sorted(set(probe['task'])))}, not of these tasks"
+        )
     enough = len(codes) >= tables.FEWEST
     if not enough:
         notes.append(
@@ -113,12 +128,12 @@ def analyze(request: Request) -> str:
         **_growth(table, tasks, codes, request, notes),
     }
     if enough and found["correlations"].empty:
-        raise RequestError(f"{request.scores[0]}: no feature is known of enough of its languages")
-    for name, frame in found.items():
+        raise RequestError(f"{request.scores[0]}: {_why_nothing(tasks)}")
+    for name in _TABLES:
         path = request.out / f"{name}.csv"
         path.unlink(missing_ok=True)
-        if not frame.empty:
-            tables.write(path, frame)
+        if name in found and not found[name].empty:
+            tables.write(path, found[name])
     about: dict[str, Any] = {
         "scores": [str(path) for path in request.scores],
         "where": dict(request.where),
@@ -133,6 +148,40 @@ def analyze(request: Request) -> str:
     text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
     (request.out / tables.ABOUT).write_text(text, encoding="utf-8")
     return summary(found, notes)
+
+
+def _check_out(request: Request) -> None:
+    """Raises RequestError unless the output can go where it is asked for, over no input."""
+    if request.out.exists() and not request.out.is_dir():
+        raise RequestError(f"{request.out} is a file; --out takes a folder")
+    read = [*request.scores, *request.features, *filter(None, [request.probe])]
+    written = {request.out.resolve() / f"{name}.csv" for name in _TABLES}
+    for path in read:
+        if path.resolve() in written or path.resolve() == request.out.resolve():
+            raise RequestError(
+                f"--out {request.out} would write over {path}, which is read: name another folder"
+            )
+
+
+def _without_collisions(
+    path: Path, own: Mapping[str, Feature], known: Mapping[str, Feature]
+) -> Mapping[str, Feature]:
+    """Returns a user's features; raises RequestError where a name is taken."""
+    taken = {*known, "score", *(f"{name}_{side}" for name in _OF_TASK for side in _SIDES)}
+    for name in own:
+        if name in taken:
+            raise RequestError(f"{path}: the name {name!r} is taken; call this feature otherwise")
+    return own
+
+
+def _why_nothing(tasks: Sequence[_Task]) -> str:
+    """Returns why there is no correlation at all."""
+    there = [task.matrix[task.abroad()] for task in tasks]
+    if not any(len(scores) for scores in there):
+        return "no pair of two different languages has a score"
+    if all(np.ptp(scores) == 0 for scores in there if len(scores)):
+        return "all pairs of two languages have the same score"
+    return "no feature is known of enough of its languages"
 
 
 # --- What is read ---------------------------------------------------------------------------------
@@ -158,10 +207,12 @@ def _load(request: Request) -> tuple[tables.Scores, Path | None]:
     return tables.check(frame, first, request.where, request.fractions), Path()
 
 
-def _probe(request: Request, root: Path | None) -> pd.DataFrame | None:
-    path = request.probe or (root / "probe" / probe_table.FILE if root else None)
-    if path is None or not (request.probe or path.is_file()):
-        return None
+def _probe(request: Request) -> pd.DataFrame | None:
+    path = request.probe
+    if path is None:
+        path = request.scores[0] / "probe" / probe_table.FILE  # of a study
+        if len(request.scores) > 1 or not path.is_file():
+            return None
     frame = tables.read_csv(path, ("task", "language", "lm_loss", "lm_em"))
     for name in probe_table.names(frame):
         frame[name] = tables.numbers(path, frame[name])
@@ -303,8 +354,7 @@ def _regression(
         if name not in task.known:
             hint = did_you_mean(name, task.known)
             raise RequestError(f"--predictors: there is no feature {name!r}{hint}")
-    there = np.isfinite(task.matrix)
-    there &= np.asarray(task.sources)[:, None] != np.asarray(task.targets)
+    there = task.abroad()
     wanted = {}
     for name in request.predictors or task.known:
         values = task.known[name].values[np.ix_(task.rows, task.columns)][there]
@@ -328,7 +378,7 @@ def _regression(
     model = {
         "task": task.name,
         **{k: v for k, v in dataclasses.asdict(found).items() if k != "coefficients"},
-        "collinear": " ".join(dropped),
+        "collinear": "\t".join(dropped),
     }
     return coefficients, pd.DataFrame([model])
 
@@ -339,9 +389,10 @@ def _sensitivity(task: _Task, request: Request, codes: Sequence[str]) -> pd.Data
     ways = {"as they are": task.matrix}
     if np.isfinite(own).all() and (own > 0).all():
         ways["relative to the target's own"] = 100 * task.matrix / own
-    there = np.isfinite(task.matrix)
-    there &= np.asarray(task.sources)[:, None] != np.asarray(task.targets)
-    ways["without each language's level"] = statistics.without_levels(task.matrix, there)
+    there = task.abroad()
+    without = statistics.without_levels(task.matrix, there)
+    if np.nanstd(without) > 1e-9 * np.nanstd(task.matrix):  # of one source nothing is left
+        ways["without each language's level"] = without
     rows = []
     for measure in features.MEASURES:
         for imputed in (False, True):
@@ -422,27 +473,33 @@ def _growth(
         axis = _axis(of_task)
         if axis is None:
             continue
-        grown = of_task[of_task[axis] > 0]
+        grown = _along(of_task, axis)
         cell = ["source", "target", "intermediate", "arm"]
         means = grown.groupby([*cell, axis])["score"].mean().reset_index()
         curves = [
-            (key, curve[axis].to_numpy(float), curve["score"].to_numpy(float))
-            for key, curve in means.groupby(cell)
+            (curve[axis].to_numpy(float), curve["score"].to_numpy(float))
+            for _, curve in means.groupby(cell)
             if len(curve) >= learning.FEWEST
         ]
         if not curves:
             continue
-        for judged in learning.judge([(n, y) for _, n, y in curves]):
+        for judged in learning.judge(curves):
             laws.append({"task": task.name, "axis": axis, **dataclasses.asdict(judged)})
-        mean = means.groupby(["target", axis])["score"].mean().reset_index()
-        mean.insert(0, "task", task.name)
-        points.append(mean.rename(columns={axis: "n"}).assign(axis=axis))
         own = dict(zip(codes, task.each["in_language"], strict=True))
-        for target, curve in mean.groupby("target"):
-            reach = request.reach if request.reach is not None else _WELL * own[target]
-            if len(curve) < learning.FEWEST or not np.isfinite(reach):
+        for target, of_target in means.groupby("target"):
+            # A mean is of the same sources at every number of examples, or it would jump.
+            whole = of_target.pivot(index=["source", *cell[2:]], columns=axis, values="score")
+            curve = whole[whole.notna().sum(axis=1) >= learning.FEWEST].dropna().mean().dropna()
+            if len(curve) < learning.FEWEST:
                 continue
-            n, y = curve[axis].to_numpy(float), curve["score"].to_numpy(float)
+            n, y = curve.index.to_numpy(float), curve.to_numpy()
+            points += [
+                {"task": task.name, "target": target, "axis": axis, "n": int(size), "score": score}
+                for size, score in zip(n, y, strict=True)
+            ]
+            reach = request.reach if request.reach is not None else _WELL * own[target]
+            if not np.isfinite(reach):
+                continue
             found = learning.needed(n, y, reach, request.seed)
             needs.append(
                 {
@@ -455,8 +512,18 @@ def _growth(
     return {
         "laws": pd.DataFrame(laws),
         "needed": pd.DataFrame(needs),
-        "curves": pd.concat(points) if points else pd.DataFrame(),
+        "curves": pd.DataFrame(points),
     }
+
+
+def _along(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
+    """Returns the rows of a curve: those that differ in one number of examples alone."""
+    if axis == "n_train":
+        rows = rows[rows["n_shots"] == rows["n_shots"].min()]
+    else:
+        largest = rows.groupby(["source", "target", "seed", "n_shots"])["n_train"].transform("max")
+        rows = rows[rows["n_train"] == largest]
+    return rows[rows[axis] > 0]
 
 
 def _axis(rows: pd.DataFrame) -> str | None:

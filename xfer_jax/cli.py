@@ -372,6 +372,8 @@ def _analyze(args: argparse.Namespace) -> None:
     where = dict(condition.partition("=")[::2] for condition in args.where)
     if args.permutations < 1:
         raise RequestError(f"--permutations must be at least 1, not {args.permutations}")
+    if args.seed < 0:
+        raise RequestError(f"--seed must be at least 0, not {args.seed}")
     request = analysis.Request(
         scores=[Path(path).expanduser() for path in args.scores],
         out=Path(args.out).expanduser(),
@@ -380,7 +382,7 @@ def _analyze(args: argparse.Namespace) -> None:
         features=[Path(path).expanduser() for path in args.features],
         probe=Path(args.probe).expanduser() if args.probe else None,
         options=features.Options(args.measure, args.imputed),
-        predictors=[name for name in args.predictors.split(",") if name],
+        predictors=[name.strip() for name in args.predictors.split(",") if name.strip()],
         reach=args.reach,
         permutations=args.permutations,
         seed=args.seed,

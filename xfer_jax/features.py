@@ -205,7 +205,7 @@ def read(path: Path, codes: Sequence[str]) -> dict[str, Feature]:
 
     Of pairs it has `source` and `target`; a tidy table of `score` by `task`, as scores are kept,
     yields a feature a task. Of single languages it has `language`, and every column of numbers
-    yields two features.
+    yields two features; columns of words are passed over.
 
     Raises:
       RequestError: no such table, a value that is no number, or a pair with two values.
@@ -254,6 +254,8 @@ def _read_languages(path: Path, frame: pd.DataFrame, codes: Sequence[str]) -> di
         raise RequestError(f"{path} has two rows of {of[of.duplicated()].iloc[0]}")
     found: dict[str, Feature] = {}
     for name in frame.columns.drop("language"):
+        if pd.to_numeric(frame[name], errors="coerce").isna().all():
+            continue  # words
         values = tables.numbers(path, frame[name]).set_axis(of).reindex(list(codes))
         found |= of_each(str(name), values.to_numpy(float))
     if not found:

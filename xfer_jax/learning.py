@@ -113,7 +113,8 @@ class Needed:
 
     a: float
     b: float  # points for every e-fold of examples; times ln 2: for every doubling
-    examples: float  # infinite where more examples do not help
+    # infinite where more examples do not help; the smallest of those tried stands for "at most"
+    examples: float
     low: float  # 95% interval; infinite where growth cannot be told from none
     high: float
 
@@ -140,9 +141,9 @@ def needed(n: np.ndarray, scores: np.ndarray, reach: float, seed: int = 0) -> Ne
         rng = np.random.default_rng((seed, 2))
         normal = rng.standard_normal((_DRAWS, 2)) @ _root(covariance).T
         drawn = [law.a, law.b] + normal / np.sqrt(rng.chisquare(freedom, (_DRAWS, 1)) / freedom)
-        reaching = _reaching(drawn[:, 0], drawn[:, 1], reach)
+        reaching = _reaching(drawn[:, 0], drawn[:, 1], reach, n.min())
         low, high = np.quantile(reaching, [0.025, 0.975], method="nearest")
-    examples = _reaching(np.asarray(law.a), np.asarray(law.b), reach)
+    examples = _reaching(np.asarray(law.a), np.asarray(law.b), reach, n.min())
     return Needed(law.a, law.b, float(examples), float(low), float(high))
 
 
@@ -151,6 +152,7 @@ def _root(covariance: np.ndarray) -> np.ndarray:
     return vectors * np.sqrt(np.maximum(values, 0))
 
 
-def _reaching(a: np.ndarray, b: np.ndarray, reach: float) -> np.ndarray:
+def _reaching(a: np.ndarray, b: np.ndarray, reach: float, fewest: float) -> np.ndarray:
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        return np.where(b > 0, np.exp((reach - a) / b), np.inf)
+        later = np.where(b > 0, np.exp((reach - a) / b), np.inf)
+    return np.where(a + b * np.log(fewest) >= reach, fewest, later)

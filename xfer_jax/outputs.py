@@ -56,7 +56,8 @@ def read(run: Path, task: Task) -> Outputs | None:
     step = max(files)
     inputs, tokens, references, answers = [], [], [], []
     try:
-        for line in files[step].read_text("utf-8").splitlines():
+        # not splitlines(), which also parts a text at characters that JSON leaves as they are
+        for line in filter(None, files[step].read_text("utf-8").split("\n")):
             record = json.loads(line)
             inputs.append(record["input"]["inputs_pretokenized"])
             tokens.append(record["input"].get("inputs", []))

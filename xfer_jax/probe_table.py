@@ -50,7 +50,13 @@ def read(folder: Path, task: str) -> Answers:
       RequestError: one is not there or damaged, or the two are of different texts.
     """
     rows = []
-    for scored, said in zip(*(_lines(path(folder, task, mode)) for mode in MODES), strict=True):
+    scores, predictions = (_lines(path(folder, task, mode)) for mode in MODES)
+    if len(scores) != len(predictions):
+        raise RequestError(
+            f"{folder}: of {task} there are {len(scores)} scores and {len(predictions)}"
+            " predictions; remove both files, and probe again"
+        )
+    for scored, said in zip(scores, predictions, strict=True):
         try:
             targets = [token for token in scored["inputs"]["targets"] if token]
             asked_text = scored["inputs"]["targets_pretokenized"]
@@ -79,7 +85,8 @@ def read(folder: Path, task: str) -> Answers:
 
 def _lines(file: Path) -> list[dict]:
     try:
-        return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        # not splitlines(), which also parts a text at characters that JSON leaves as they are
+        return [json.loads(line) for line in filter(None, file.read_text("utf-8").split("\n"))]
     except OSError:
         raise RequestError(
             f"{file} is not there: a probe needs INFER_MODE 'score' and 'predict'"

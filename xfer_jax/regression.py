@@ -53,8 +53,10 @@ def sample(
       targets: int [T], which the columns are.
 
     Raises:
-      ValueError: too few pairs are left, or a feature is the same in all.
+      ValueError: no feature, too few pairs are left, or a feature is the same in all.
     """
+    if not features:
+        raise ValueError("no feature is known of enough of its pairs")
     stacked = np.stack(list(features.values())).astype(float)
     unknown = ~np.isfinite(stacked).all(axis=0)
     np.fill_diagonal(unknown, False)
@@ -149,6 +151,9 @@ def regress(
       pairs: see `sample`.
       permutations: of the languages, for each feature.
       seed: of the permutations.
+
+    Raises:
+      ValueError: features that say the same.
     """
     x, y = pairs.x, pairs.scores
     everything = _basis(x)
@@ -156,6 +161,9 @@ def regress(
     centred = y - y.mean()
     beta = np.linalg.lstsq(x - x.mean(axis=0), centred / y.std(), rcond=None)[0]
     factors = collinearity(x)
+    if np.isinf(factors).any():
+        alike = [name for name, inf in zip(pairs.names, np.isinf(factors), strict=True) if inf]
+        raise ValueError(f"{', '.join(alike)} say the same, and cannot be told apart")
     model = mixed(y, x, pairs.rows, pairs.columns)
     coefficients = []
     for k, name in enumerate(pairs.names):
@@ -201,7 +209,7 @@ def within(
         return np.take(flat, places[:, pairs.rows] * n + places[:, pairs.columns]) @ y
 
     observed = float(sums(np.arange(n)[None])[0])
-    size = (pairs.languages, n, len(pairs.rows))
+    size = ([pairs.languages], n, len(pairs.rows))
     null = statistics.over_permutations(sums, *size, permutations, seed)
     return r, statistics.two_sided(observed, null, 1e-9 * abs(observed))
 
@@ -245,7 +253,7 @@ def _permuted_partial(
         return (x @ y) / (norm * np.sqrt(np.maximum(left, 1e-300)))
 
     observed = correlations(np.arange(len(feature))[None])[0]
-    size = (pairs.languages, len(feature), len(pairs.rows))
+    size = ([pairs.languages], len(feature), len(pairs.rows))
     null = statistics.over_permutations(correlations, *size, permutations, seed)
     return float(observed), statistics.two_sided(observed, null)
 
@@ -326,7 +334,11 @@ def mixed(y: np.ndarray, x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -
         m, log_v = parts(log_ratios)
         xx, xy, yy = m[:-1, :-1], m[:-1, -1], m[-1, -1]
         rss = yy - xy @ np.linalg.solve(xx, xy)
-        return freedom * np.log(rss / freedom) + log_v + np.linalg.slogdet(xx)[1]
+        return (
+            freedom * np.log(max(rss, 1e-12 * dd[-1, -1]) / freedom)
+            + log_v
+            + np.linalg.slogdet(xx)[1]
+        )
 
     bounds = [(-15.0, 10.0)] * 2
     starts = [np.zeros(2), np.full(2, -3.0)]
@@ -335,7 +347,7 @@ def mixed(y: np.ndarray, x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -
     m, _ = parts(best)
     xx, xy = m[:-1, :-1], m[:-1, -1]
     slopes = np.linalg.solve(xx, xy)
-    variance = (m[-1, -1] - xy @ slopes) / freedom
+    variance = max(float(m[-1, -1] - xy @ slopes), 0.0) / freedom  # a perfect fit leaves none
     errors = np.sqrt(variance * np.diag(np.linalg.inv(xx)))
     source_sd, target_sd = np.sqrt(variance * np.exp(best))
     return Mixed(
@@ -350,10 +362,10 @@ def mixed(y: np.ndarray, x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -
 class Shares:
     """How the variance of scores over pairs divides."""
 
-    source: float  # that only the source language tells
-    target: float  # that only the target language tells
-    both: float  # that either tells, where not all pairs have scores
-    pair: float  # the rest: of the two languages together, and noise
+    of_source: float  # that only the source language tells
+    of_target: float  # that only the target language tells
+    of_both: float  # that either tells, where not all pairs have scores
+    of_pair: float  # the rest: of the two languages together, and noise
     reciprocity: float  # correlation of a pair's rest with that of the pair turned round
 
 

@@ -25,6 +25,7 @@ FILE = "report.html"
 _LEVEL = 0.05  # adjusted to the false discovery rate: below it a feature is called significant
 _FEATURES_SHOWN = 15  # of WALS, by task
 _TREE_LANGUAGES = 80  # more make no readable tree
+_AS_TEXT = ("task", "source", "target", "language", "feature", "name", "same", "collinear")
 _ENDLESS = 1e9  # examples: nobody has as many
 _NEEDED_SHOWN = 12  # languages, before the reader asks for all
 _IN_WORDS = ("alike", "verdict")  # columns of tables that hold text
@@ -67,7 +68,7 @@ class _Page:
         """Keeps a figure and its numbers as files, and returns it for the page."""
         self.figures += 1
         name = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-        name = f"{self.figures:02d}-{name}"
+        name = f"{self.figures:02d}-{name[:80]}"
         path = self.folder / "figures" / f"{name}.svg"
         width = drawn.get_size_inches()[0] * 72
         plots.save(drawn, path)
@@ -100,9 +101,12 @@ def report(folder: Path) -> Path:
             f"{folder} holds no analysis: run `xfer-jax analyze --scores … --out {folder}` first"
         )
     try:
-        read = {path.stem: pd.read_csv(path, keep_default_na=False, na_values=[""])
+        words = dict.fromkeys(_AS_TEXT, str)
+        read = {path.stem: pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=words)
                 for path in sorted(folder.glob("*.csv"))}  # fmt: skip
         page = _Page(folder, read, json.loads(about.read_text("utf-8")))
+        if "languages" not in read:
+            raise ValueError("languages.csv is not there")
     except ValueError as error:
         raise RequestError(f"{folder} is damaged ({error}); run `xfer-jax analyze` again") from None
     for old in (folder / "figures").glob("[0-9][0-9]-*"):
@@ -191,16 +195,22 @@ def _findings(page: _Page, task: str) -> Iterator[str]:
     """Yields what was found in words, numbers and all."""
     name = f"<b>{_text(task)}</b>: "
     rows = page.of("correlations", task)
-    if not rows.empty:
-        pairs = rows[rows["of"] == "pair"].sort_values("pearson", key=abs, ascending=False)
+    pairs = rows[rows["of"] == "pair"] if not rows.empty else rows
+    if not pairs.empty:
+        pairs = pairs.sort_values("pearson", key=abs, ascending=False)
         first = pairs.iloc[0]
         sure = pairs[(pairs["fdr"] <= _LEVEL) | (pairs["within_fdr"] <= _LEVEL)]
         named = ", ".join(_feature(x) for x in sure["feature"])
+        within = ""
+        if not np.isnan(first["within"]):
+            within = (
+                f"; each language's own level taken away, {_signed(first['within'])},"
+                f" {_p_is(first['within_p'])}"
+            )
         yield (
             f"{name}of what is known of pairs, <b>{_feature(first['feature'])}</b> goes with the"
             f" score most: r = {_signed(first['pearson'])} [{_signed(first['low'])},"
-            f" {_signed(first['high'])}], {_p_is(first['qap_p'])}; each language's own level taken"
-            f" away, {_signed(first['within'])}, {_p_is(first['within_p'])}."
+            f" {_signed(first['high'])}], {_p_is(first['qap_p'])}{within}."
             + (
                 f" Significant at a false discovery rate of {_LEVEL:.0%}: {named}."
                 if len(sure)
@@ -367,7 +377,7 @@ def _regression(page: _Page, task: str) -> list[str]:
         for row in rows.itertuples()
     ]  # fmt: skip
     left_out = str(m["collinear"]) if isinstance(m["collinear"], str) and m["collinear"] else ""
-    said = ", ".join(_feature(name) for name in left_out.split())
+    said = ", ".join(_feature(name) for name in left_out.split("\t"))
     caption = (
         "Mixed model with a random effect of each source and of each target language; 95% intervals"
         f" by Wald. Standard deviations: sources {m['source_sd']:.1f} points, targets"
@@ -436,8 +446,8 @@ def _languages(page: _Page, task: str) -> list[str]:
         if not shares.empty:
             s = shares.iloc[0]
             said = (
-                f" Source alone explains {s['source']:.0%} of the variance, target alone"
-                f" {s['target']:.0%}; {s['pair']:.0%} is of the two together, and noise. What is"
+                f" Source alone explains {s['of_source']:.0%} of the variance, target alone"
+                f" {s['of_target']:.0%}; {s['of_pair']:.0%} is of the two together, and noise. What is"
                 f" left of a pair correlates with the pair turned round at"
                 f" {_signed(s['reciprocity'])}."
             )

@@ -84,6 +84,9 @@ def correlate(
 
 def two_sided(observed: float, null: np.ndarray, rounding: float = 1e-12) -> float:
     """Returns a p-value: how often permutations are as far from zero, the observed one counted."""
+    if not np.isfinite(observed):
+        return float("nan")
+    null = null[np.isfinite(null)]  # without a correlation where all that is left is one value
     extreme = np.sum(np.abs(null) >= abs(observed) - rounding)
     return float((extreme + 1) / (len(null) + 1))
 
@@ -105,6 +108,17 @@ class _Problem:
         here[self.targets[np.isfinite(self.scores).any(0)]] = True
         off_diagonal = np.isfinite(self.feature) & ~np.eye(len(self.feature), dtype=bool)
         return np.flatnonzero(here & (off_diagonal.any(0) | off_diagonal.any(1)))
+
+    def groups(self) -> list[np.ndarray]:
+        """Languages of which as much is known: as sources, as targets, or as both.
+
+        Places are traded within them. If a language that the feature is only known of as a target
+        could stand in a source's place, most permutations would leave hardly a pair.
+        """
+        off_diagonal = np.isfinite(self.feature) & ~np.eye(len(self.feature), dtype=bool)
+        pattern = 2 * off_diagonal.any(1) + off_diagonal.any(0)
+        known = self.known
+        return [known[pattern[known] == kind] for kind in np.unique(pattern[known])]
 
     def mask(self) -> np.ndarray:
         """Which pairs [S, T] count: of two languages, both known, with a score."""
@@ -152,9 +166,11 @@ class _Problem:
         n, sx, sy = total(both.astype(float)), total(x), total(y)
         with np.errstate(divide="ignore", invalid="ignore"):
             covariance = total(x * y) - sx * sy / n
-            r = covariance / np.sqrt((total(x * x) - sx**2 / n) * (total(y * y) - sy**2 / n))
-        # Where few languages were drawn one side may be the same in all pairs.
-        return np.nanquantile(np.where(np.isfinite(r), r, np.nan), [0.025, 0.975])
+            of_x, of_y = total(x * x) - sx**2 / n, total(y * y) - sy**2 / n
+            # Where few languages were drawn one side may be the same in all pairs.
+            varied = (of_x > 1e-9 * np.nanmax(of_x)) & (of_y > 1e-9 * np.nanmax(of_y))
+            r = np.where(varied, covariance / np.sqrt(of_x * of_y), np.nan)
+        return np.nanquantile(r, [0.025, 0.975])
 
 
 def _ranks(matrix: np.ndarray) -> np.ndarray:
@@ -167,8 +183,8 @@ def _ranks(matrix: np.ndarray) -> np.ndarray:
 def _permuted(problems: Sequence[_Problem], permutations: int, seed: int) -> list[np.ndarray]:
     """Returns the correlations [permutations] of each problem with its languages permuted.
 
-    The problems share their pairs and their languages. Languages trade places within those that
-    take part, rows and columns alike, so that pairs of two languages stay such.
+    The problems share their pairs and their languages. Languages trade places, rows and columns
+    alike, so that pairs of two languages stay such.
     """
     first = problems[0]
     known, mask = first.known, first.mask()
@@ -194,13 +210,13 @@ def _permuted(problems: Sequence[_Problem], permutations: int, seed: int) -> lis
             ]
         )
 
-    size = (known, len(there), len(rows))
+    size = (first.groups(), len(there), len(rows))
     return list(over_permutations(correlations, *size, permutations, seed))
 
 
 def over_permutations(
     function: Callable[[np.ndarray], np.ndarray],
-    languages: np.ndarray,
+    groups: Sequence[np.ndarray],
     n: int,
     pairs: int,
     permutations: int,
@@ -211,7 +227,7 @@ def over_permutations(
     Args:
       function: of int [block, n], which language stands in each one's place; its result ends with
         [block].
-      languages: int, those that trade places; the others stay.
+      groups: int, languages that trade places within each; the others stay.
       n: number of all languages.
       pairs: number of pairs that the function looks up, which decides the size of a block.
       permutations: how many in all.
@@ -220,7 +236,12 @@ def over_permutations(
     Returns:
       The results, [..., permutations], the same on any number of cores.
     """
-    places = _places(tuple(languages.tolist()), n, permutations, seed)
+    drawn = _orders(n, permutations, seed)
+    places = np.tile(np.arange(n, dtype=np.int32), (permutations, 1))
+    for group in groups:
+        # Of a random order of all, that of some is random too.
+        inside = np.isin(np.arange(n), group)
+        places[:, np.sort(group)] = drawn[inside[drawn]].reshape(permutations, len(group))
     block = max(1, _AT_ONCE // max(pairs, 1))
     blocks = [places[start : start + block] for start in range(0, permutations, block)]
     if len(blocks) == 1:
@@ -239,14 +260,11 @@ def _libraries() -> threadpoolctl.ThreadpoolController:
     return threadpoolctl.ThreadpoolController()  # it looks through all that is loaded
 
 
-@functools.lru_cache(maxsize=8)
-def _places(languages: tuple[int, ...], n: int, permutations: int, seed: int) -> np.ndarray:
-    """Draws permutations, int32 [permutations, n]; every feature is judged by the same."""
+@functools.lru_cache(maxsize=4)
+def _orders(n: int, permutations: int, seed: int) -> np.ndarray:
+    """Draws orders of all languages, int32 [permutations, n]; every feature is judged by them."""
     rng = np.random.default_rng((seed, 0))
-    places = np.tile(np.arange(n, dtype=np.int32), (permutations, 1))
-    drawn = np.argsort(rng.random((permutations, len(languages))), axis=1)
-    places[:, languages] = np.asarray(languages, np.int32)[drawn]
-    return places
+    return np.argsort(rng.random((permutations, n)), axis=1).astype(np.int32)
 
 
 def _row_correlations(x: np.ndarray, y: np.ndarray, there: np.ndarray | None) -> np.ndarray:
@@ -310,7 +328,7 @@ def agreement_p(
       sources: int [S], which of the N languages the rows are.
       targets: int [T], which the columns are.
       values: [N, F], 0, 1 or NaN.
-      languages: int, those that trade places.
+      languages: int, those that trade places, where the feature is known of them.
       permutations: of the languages.
       seed: of the permutations.
 
@@ -335,7 +353,8 @@ def agreement_p(
                 total += weight * np.einsum("bt,bt->b", down @ scores, across)
             return total
 
-        null = over_permutations(statistic, languages, n, 4 * n, permutations, seed)
+        trading = languages[known[languages] > 0]
+        null = over_permutations(statistic, [trading], n, 4 * n, permutations, seed)
         value = statistic(observed)[0]
         p[k] = two_sided(value, null, 1e-9 * max(1.0, abs(value)))
     return p

@@ -129,7 +129,7 @@ def check(
 
 
 def zero_shot(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Chooses the rows that pairs of languages are compared by.
+    """Chooses the rows that pairs of languages are compared by, task by task.
 
     Those with the fewest examples in the target language, without an intermediate task and of all
     training data where there are such; of a cell that was trained on several amounts of data, the
@@ -138,24 +138,30 @@ def zero_shot(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     Returns:
       The rows, and what a reader should know of the choice.
     """
-    notes = []
-    for column in ("arm", "intermediate"):
-        values = sorted(set(table[column]))
-        if values[0]:
-            notes.append(f"only rows of {column} {values[0]} are compared")
-        table = table[table[column] == values[0]]
-    shots = table["n_shots"].min()
-    if shots:
-        notes.append(f"there are no zero-shot scores: those of {shots} shots are compared")
-    table = table[table["n_shots"] == shots]
-    cell = ["task", "source", "target", "seed"]
-    largest = table.groupby(cell)["n_train"].transform("max")
-    if (table["n_train"] < largest).any():
-        notes.append(
-            "of the numbers of training examples that a source has, the largest is compared:"
-            f" {_range(largest)}"
-        )
-    return table[table["n_train"] == largest], tuple(notes)
+    notes, chosen = [], []
+    for task, of_task in table.groupby("task", sort=False):
+        rows = of_task
+        for column in ("arm", "intermediate"):
+            first = min(rows[column])
+            if first:
+                notes.append(f"{task}: only rows of {column} {first} are compared")
+            rows = rows[rows[column] == first]
+        shots = rows["n_shots"].min()
+        if shots:
+            notes.append(f"{task} has no zero-shot scores: those of {shots} shots are compared")
+        rows = rows[rows["n_shots"] == shots]
+        largest = rows.groupby(["source", "target", "seed"])["n_train"].transform("max")
+        if (rows["n_train"] < largest).any():
+            notes.append(
+                f"{task}: of the numbers of training examples that a source has, the largest is"
+                f" compared: {_range(largest)}"
+            )
+        rows = rows[rows["n_train"] == largest]
+        lost = sorted(set(of_task["source"]) - set(rows["source"]))
+        if lost:
+            notes.append(f"{task}: sources without such a score are left out: {', '.join(lost)}")
+        chosen.append(rows)
+    return pd.concat(chosen), tuple(notes)
 
 
 def _range(numbers: pd.Series) -> str:
@@ -184,7 +190,15 @@ def read_csv(path: Path, required: Sequence[str] = REQUIRED) -> pd.DataFrame:
         )  # fmt: skip
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise RequestError(f"{path} is no table: {str(error).splitlines()[0]}") from None
+    rows = csv.reader(io.StringIO(text), delimiter=separator)
+    width = len(next(rows))
+    long = next((i for i, row in enumerate(rows, 2) if len(row) > width), None)
+    if long is not None:
+        raise RequestError(f"{path}, line {long}: more values than the header has names")
     frame.columns = [str(name).strip().lower() for name in frame.columns]
+    if frame.columns.has_duplicates:
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise RequestError(f"{path} has two columns {twice!r} (capitals do not count)")
     missing = [name for name in required if name not in frame]
     if missing:
         raise RequestError(
@@ -222,6 +236,9 @@ def numbers(path: Path, texts: pd.Series) -> pd.Series:
     if odd.any():
         line, text = texts[odd].index[0] + 2, texts[odd].iloc[0]
         raise RequestError(f"{path}, line {line}: {texts.name} {text!r} is no number")
+    if np.isinf(found).any():
+        line = found[np.isinf(found)].index[0] + 2
+        raise RequestError(f"{path}, line {line}: {texts.name} is infinite; leave it empty")
     return found
 
 

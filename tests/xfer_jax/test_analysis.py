@@ -315,6 +315,87 @@ def test_examples_needed_are_counted_for_the_score_that_is_asked_for(planted, tm
         assert float(row["each_doubling"]) == pytest.approx(5 * np.log(2), rel=1e-4)
 
 
+def test_means_of_a_curve_are_of_the_same_sources_throughout(planted, tmp_path, capsys):
+    """Weak sources alone have many examples: scores grow all the same."""
+    lines = ["source,target,n_shots,n_train,score"]
+    for i, source in enumerate(CODES):
+        for target in CODES:
+            if source != target:
+                sizes = (10, 100, 1000, 10_000) if i < 3 else (10, 100, 1000)
+                level = 20 if i < 3 else 60
+                lines.append(f"{source},{target},0,500,{level}")
+                lines += [f"{source},{target},{n},500,{level + 5 * np.log10(n)}" for n in sizes]
+                lines += [f"{source},{target},100,50,1"]  # of a smaller source model
+    (tmp_path / "shots.csv").write_text("\n".join(lines))
+    arguments = ("--scores", str(tmp_path / "shots.csv"), "--permutations", "9", "--reach", "70")
+    analyze(capsys, *arguments, "--out", str(tmp_path / "out"))
+    for row in read(tmp_path / "out" / "needed.csv"):
+        assert float(row["each_doubling"]) == pytest.approx(5 * np.log10(2), rel=1e-3)
+
+
+def test_an_analysis_is_not_written_over_what_it_reads(planted, runs, tmp_path, capsys):
+    before = (runs / "scores.csv").read_bytes()
+    assert cli.main(["analyze", "--scores", str(runs), "--out", str(runs)]) == 2
+    own = tmp_path / "features.csv"
+    own.write_text("language,size\n" + "".join(f"{c},{i}\n" for i, c in enumerate(CODES)))
+    again = ["--scores", str(planted), "--features", str(own), "--out", str(tmp_path)]
+    assert cli.main(["analyze", *again]) == 2
+    assert capsys.readouterr().err.count("name another folder") == 2
+    assert (runs / "scores.csv").read_bytes() == before
+
+
+def test_what_is_wrong_with_a_table_is_said(planted, tmp_path, capsys):
+    table = tmp_path / "wrong.csv"
+    features_file = tmp_path / "own.csv"
+    header, *rows = planted.read_text().splitlines()
+    same = [",".join([*row.split(",")[:2], "50"]) for row in rows]
+    diagonal = [row for row in rows if len(set(row.split(",")[:2])) == 1]
+    pairs = [",".join([*row.split(",")[:2], "1"]) for row in rows if row not in diagonal]
+    for scores, own, why in (
+        ([header, *same], None, "all pairs of two languages have the same score"),
+        ([header, *diagonal], None, "no pair of two different languages has a score"),
+        ([header + ",Score", *(row + ",1" for row in rows)], None, "two columns 'score'"),
+        ([header, *(row + "," for row in rows)], None, "line 2: more values than the header"),
+        ([header, *rows], ["source,target,syntax", *pairs], "the name 'syntax' is taken"),
+        ([header, *rows], ["source,target,score", *pairs], "the name 'score' is taken"),
+        ([header, *rows], ["source,target,x", "en,sw,-inf"], "line 2: x is infinite"),
+        ([header, *rows], ["language,in_language", "en,1"], "'in_language_source' is taken"),
+    ):
+        table.write_text("\n".join(scores) + "\n")
+        arguments = ["--scores", str(table), "--out", str(tmp_path / "out")]
+        if own:
+            features_file.write_text("\n".join(own) + "\n")
+            arguments += ["--features", str(features_file)]
+        assert cli.main(["analyze", *arguments]) == 2
+        err = capsys.readouterr().err
+        assert why in err
+        assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_every_task_is_compared_by_what_it_has(planted, tmp_path, capsys):
+    header, *rows = planted.read_text().splitlines()
+    lines = [f"{header},task,arm,n_shots"]
+    for row in rows:
+        lines += [f"{row},one,,0", f"{row},two,matched,0", f"{row},three,,10"]
+        if row.startswith("hi"):
+            lines[-3] = f"{row},one,matched,0"
+    (tmp_path / "tasks.csv").write_text("\n".join(lines))
+    arguments = ("--scores", str(tmp_path / "tasks.csv"), "--permutations", "9")
+    printed = analyze(capsys, *arguments, "--out", str(tmp_path / "out"))
+    assert {row["task"] for row in read(tmp_path / "out" / "correlations.csv")} == {
+        "one",
+        "two",
+        "three",
+    }
+    for note in (
+        "two: only rows of arm matched are compared",
+        "three has no zero-shot scores: those of 10 shots are compared",
+        "one: sources without such a score are left out: hi",
+    ):
+        assert f"note: {note}" in printed
+
+
 @pytest.mark.skipif(not FIXTURES, reason="XFER_T5X_FIXTURES names no folder of T5X's output")
 def test_a_folder_that_t5x_wrote_is_analysed(tmp_path, capsys):
     folder = str(Path(str(FIXTURES), "model_dir_example"))

@@ -81,3 +81,9 @@ def test_where_more_examples_do_not_help_none_are_enough():
     assert np.isinf(falling.high)
     two = learning.needed(N[:2], TRUE["log"][:2], 60)
     assert np.isnan(two.low)  # two points say nothing of their own error
+
+
+def test_a_score_that_is_reached_already_needs_no_more_than_the_fewest():
+    falling = learning.needed(np.asarray([1.0, 10, 100, 1000]), np.asarray([80, 79, 78, 78.5]), 60)
+    assert falling.examples == 1
+    assert learning.needed(N, TRUE["log"], 30).examples == 10

@@ -65,6 +65,18 @@ def test_the_last_step_counts(tmp_path):
     assert outputs.read(run, catalogue.task("xfer_panx.hi")) is None
 
 
+def test_lines_end_where_json_says(tmp_path):
+    strange = ("tag: a\u2028b\u0085c", "PER: a", "PER: a\u2029")
+    run = write_run(tmp_path, "xfer_panx.en", {"xfer_panx.sw": [strange, RIGHT]})
+    path = run / "inference_eval" / "xfer_panx.sw-000010.jsonl"
+    records = map(json.loads, path.read_text().split("\n")[:-1])
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = outputs.read(run, catalogue.task("xfer_panx.sw"))
+    assert found is not None
+    assert found.inputs == [strange[0], RIGHT[0]]
+
+
 def test_this_tools_own_configuration_says_what_was_trained_on(tmp_path):
     run = write_run(tmp_path, "unused", {"xfer_panx.sw": [RIGHT]})
     (run / "config.gin").write_text(
@@ -179,6 +191,10 @@ def test_p_values_of_agreement_are_what_a_loop_gives():
         def statistic(order, centred=centred) -> float:
             return float(np.sum(filled * centred[np.ix_(order, order)][np.ix_(sources, targets)]))
 
-        null = [statistic(rng.permutation(n)) for _ in range(4000)]
+        known, null = np.flatnonzero(np.isfinite(values[:, k])), []
+        for _ in range(4000):  # places are traded among those of which the feature is known
+            order = np.arange(n)
+            order[known] = rng.permutation(known)
+            null.append(statistic(order))
         expected = np.mean(np.abs(null) >= abs(statistic(np.arange(n))) - 1e-12)
         assert found[k] == pytest.approx(expected, abs=0.04)

@@ -74,6 +74,9 @@ def test_files_that_are_no_probes_are_refused(tmp_path):
     said.write_text(whole.replace("[999, 5, 6, 998, 7", "[999, 5, 6, 998, 6"))
     with pytest.raises(RequestError, match="are of two masks"):
         probe_table.collect(tmp_path)
+    said.write_text(whole.partition("\n")[2])
+    with pytest.raises(RequestError, match="4 scores and 3 predictions"):
+        probe_table.collect(tmp_path)
     said.write_text(whole[:100])
     with pytest.raises(RequestError, match="is damaged"):
         probe_table.collect(tmp_path)

@@ -216,7 +216,7 @@ def test_levels_are_what_was_put_in():
     assert found.donor[:4] == pytest.approx(donor)
     assert found.recipient[:4] == pytest.approx(recipient)
     assert np.isnan(found.donor[4])
-    assert found.shares.pair == pytest.approx(0, abs=1e-9)
+    assert found.shares.of_pair == pytest.approx(0, abs=1e-9)
     assert found.donor_error[:4] == pytest.approx(0, abs=1e-6)
 
 
@@ -231,9 +231,9 @@ def test_levels_and_errors_are_those_of_statsmodels():
     assert found.donor[[0, 2, 3]] == pytest.approx(model.params[names].to_numpy())
     assert found.donor_error[[0, 2, 3]] == pytest.approx(model.bse[names].to_numpy())
     assert np.nansum(found.donor) == pytest.approx(0, abs=1e-9)
-    assert found.shares.pair == pytest.approx(1 - model.rsquared)
+    assert found.shares.of_pair == pytest.approx(1 - model.rsquared)
     of_source = sm.OLS.from_formula("y ~ C(s)", frame).fit().rsquared
-    assert found.shares.target == pytest.approx(model.rsquared - of_source)
+    assert found.shares.of_target == pytest.approx(model.rsquared - of_source)
 
 
 def test_reciprocity_is_seen():

@@ -189,6 +189,32 @@ def test_pocket_languages_are_called_made_up(tmp_path):
         assert ("not verified" in text) != expected
 
 
+def test_odd_tables_have_a_page_too(tmp_path):
+    """One source, tasks that look like numbers or are long, languages that nobody knows."""
+    rng = np.random.default_rng(0)
+    unknown = ("xqa", "xqb", "xqc", "xqd", "xqe")
+    for name, rows in {
+        "one": [("1", "en", code, rng.random() * 50) for code in CODES],
+        "tasks": [(t, s, c, rng.random() * 50) for t in ("1", "01", "x/é" * 99)
+                  for s in CODES for c in CODES],
+        "unknown": [("t", s, c, rng.random() * 50) for s in unknown for c in unknown],
+    }.items():  # fmt: skip
+        scores = tmp_path / f"{name}.csv"
+        pd.DataFrame(rows, columns=["task", "source", "target", "score"]).to_csv(
+            scores, index=False
+        )
+        out = tmp_path / name
+        run("analyze", "--scores", scores, "--out", out, "--permutations", 9)
+        run("report", out)
+        text = (out / "report.html").read_text("utf-8")
+        assert len(_Reader(text).headings) > 1
+        assert ", ," not in text
+        if name == "one":
+            assert "level taken away," not in text  # of one source there is nothing to say
+        if name == "tasks":
+            assert text.count("<h2 id=") == 4  # three tasks, and the methods
+
+
 def test_what_is_no_analysis_is_refused(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == 2
     assert "holds no analysis: run `xfer-jax analyze" in capsys.readouterr().err

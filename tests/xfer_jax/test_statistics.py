@@ -117,6 +117,52 @@ def test_a_planted_effect_is_found():
     assert rates["within"] >= 0.8
 
 
+def table_of(sources: int, targets: int, rng: np.random.Generator) -> np.ndarray:
+    """Scores with nothing but levels of languages, and noise."""
+    levels = 5 * rng.normal(size=(sources, 1)) + 5 * rng.normal(size=(1, targets))
+    return 50 + levels + 3 * rng.normal(size=(sources, targets))
+
+
+@pytest.mark.parametrize("of", ["source", "pair"])
+@pytest.mark.parametrize(("sources", "targets"), [(4, 20), (10, 40)])
+def test_a_feature_that_is_known_of_the_sources_alone_is_no_more_often_found(of, sources, targets):
+    """Were languages of which it is not known to take a source's place, p would mean nothing."""
+    rng = np.random.default_rng(0)
+    found = []
+    for i in range(200):
+        feature = np.full((targets, targets), np.nan)
+        size = (sources, 1) if of == "source" else (sources, targets)
+        feature[:sources] = rng.normal(size=size)
+        scores = table_of(sources, targets, rng)
+        table = (scores, feature, range(sources), range(targets))
+        found.append(statistics.correlate(*table, permutations=199, seed=i, brief=True).qap_p)
+    # standard error 1.5 points; with four sources there are 24 permutations, and p is coarse
+    assert np.mean(np.asarray(found) <= 0.05) <= 0.10
+    assert np.mean(np.asarray(found) <= 0.5) >= 0.35
+
+
+def test_what_a_source_gives_is_found_though_it_is_known_of_the_sources_alone():
+    rng = np.random.default_rng(1)
+    feature = np.full((40, 40), np.nan)
+    feature[:10] = rng.normal(size=(10, 1))
+    scores = table_of(10, 40, rng) + 20 * feature[:10, :1]
+    found = statistics.correlate(scores, feature, range(10), range(40), permutations=999)
+    assert found.qap_p < 0.02
+
+
+def test_a_feature_of_wals_that_is_known_of_few_targets_is_no_more_often_found():
+    rng = np.random.default_rng(0)
+    sources, targets = np.arange(10), np.arange(30)
+    there = sources[:, None] != targets
+    p_values: list[float] = []
+    for i in range(30):
+        scores = np.where(there, statistics.without_levels(table_of(10, 30, rng), there), 0.0)
+        values = (rng.random((30, 12)) < 0.5).astype(float)
+        values[10:][rng.random((20, 12)) < 0.6] = np.nan
+        p_values += list(statistics.agreement_p(scores, sources, targets, values, targets, 199, i))
+    assert np.mean(np.asarray(p_values) <= 0.05) <= 0.085  # standard error 1.1 points
+
+
 @pytest.mark.parametrize(("feature", "scores"), [(1.0, None), (None, 3.0)])
 def test_what_is_constant_correlates_with_nothing(feature, scores):
     table, similarity = random_problem(0)
@@ -132,3 +178,9 @@ def test_false_discovery_is_benjamini_and_hochbergs():
     assert statistics.false_discovery([0.01, 0.04, 0.03]).tolist() == pytest.approx(
         [0.03, 0.04, 0.04]
     )
+
+
+def test_of_what_is_not_known_there_is_no_p_value():
+    assert np.isnan(statistics.two_sided(np.nan, np.zeros(9)))
+    null = np.asarray([np.nan, np.nan, 0.1, 0.9])
+    assert statistics.two_sided(0.5, null) == pytest.approx(2 / 3)

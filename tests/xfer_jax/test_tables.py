@@ -140,7 +140,8 @@ def test_zero_shot_rows_are_those_of_the_fewest_shots_and_the_most_training_data
     chosen, notes = tables.zero_shot(read("\n".join(lines)).table)
     assert chosen["score"].tolist() == pytest.approx([v + 1.25 for *_, v in ROWS])
     assert notes == (
-        "of the numbers of training examples that a source has, the largest is compared: 1,250",
+        "task: of the numbers of training examples that a source has, the largest is compared:"
+        " 1,250",
     )
 
 
@@ -151,8 +152,8 @@ def test_where_there_is_no_zero_shot_the_reader_is_told(read):
     chosen, notes = tables.zero_shot(read("\n".join(lines)).table)
     assert set(chosen["n_shots"]) == {10}
     assert notes == (
-        "only rows of arm matched are compared",
-        "there are no zero-shot scores: those of 10 shots are compared",
+        "task: only rows of arm matched are compared",
+        "task has no zero-shot scores: those of 10 shots are compared",
     )
 
 
