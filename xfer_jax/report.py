@@ -447,8 +447,8 @@ def _languages(page: _Page, task: str) -> list[str]:
             s = shares.iloc[0]
             said = (
                 f" Source alone explains {s['of_source']:.0%} of the variance, target alone"
-                f" {s['of_target']:.0%}; {s['of_pair']:.0%} is of the two together, and noise. What is"
-                f" left of a pair correlates with the pair turned round at"
+                f" {s['of_target']:.0%}; {s['of_pair']:.0%} is of the two together, and noise. What"
+                f" is left of a pair correlates with the pair turned round at"
                 f" {_signed(s['reciprocity'])}."
             )
         parts.append(
