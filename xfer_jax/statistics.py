@@ -236,12 +236,8 @@ def over_permutations(
     Returns:
       The results, [..., permutations], the same on any number of cores.
     """
-    drawn = _orders(n, permutations, seed)
-    places = np.tile(np.arange(n, dtype=np.int32), (permutations, 1))
-    for group in groups:
-        # Of a random order of all, that of some is random too.
-        inside = np.isin(np.arange(n), group)
-        places[:, np.sort(group)] = drawn[inside[drawn]].reshape(permutations, len(group))
+    within = tuple(tuple(sorted(group.tolist())) for group in groups)
+    places = _places(within, n, permutations, seed)
     block = max(1, _AT_ONCE // max(pairs, 1))
     blocks = [places[start : start + block] for start in range(0, permutations, block)]
     if len(blocks) == 1:
@@ -258,6 +254,20 @@ def over_permutations(
 @functools.cache
 def _libraries() -> threadpoolctl.ThreadpoolController:
     return threadpoolctl.ThreadpoolController()  # it looks through all that is loaded
+
+
+@functools.lru_cache(maxsize=4)
+def _places(
+    groups: tuple[tuple[int, ...], ...], n: int, permutations: int, seed: int
+) -> np.ndarray:
+    """Returns which language stands in each one's place, int32 [permutations, n]."""
+    drawn = _orders(n, permutations, seed)
+    places = np.tile(np.arange(n, dtype=np.int32), (permutations, 1))
+    for group in groups:
+        # Of a random order of all, that of some is random too.
+        inside = np.isin(np.arange(n), group)
+        places[:, list(group)] = drawn[inside[drawn]].reshape(permutations, len(group))
+    return places
 
 
 @functools.lru_cache(maxsize=4)
