@@ -64,6 +64,12 @@ def sharding(mesh: Mesh, axes: Axes, shape: tuple[int, ...]) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*map(cut, axes, shape)))
 
 
+def parts(mesh: Mesh, name: str, size: int) -> int:
+    """Returns into how many parts `sharding` cuts a logical axis of this size."""
+    (mesh_axis,) = sharding(mesh, (name,), (size,)).spec
+    return mesh.shape[mesh_axis] if mesh_axis else 1
+
+
 def layout(mesh: Mesh, axes: Any, shapes: Any) -> Any:
     """Lays a tree of arrays out over the mesh.
 

@@ -101,6 +101,23 @@ def test_sums_and_gradients_equal_t5x_s_in_any_pieces(t5x, states, kind, max_log
         np.testing.assert_allclose(array, reference, rtol=0, atol=5e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("max_logits", PIECES)
+@pytest.mark.parametrize("shards", [2, 4])
+def test_shards_of_the_vocabulary_change_nothing(max_logits, shards):
+    rng = np.random.default_rng(2)
+    hidden = jnp.asarray(rng.standard_normal((8, 12, 16)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((16, VOCAB)), jnp.float32)
+    targets = rng.integers(VOCAB, size=(8, 12))
+
+    def total(hidden, kernel, *pieces):
+        return loss.sequence_loss(hidden, kernel, targets, targets > 40, 1e-4, *pieces)["loss"]
+
+    both = jax.value_and_grad(total, argnums=(0, 1))
+    expected, found = both(hidden, kernel), both(hidden, kernel, shards, max_logits)
+    for array, reference in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(array, reference, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("max_logits", [1 << 24, 40, 13])
 def test_weights_scale_the_loss_and_choose_what_accuracy_counts(max_logits):
     rng = np.random.default_rng(1)
@@ -165,7 +182,7 @@ def test_losses_of_tokens_equal_t5x_s_in_any_pieces(t5x, states, max_logits):
     hidden, _ = states["unpacked"]
     kernel = jnp.asarray(t5x.params["decoder"]["logits_dense"]["kernel"])
     targets = t5x.batch("unpacked")["decoder_target_tokens"]
-    found = np.asarray(loss.token_losses(hidden, kernel, targets, max_logits))
+    found = np.asarray(loss.token_losses(hidden, kernel, targets, max_logits=max_logits))
     expected = t5x.reference["unpacked/token_loss"] - t5x.reference["unpacked/token_z_loss"]
     there = targets > 0
     # float32 rounding: the fixtures' own tolerance for logits

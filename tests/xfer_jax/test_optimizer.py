@@ -20,7 +20,7 @@ UPDATES = 5
 @pytest.fixture(scope="module")
 def updated(t5x, t5x_module):
     """Train states, and losses before each update, after updates from a step."""
-    update = jax.jit(functools.partial(train.train_step, t5x_module, 1e-4, 1.0))
+    update = jax.jit(functools.partial(train.train_step, t5x_module, 1e-4, 1.0, 1, 1 << 24))
 
     @functools.cache
     def from_step(start: int):
@@ -126,3 +126,40 @@ def test_an_update_equals_optax_s_adafactor(t5x):
 def test_unknown_factor_is_an_error_that_names_the_nearest():
     with pytest.raises(RequestError, match=r"'linear_warmpu' \(did you mean linear_warmup"):
         optimizer.schedule("constant * linear_warmpu")
+
+
+@pytest.mark.parametrize(("vocab", "width"), [(640, 128), (300, 160), (40, 6)])
+def test_rows_update_a_table_as_the_whole_gradient_does(vocab, width):
+    """Against optax, with a gradient that is zero in the rows that were not looked up."""
+    rng = np.random.default_rng(0)
+    params = {"table": jnp.asarray(rng.standard_normal((vocab, width)), jnp.float32)}
+    whole = optax.adafactor(learning_rate=0.02, decay_rate=0.8)
+    state, whole_state, expected = optimizer.init(params), whole.init(params), params
+    for _ in range(4):
+        ids = np.sort(rng.choice(vocab, 12, replace=False))
+        values = rng.standard_normal((15, width)).astype(np.float32)
+        dense = np.zeros((vocab, width), np.float32)
+        dense[ids] = values[:12]
+        beyond = np.append(ids, [vocab] * 3).astype(np.int32)  # their values do not count
+        rows = {"table": optimizer.Rows(jnp.asarray(beyond), jnp.asarray(values))}
+        params, state = optimizer.update(params, rows, state, jnp.float32(0.02))
+        updates, whole_state = whole.update({"table": jnp.asarray(dense)}, whole_state, expected)
+        expected = optax.apply_updates(expected, updates)
+        np.testing.assert_allclose(params["table"], expected["table"], rtol=1e-5, atol=1e-6)
+    for slot in ("v_row", "v_col", "v"):
+        found, other = (getattr(s, slot)["table"] for s in (state, whole_state[0]))
+        np.testing.assert_allclose(found, other, rtol=1e-5)
+
+
+def test_long_rows_are_summed_as_short_ones_are():
+    """XLA's CPU backend has a way of its own for them."""
+    rng = np.random.default_rng(1)
+    params = {"kernel": jnp.asarray(rng.standard_normal((128, 1 << 14)), jnp.float32)}
+    gradients = {"kernel": jnp.asarray(rng.standard_normal((128, 1 << 14)), jnp.float32)}
+    whole = optax.adafactor(learning_rate=0.02, decay_rate=0.8)
+    found, _ = jax.jit(optimizer.update)(
+        params, gradients, optimizer.init(params), jnp.float32(0.02)
+    )
+    updates, _ = whole.update(gradients, whole.init(params), params)
+    expected = optax.apply_updates(params, updates)
+    np.testing.assert_allclose(found["kernel"], expected["kernel"], rtol=1e-5, atol=1e-6)
