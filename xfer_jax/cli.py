@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
+from xfer_jax import host_memory
+
+_COMPUTING = ("train", "eval", "infer", "probe", "study")  # commands that run the engine
 
 _GIN_HELP = """\
 configuration, by T5X's conventions (later ones win):
@@ -446,9 +449,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code.
     """
+    as_program = argv is None
     argv = list(sys.argv[1:] if argv is None else argv)
     bindings = [arg.removeprefix("--gin.") for arg in argv if arg.startswith("--gin.")]
     args = _parser().parse_args([arg for arg in argv if not arg.startswith("--gin.")])
+    if as_program and args.command in _COMPUTING:
+        host_memory.restart_with_large_pages()
     if args.command == "tasks":
         return report(lambda: _tasks(args), args.debug)
     if args.command == "vocab":

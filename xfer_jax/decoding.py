@@ -1,4 +1,4 @@
-"""Greedy and beam decoding with a key-value cache, and scoring of closed label sets."""
+"""Greedy and beam decoding with a key-value cache, and the choice of a closed set's label."""
 
 import functools
 from typing import Any
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqio_tasks.vocabulary import EOS_ID, PAD_ID
-from xfer_jax.loss import token_loss, token_losses
+from xfer_jax.loss import token_losses
 from xfer_jax.model import Transformer, call
 
 _NEVER = -1e7  # the score of a hypothesis that there is not
@@ -225,30 +225,57 @@ def score(
     return -jnp.sum(token_losses(hidden, kernel, targets) * (targets > 0), axis=1)
 
 
-@functools.partial(jax.jit, static_argnames="module")
-def score_labels(
-    module: Transformer, params: dict, encoder_input_tokens: jax.Array, labels: jax.Array
+Labels = tuple[tuple[int, ...], ...]  # tokens of each, with the end of sequence
+
+
+@functools.partial(jax.jit, static_argnames=("module", "labels"))
+def choose_label(
+    module: Transformer, params: dict, encoder_input_tokens: jax.Array, labels: Labels
 ) -> jax.Array:
-    """Scores every label of a closed set for every input; the inputs are encoded once.
+    """Chooses of a closed set of labels the one that greedy decoding emits when held to the set.
+
+    Wherever greedy decoding emits a label, it is this one. Where labels part, the likelier of their
+    next tokens is taken; where only one is left there is nothing to decide. Nothing is decoded
+    token by token, and of the logits those are computed that decide: three for XNLI's `0`, `1`,
+    `2`, whose end of sequence follows from the digit.
 
     Args:
       module: the network.
       params: its parameters.
       encoder_input_tokens: int32 [B, K].
-      labels: int32 [C, L], the labels' tokens with the end of sequence; 0 is padding.
+      labels: none of which begins another.
 
     Returns:
-      float32 [B, C], summed log-probability of each label in nats.
+      int32 [B], which label.
     """
     encoded = call(module, params, "encode", encoder_input_tokens)
+    kernel = params["decoder"]["logits_dense"]["kernel"]
 
-    def one_label(label_L: jax.Array) -> jax.Array:
-        targets = jnp.broadcast_to(label_L, (encoded.shape[0], label_L.shape[0]))
-        decoder_inputs = shift_right(targets)
-        logits = call(
-            module, params, "decode", encoded, encoder_input_tokens, decoder_inputs, targets
+    def next_logits(prefix: tuple[int, ...], tokens: list[int]) -> jax.Array:
+        """Returns the logits [B, C] of some tokens after a prefix."""
+        batch = encoder_input_tokens.shape[0]
+        before = jnp.broadcast_to(
+            jnp.asarray((PAD_ID, *prefix), jnp.int32), (batch, len(prefix) + 1)
         )
-        loss_BxL, _ = token_loss(logits, targets, z_loss=0.0)
-        return -jnp.sum(loss_BxL * (targets > 0), axis=1)
+        present = jnp.ones_like(before)  # masks come from the targets
+        states = call(module, params, "hidden", encoded, encoder_input_tokens, before, present)
+        return states[:, -1].astype(jnp.float32) @ kernel[:, jnp.asarray(tokens)]
 
-    return jax.lax.map(one_label, labels).T
+    def choose(prefix: tuple[int, ...], among: list[int]) -> jax.Array:
+        """Returns the label [B] of those that begin with the prefix."""
+        if len(among) == 1:
+            return jnp.full(encoder_input_tokens.shape[0], among[0], jnp.int32)
+        tokens = sorted({labels[i][len(prefix)] for i in among})
+        branches = jnp.stack(
+            [
+                choose((*prefix, token), [i for i in among if labels[i][len(prefix)] == token])
+                for token in tokens
+            ],
+            axis=1,
+        )
+        if len(tokens) == 1:
+            return branches[:, 0]
+        best = jnp.argmax(next_logits(prefix, tokens), axis=1)
+        return jnp.take_along_axis(branches, best[:, None], axis=1)[:, 0]
+
+    return choose((), list(range(len(labels))))

@@ -14,29 +14,6 @@ MAX_LOGITS = 1 << 25
 _LANES = 128  # a piece is this many columns, or a multiple
 
 
-def token_loss(
-    logits: jax.Array, targets: jax.Array, z_loss: float = 1e-4
-) -> tuple[jax.Array, jax.Array]:
-    """Computes each token's loss, -log p(target) + z_loss · (log Z)².
-
-    The z-loss keeps the partition function Z near 1 (Mesh TensorFlow; T5X's
-    `cross_entropy_with_logits`).
-
-    Args:
-      logits: float [..., V].
-      targets: int [...], in [0, V).
-      z_loss: weight of the penalty.
-
-    Returns:
-      The total loss and its z-loss part in nats, float32 [...]: the first includes the second.
-    """
-    logits = logits.astype(jnp.float32)
-    log_z = jax.nn.logsumexp(logits, axis=-1)
-    target_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    z = z_loss * jnp.square(log_z)
-    return log_z - target_logit + z, z
-
-
 def token_losses(
     hidden: jax.Array,
     kernel: jax.Array,
@@ -70,7 +47,10 @@ def sequence_loss(
     shards: int = 1,
     max_logits: int = MAX_LOGITS,
 ) -> dict[str, jax.Array]:
-    """Sums the loss of a batch from the states under the logits.
+    """Sums -log p(target) + z_loss · (log Z)² over a batch, from the states under the logits.
+
+    The z-loss keeps the partition function Z near 1 (Mesh TensorFlow; T5X's
+    `cross_entropy_with_logits`).
 
     The vocabulary goes through the output kernel in pieces of at most `max_logits` logits,
     recomputed for the backward pass, so that [B, L, V] float32 never exists in memory when it would
@@ -81,7 +61,7 @@ def sequence_loss(
       kernel: [E, V] float32.
       targets: int32 [B, L].
       weights: [B, L], 0 for tokens that do not count.
-      z_loss: weight of the penalty, see `token_loss`.
+      z_loss: weight of the penalty.
       shards: equal parts that the vocabulary lies in, on one device each; every piece then takes
         some columns of every part.
       max_logits: size of a piece.

@@ -24,7 +24,7 @@ Progress = Callable[[int], None]  # told how many more examples are done
 class Method:
     """How outputs are found. Macros set the fields: PREDICT_BY, NUM_BEAMS, BEAM_ALPHA."""
 
-    name: str = GREEDY  # or 'beam': the best of a search; 'labels': the likeliest of a closed set
+    name: str = GREEDY  # or 'beam': the best of a search; 'labels': greedy within a closed set
     num_beams: int = 4
     alpha: float = 0.6  # how far the search favours longer outputs; 0: not at all
 
@@ -101,10 +101,10 @@ class Predictor:
             progress(len(indices))
         return [outputs[i] for i in range(len(outputs))]
 
-    def _answer(self, inputs: jax.Array, labels: np.ndarray | None) -> jax.Array:
-        """Returns tokens [B, L], or with labels the likeliest one's index [B]."""
+    def _answer(self, inputs: jax.Array, labels: decoding.Labels | None) -> jax.Array:
+        """Returns tokens [B, L], or with labels the chosen one's index [B]."""
         if labels is not None:
-            return decoding.score_labels(self.module, self.params, inputs, labels).argmax(axis=1)
+            return decoding.choose_label(self.module, self.params, inputs, labels)
         longest = self.lengths[data.TARGETS]
         if self.method.name == GREEDY:
             return decoding.greedy(self.module, self.params, inputs, longest)[0]
@@ -148,8 +148,6 @@ class Predictor:
         rows = partitioning.local_rows(self.mesh, len(batch))
         return partitioning.place(self.mesh, batch[rows], len(batch))
 
-    def _label_tokens(self, task: Task) -> np.ndarray:
-        texts = task.family.labels
-        rows = [data.ended(np.asarray(self.vocabulary.encode(x)), 1 << 20) for x in texts]
-        width = max(map(len, rows))
-        return np.asarray([np.pad(row, (0, width - len(row))) for row in rows])
+    def _label_tokens(self, task: Task) -> decoding.Labels:
+        encoded = (self.vocabulary.encode(label) for label in task.family.labels)
+        return tuple((*map(int, tokens), data.EOS_ID) for tokens in encoded)

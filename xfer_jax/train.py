@@ -27,7 +27,6 @@ from xfer_jax import (
     checkpoints,
     data,
     evaluation,
-    host_memory,
     model,
     optimizer,
     output,
@@ -210,9 +209,6 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
       RequestError: a wrong request; nothing has been written then.
       RunError: the loss is no longer finite.
     """
-    if jax.default_backend() == "cpu":
-        host_memory.keep()
-
     # ---- Vocabulary, mesh, tasks ----
     vocab = vocabulary.load_for(run.model.vocab_size)
     mesh = partitioning.make_mesh(run.num_partitions)

@@ -158,13 +158,47 @@ def test_greedy_s_score_is_the_score_of_its_output(tiny):
     assert compared >= 5
 
 
-def test_label_scores_are_the_scores_of_each_label_alone(tiny):
+LABEL_SETS = (
+    ((3, 1), (4, 1), (5, 1)),  # like XNLI's
+    ((3, 1), (4, 5, 1), (2, 6, 7, 1)),
+    ((3, 4, 1), (3, 5, 1), (3, 5, 6, 1), (8, 3, 4, 1)),  # they part late, and more than once
+    ((7, 2, 1),),
+)
+
+
+@pytest.mark.parametrize("labels", LABEL_SETS)
+def test_the_label_is_greedy_s_when_it_is_held_to_the_set(tiny, labels):
+    """Against running the whole network at each step, all but the allowed tokens left out."""
+    module, params = tiny
     inputs = random_inputs(3, lengths=[9, 1, 4, 7, 6, 2, 9, 3])
-    labels = np.zeros((3, 7), np.int32)
-    for row, label in zip(labels, ([3, 1], [4, 5, 1], [2, 6, 7, 1]), strict=True):
-        row[: len(label)] = label
-    scores = np.asarray(decoding.score_labels(*tiny, inputs, labels))
-    assert scores.shape == (len(inputs), len(labels))
-    for column, label in zip(scores.T, labels, strict=True):
-        alone = decoding.score(*tiny, inputs, np.tile(label, (len(inputs), 1)))
-        np.testing.assert_allclose(column, alone, rtol=0, atol=2e-5)
+    chosen = np.asarray(decoding.choose_label(module, params, inputs, labels))
+    width = max(map(len, labels))
+    present = np.ones((1, width), np.int32)
+    forward = jax.jit(lambda row, before: module.apply({"params": params}, row, before, present))
+    for row, found in zip(inputs, chosen, strict=True):
+        emitted: tuple[int, ...] = ()
+        while emitted not in labels:
+            so_far = np.zeros((1, width), np.int32)
+            so_far[0, : len(emitted)] = emitted
+            logits = np.asarray(forward(row[None], decoding.shift_right(so_far)))[0, len(emitted)]
+            allowed = {x[len(emitted)] for x in labels if x[: len(emitted)] == emitted}
+            emitted = (*emitted, max(allowed, key=lambda token: logits[token]))
+        assert labels[found] == emitted
+
+
+def test_where_greedy_emits_a_label_it_is_the_one_that_is_chosen(tiny):
+    module, params = tiny
+    logits = params["decoder"]["logits_dense"]
+    louder = {"logits_dense": {"kernel": logits["kernel"].at[:, decoding.EOS_ID].multiply(4.0)}}
+    params = params | {"decoder": params["decoder"] | louder}  # most sequences end
+    inputs = np.concatenate([random_inputs(seed, [9] * 8) for seed in range(8)])
+    tokens = np.asarray(decoding.greedy(module, params, inputs, 7)[0]).tolist()
+    ended = [decoding.EOS_ID in row for row in tokens]
+    emitted = [tuple(row[: row.index(1) + 1]) if 1 in row else () for row in tokens]
+    others = ((3, 3, 3, 3, 3, 3, 3, 3, 1), (2, 2, 2, 2, 2, 2, 2, 2, 1))
+    labels = tuple(sorted({*emitted, *others} - {()}))
+    chosen = np.asarray(decoding.choose_label(module, params, inputs, labels))
+    agreed = [labels[i] == row for i, row in zip(chosen, emitted, strict=True)]
+    assert np.asarray(agreed)[ended].all()
+    assert sum(ended) >= 5
+    assert len(set(emitted)) > 3

@@ -24,38 +24,30 @@ def float64_loss(logits, targets, z_loss):
     return log_z - target + z_loss * log_z**2, z_loss * log_z**2
 
 
+@pytest.mark.parametrize("max_logits", [1 << 24, 40])
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
 @pytest.mark.parametrize("z_loss", [0.0, 1e-4, 0.1])
-def test_token_loss_equals_float64(scale, z_loss):
+def test_the_loss_of_any_logits_equals_float64(scale, z_loss, max_logits):
     rng = np.random.default_rng(0)
     logits = (scale * rng.standard_normal((3, 5, 17))).astype(np.float32)
     targets = rng.integers(17, size=(3, 5))
-    total, z = loss.token_loss(logits, targets, z_loss)
+    kernel = jnp.eye(17)  # so that the states are the logits
     expected, expected_z = float64_loss(logits, targets, z_loss)
-    assert total.shape == z.shape == (3, 5)
-    np.testing.assert_allclose(total, expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(z, expected_z, rtol=1e-5, atol=1e-6)
-
-
-def test_token_loss_of_bfloat16_logits_is_float32():
-    logits = jnp.asarray([[1.0, 2.0, 3.0]], jnp.bfloat16)
-    total, z = loss.token_loss(logits, jnp.asarray([2]))
-    assert total.dtype == z.dtype == jnp.float32
-    np.testing.assert_allclose(total, float64_loss(logits, [2], 1e-4)[0], rtol=1e-6)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_token_loss_equals_t5x_s(t5x, kind):
-    logits = t5x.reference[f"{kind}/logits"]
-    targets = t5x.batch(kind)["decoder_target_tokens"]
-    total, z = loss.token_loss(logits, targets)
-    weights = targets > 0
-    np.testing.assert_allclose(
-        total * weights, t5x.reference[f"{kind}/token_loss"], rtol=0, atol=2e-5
+    sums = loss.sequence_loss(
+        logits, kernel, targets, np.ones((3, 5)), z_loss, max_logits=max_logits
     )
-    np.testing.assert_allclose(
-        z * weights, t5x.reference[f"{kind}/token_z_loss"], rtol=0, atol=2e-5
-    )
+    assert float(sums["loss"]) == pytest.approx(expected.sum(), rel=1e-5)
+    assert float(sums["z_loss"]) == pytest.approx(expected_z.sum(), rel=1e-5)
+    if z_loss == 0:
+        found = loss.token_losses(logits, kernel, targets, max_logits=max_logits)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_states_in_bfloat16_are_taken_in_float32():
+    states, kernel = jnp.asarray([[[1.0, 2.0, 3.0]]], jnp.bfloat16), jnp.eye(3)
+    found = loss.token_losses(states, kernel, jnp.asarray([[2]]))
+    assert found.dtype == jnp.float32
+    np.testing.assert_allclose(found, float64_loss(states, [[2]], 0.0)[0], rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
