@@ -2,7 +2,7 @@
 
     python -m benchmarks.input_pipeline
 
-Token arrays as long as XNLI's lie on disk as a cache has them; batches are read, sorted and padded
+Token arrays as long as XNLI's lie on disk as a cache has them; batches are read and packed
 by one thread, as in training. The step's rate is that of `train_step`'s mix, if it was measured.
 """
 
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         cache = write_cache(Path(name))
         began = time.monotonic()
         source = data.Supervised(cache, LENGTHS)
-        batches = data.TrainingBatches(source.stream(0), source.sizes(), BATCH, BATCHES, 0)
+        batches = data.TrainingBatches(source.stream(0), source.sizes(), BATCH, BATCHES)
         training = data.TrainingData(batches, EXAMPLES, 0, 0, [])
         iterator = training.iterator(0)
         first = next(iterator)
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     rate = (BATCHES - 1) * BATCH / seconds
     results = {
         "examples_per_second": round(rate), "first_batch_seconds": round(opened, 3),
-        "padding_of_inputs": round(1 - real / size, 3), "rows": len(first["encoder_input_tokens"]),
+        "padding_of_inputs": round(1 - real / size, 3), "first_rows": len(first["encoder_input_tokens"]),
     }  # fmt: skip
     print(
         f"{rate:,.0f} examples/s, {results['padding_of_inputs']:.1%} of the inputs are padding;"

@@ -58,9 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         pieces, whole = memory(in_pieces, length), memory(plain, length)
         pieces = pieces - gradient if pieces > gradient else pieces
         rows.append({"length": length, "pieces_bytes": pieces, "whole_bytes": whole})
-        print(
-            f"{length:>4} tokens: {pieces / 2**20:>6.0f} MiB in pieces, {whole / 2**20:>6.0f} at once"
-        )
+        print(f"{length:>4} tokens: {pieces >> 20:>6} MiB in pieces, {whole >> 20:>6} at once")
     matplotlib.use("svg")
     from matplotlib import pyplot as plt
 

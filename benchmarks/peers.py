@@ -24,7 +24,8 @@ from xfer_jax import host_memory
 
 OURS, EAGER, COMPILED, T5X = "xfer-jax", "hf-eager", "hf-compile", "t5x"
 LEARNING_RATE, Z_LOSS = 1e-3, 1e-4
-Batch = dict[str, np.ndarray]  # `inputs` [B, K] and `targets` [B, L], int32; 0 is padding
+# `inputs` [B, K] and `targets` [B, L], int32, 0 is padding; or this engine's own features
+Batch = dict[str, np.ndarray]
 Work = Callable[[Batch], Any]
 
 
@@ -99,7 +100,8 @@ def _ours(folder: Path, work: str) -> Work:
 
         def step(batch: Batch) -> float:
             nonlocal params, state
-            on_mesh = partitioning.place(mesh, _features(batch), len(batch["inputs"]))
+            features = _features(batch)
+            on_mesh = partitioning.place(mesh, features, len(features["encoder_input_tokens"]))
             seed, rate = np.uint32(0), np.float32(LEARNING_RATE)
             params, state, sums = programs.update(params, state, on_mesh, seed, rate)
             jax.block_until_ready(params)
@@ -129,6 +131,8 @@ def _weights(folder: Path, config: Any, mesh: Any) -> dict:
 
 
 def _features(batch: Batch) -> Batch:
+    if "inputs" not in batch:
+        return batch
     targets = batch["targets"]
     return {
         "encoder_input_tokens": batch["inputs"],

@@ -5,7 +5,8 @@
 Same weights, dropout, Adafactor; every engine is a process of its own, and they take turns. Two
 kinds of work: one batch of full rows; and examples as long as XNLI's, of which every engine makes
 batches as it really does. Hugging Face pads to the longest of a batch (`DataCollatorForSeq2Seq`);
-this engine has buckets.
+this engine packs a batch's examples into
+few rows.
 """
 
 import argparse
@@ -90,22 +91,16 @@ def mixed_examples(count: int) -> list[data.Example]:
     ]
 
 
-def bucketed(examples: list[data.Example]) -> list[Batch]:
+def packed(examples: list[data.Example]) -> list[Batch]:
     """Makes batches as `xfer-jax train` does."""
     sizes = np.asarray([[len(x["inputs"]), len(x["targets"])] for x in examples])
     picks = [
         data.Pick(tuple(size), lambda example=example: example)
         for example, size in zip(examples, sizes.tolist(), strict=True)
     ]
-    stream = grain.MapDataset.source(picks).repeat()
-    batches = data.TrainingBatches(stream, sizes, MIX_BATCH, len(examples) // MIX_BATCH, 0)
-    return [
-        {
-            "inputs": batches[i]["encoder_input_tokens"],
-            "targets": batches[i]["decoder_target_tokens"],
-        }
-        for i in range(len(batches))
-    ]
+    stream = grain.MapDataset.source(picks)
+    batches = data.TrainingBatches(stream, sizes, MIX_BATCH, len(examples) // MIX_BATCH)
+    return [batches[i] for i in range(len(batches))]
 
 
 def padded(examples: list[data.Example]) -> list[Batch]:
@@ -125,23 +120,20 @@ def padded(examples: list[data.Example]) -> list[Batch]:
     return batches
 
 
-def flops(config: model.Config, batches: list[Batch]) -> float:
-    """Returns the operations of training on the batches' real tokens: 3 x `cost.forward_flops`."""
-    return sum(
-        3 * cost.forward_flops(config, int(k), int(n))
-        for batch in batches
-        for k, n in zip((batch["inputs"] > 0).sum(1), (batch["targets"] > 0).sum(1), strict=True)
-    )
+def flops(config: model.Config, sizes: np.ndarray) -> float:
+    """Returns the operations of training on examples of such sizes: 3 x `cost.forward_flops`."""
+    return sum(3 * cost.forward_flops(config, int(k), int(n)) for k, n in sizes)
 
 
 def compare(
-    config: model.Config, engines: list[peers.Engine], rounds: int, peak: float
+    config: model.Config, engines: list[peers.Engine], sizes: np.ndarray, rounds: int, peak: float
 ) -> dict[str, dict[str, Any]]:
     """Lets engines take turns; returns what each did, by name.
 
     Args:
       config: the model's sizes.
       engines: all with batches of the same examples.
+      sizes: int [examples, 2], of the examples' inputs and targets.
       rounds: how often each works off its batches, after once to warm up.
       peak: operations a second that this machine reaches in a matrix product.
     """
@@ -157,21 +149,27 @@ def compare(
     for engine in engines:
         times = np.asarray(seconds[engine.name])
         median = float(np.median(times))
-        examples = sum(len(batch["inputs"]) for batch in engine.batches)
-        real = sum(int((x > 0).sum()) for batch in engine.batches for x in batch.values())
-        size = sum(x.size for batch in engine.batches for x in batch.values())
+        real = int(sizes.sum())
+        size = sum(batch[name].size for batch in engine.batches for name in names(batch))
         results[engine.name] = {
-            "seconds": [round(x, 3) for x in times],
-            "examples_per_second": round(examples / median, 3),
+            "seconds": [round(float(x), 3) for x in times],
+            "examples_per_second": round(len(sizes) / median, 3),
             "tokens_per_second": round(real / median, 1),
             "padding": round(1 - real / size, 3),
-            "shapes": len({(b["inputs"].shape, b["targets"].shape) for b in engine.batches}),
+            "shapes": len({tuple(x.shape for x in batch.values()) for batch in engine.batches}),
             "peak_bytes": last[engine.name]["peak_bytes"],
             "warm_up_seconds": round(sum(x["seconds"] for x in first[engine.name]) - median, 1),
-            "utilisation": round(flops(config, engine.batches) / median / peak, 3),
+            "utilisation": round(flops(config, sizes) / median / peak, 3),
             "last_result": last[engine.name]["result"],
         }
     return results
+
+
+def names(batch: Batch) -> tuple[str, str]:
+    """Returns what a batch calls its inputs and its targets."""
+    if "inputs" in batch:
+        return "inputs", "targets"
+    return "encoder_input_tokens", "decoder_target_tokens"
 
 
 def matmul_peak() -> float:
@@ -198,25 +196,30 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--mixed", type=int, default=128, help="examples of the mix")
     parser.add_argument("--results", type=Path, default=record.RESULTS)
     args = parser.parse_args(argv)
-    names = [name for name in args.engines.split(",") if peers.available(name)]
+    present = [name for name in args.engines.split(",") if peers.available(name)]
     peak = matmul_peak()
     results: dict[str, Any] = {"matmul_gflops": round(peak / 1e9, 1), "sizes": SIZES}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         config = write_weights(folder, SIZES)
         examples = mixed_examples(args.mixed)
+        sizes = {
+            "full": np.asarray([FULL[1:]] * FULL[0]),
+            "mix": np.asarray([[len(x["inputs"]), len(x["targets"])] for x in examples]),
+        }
         for work, batches in {
-            "full": dict.fromkeys(names, full_batches(1)),
+            "full": dict.fromkeys(present, full_batches(1)),
             "mix": {
-                peer: bucketed(examples) if peer == peers.OURS else padded(examples)
-                for peer in names
+                peer: packed(examples) if peer == peers.OURS else padded(examples)
+                for peer in present
                 if peer in (peers.OURS, peers.EAGER)  # the better of Hugging Face's modes
             },
         }.items():
             engines = [
                 peers.Engine(peer, folder, "train", of_peer) for peer, of_peer in batches.items()
             ]
-            results[work] = compare(config, engines, args.rounds if work == "full" else 2, peak)
+            rounds = args.rounds if work == "full" else 2
+            results[work] = compare(config, engines, sizes[work], rounds, peak)
             for engine in engines:
                 engine.close()
             show(work, results[work])

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +27,8 @@ from xfer_jax import progress
 
 CACHE_FORMAT = 1
 INPUTS, TARGETS = "inputs", "targets"
-# Batches that are sorted by length together. More pad less, but a loss that is summed over batches
-# of very unequal size makes Adafactor learn worse: a pocket model's span F1 over three seeds is
-# 96.4 with 1 and with 4, and 91.0 with 32.
-_WINDOW = 4
-_LENGTH_MULTIPLE = 8  # bucket edges are rounded up to it
-_BUCKET_QUANTILES = (0.5, 0.9, 1.0)
+_LENGTH_MULTIPLE = 8  # lengths of rows are rounded up to it
+_ROW_STEPS = 8  # a batch has a multiple of an eighth of a power of two of rows
 
 Lengths = dict[
     str, int
@@ -391,25 +388,50 @@ def check_lengths(lengths: Lengths) -> None:
 # --- Batches --------------------------------------------------------------------------------------
 
 
-def bucket_edges(sizes: np.ndarray) -> np.ndarray:
-    """Chooses the few shapes that batches are padded to.
+def row_lengths(sizes: np.ndarray) -> tuple[int, int]:
+    """Chooses how long the rows are that examples are packed into.
 
-    Bucket i holds examples whose inputs and targets are both within the i-th quantile of their
-    kind; few and paired, because every shape costs a compilation. Lengths are rounded up to eighths
-    of their power of two, so that languages whose examples are about as long share shapes.
+    Rows hold the longest inputs, and as many tokens of targets as go with so many of inputs. One
+    choice for a run: every shape costs a compilation.
 
     Args:
       sizes: int [examples, 2], lengths of inputs and targets that occur.
 
     Returns:
-      int [buckets, 2], rising, multiples of 8, the last at least the longest.
+      Tokens of inputs and of targets, multiples of 8.
     """
-    edges = np.quantile(sizes, _BUCKET_QUANTILES, axis=0, method="higher").astype(int)
-    power_of_two = 1 << np.ceil(np.log2(edges)).astype(int)
-    return np.unique(_round_up(edges, np.maximum(power_of_two // 8, _LENGTH_MULTIPLE)), axis=0)
+    inputs, targets = sizes.max(axis=0)
+    share = sizes[:, 1].mean() / sizes[:, 0].mean()
+    inputs = int(_round_up(inputs))
+    return inputs, int(_round_up(max(targets, math.ceil(inputs * share))))
 
 
-def _round_up(length: np.ndarray, multiple: np.ndarray | int = _LENGTH_MULTIPLE) -> np.ndarray:
+def pack(sizes: np.ndarray, lengths: tuple[int, int]) -> list[list[int]]:
+    """Packs examples into few rows: longest first, each into the first row that has room.
+
+    Args:
+      sizes: int [examples, 2], lengths of inputs and targets.
+      lengths: of a row, at least those of the longest.
+
+    Returns:
+      The examples of every row.
+    """
+    rows: list[list[int]] = [[] for _ in sizes]
+    room = np.tile(lengths, (len(sizes), 1))
+    for i in np.argsort(-(sizes / lengths).max(axis=1), kind="stable").tolist():
+        row = int(np.argmax((room >= sizes[i]).all(axis=1)))
+        rows[row].append(i)
+        room[row] -= sizes[i]
+    return [row for row in rows if row]
+
+
+def _rows_of(count: int, most: int, shares: int) -> int:
+    """Returns how many rows a batch is filled up to: one of few numbers that `shares` divides."""
+    power_of_two = 1 << math.ceil(math.log2(count))
+    return min(most, int(_round_up(count, math.lcm(max(1, power_of_two // _ROW_STEPS), shares))))
+
+
+def _round_up(length: Any, multiple: int = _LENGTH_MULTIPLE) -> Any:
     return -(-length // multiple) * multiple
 
 
@@ -435,11 +457,11 @@ def pad_to_ladder(rows: Sequence[np.ndarray], batch_size: int, most: int) -> np.
 
 
 class TrainingBatches:
-    """Random access to the batch of any step, a pure function of (data, seed, step), for Grain.
+    """Random access to the batch of any step, a pure function of (stream, step), for Grain.
 
-    The examples of a window of batches are sorted by length and cut into batches, so that a batch
-    pads little and has one of few shapes; the batches of a window are then shuffled. Every example
-    of the stream is in exactly one batch.
+    A batch is the next so many examples of the stream, packed into rows, each example for itself by
+    its segment's number. So every batch is a sample of the data, whatever the lengths: batches
+    sorted by length are of very unequal loss, and Adafactor, fed sums, learns worse from them.
     """
 
     def __init__(
@@ -448,48 +470,63 @@ class TrainingBatches:
         sizes: np.ndarray,
         batch_size: int,
         num_batches: int,
-        seed: int,
-        rows: slice = slice(None),
+        shares: int = 1,
+        share: slice = slice(None),
     ):
         """Lays out the batches.
 
         Args:
           stream: of `Pick`.
           sizes: int [examples, 2], that occur in it.
-          batch_size: examples a batch.
+          batch_size: examples a batch, a multiple of `shares`.
           num_batches: how many.
-          seed: of the order of the batches in a window.
-          rows: of every batch, those that this process feeds to its devices.
+          shares: equal parts that the rows of a batch are cut into, one for each group of devices.
+          share: those of them that this process feeds to its devices.
         """
         self._stream, self._batch_size, self._num_batches = stream, batch_size, num_batches
-        self._seed, self._rows = seed, rows
-        self.edges = bucket_edges(sizes)
-        self._window_batches = functools.lru_cache(maxsize=2)(self._sorted_window)
+        self._shares, self._share = shares, share
+        self.lengths = row_lengths(sizes)
 
     def __len__(self) -> int:
         return self._num_batches
 
-    def _sorted_window(self, window: int) -> list[list[Pick]]:
-        size = self._batch_size * _WINDOW
-        picks = [self._stream[i] for i in range(window * size, (window + 1) * size)]
-        picks.sort(key=lambda pick: (self._bucket(pick.size), sum(pick.size)))
-        batches = [picks[i : i + self._batch_size] for i in range(0, size, self._batch_size)]
-        np.random.default_rng((self._seed, window)).shuffle(batches)
-        return batches
-
-    def _bucket(self, size: tuple[int, int]) -> int:
-        return max(int(np.searchsorted(self.edges[:, i], size[i])) for i in (0, 1))
-
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        batch = self._window_batches(step // _WINDOW)[step % _WINDOW]
-        inputs_length, targets_length = self.edges[max(self._bucket(pick.size) for pick in batch)]
-        examples = [pick.read() for pick in batch[self._rows]]
-        targets = _pad([example[TARGETS] for example in examples], targets_length)
+        """Returns this process's rows of a step's batch, int32 [rows, length], 0 where nothing is.
+
+        `encoder_segment_ids` and `decoder_segment_ids` number a row's examples from 1.
+        """
+        first = step * self._batch_size
+        picks = [self._stream[i] for i in range(first, first + self._batch_size)]
+        layout = pack(np.asarray([pick.size for pick in picks]), self.lengths)
+        count = _rows_of(len(layout), self._batch_size, self._shares)
+        layout += [[] for _ in range(count - len(layout))]
+        parts = range(self._shares)[self._share]
+        each = count // self._shares
+        examples = [
+            [picks[i].read() for i in row]
+            for row in layout[parts.start * each : (parts.stop) * each]
+        ]
+        inputs, targets = (
+            [[example[feature] for example in row] for row in examples]
+            for feature in (INPUTS, TARGETS)
+        )
+        before = [[np.pad(tokens, (1, 0))[:-1] for tokens in row] for row in targets]
+        numbers = [
+            [[np.full(len(tokens), i) for i, tokens in enumerate(row, 1)] for row in feature]
+            for feature in (inputs, targets)
+        ]
         return {
-            "encoder_input_tokens": _pad([example[INPUTS] for example in examples], inputs_length),
-            "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-            "decoder_target_tokens": targets,
+            "encoder_input_tokens": _joined(inputs, self.lengths[0]),
+            "decoder_input_tokens": _joined(before, self.lengths[1]),
+            "decoder_target_tokens": _joined(targets, self.lengths[1]),
+            "encoder_segment_ids": _joined(numbers[0], self.lengths[0]),
+            "decoder_segment_ids": _joined(numbers[1], self.lengths[1]),
         }
+
+
+def _joined(rows: Sequence[Sequence[np.ndarray]], length: int) -> np.ndarray:
+    nothing = np.zeros(0, np.int32)
+    return _pad([np.concatenate([nothing, *row]) for row in rows], length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -523,7 +560,8 @@ def training_data(
     num_batches: int,
     seed: int,
     long_targets: str = "error",
-    rows: slice = slice(None),
+    shares: int = 1,
+    share: slice = slice(None),
 ) -> TrainingData:
     """Opens the training batches of a task or of a mixture of tasks in equal parts.
 
@@ -536,7 +574,8 @@ def training_data(
       num_batches: of the whole run, which starts at batch 0.
       seed: of the order of the data and of the masks of span corruption.
       long_targets: `error`, `drop` or `trim`, for targets that their length would cut.
-      rows: of every batch, those that this process feeds to its devices.
+      shares: see `TrainingBatches`.
+      share: likewise.
 
     Raises:
       RequestError: see `open_cache`, `Supervised` and `Chunks`; a probe's text is not for training.
@@ -565,7 +604,7 @@ def training_data(
         all_sources.append(source)
     stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams)
     return TrainingData(
-        TrainingBatches(stream, np.concatenate(sizes), batch_size, num_batches, seed, rows),
+        TrainingBatches(stream, np.concatenate(sizes), batch_size, num_batches, shares, share),
         examples=sum(len(source) for source in all_sources),
         truncated_inputs=sum(source.truncated_inputs for source in all_sources),
         long_targets=sum(source.long_targets for source in all_sources),

@@ -37,7 +37,7 @@ class Bar:
 
     def __init__(self, what: str, total: int, done: int):
         self._what, self._total, self._done = what, total, done
-        self._examples = self._tokens = 0
+        self._examples = self._tokens = self._places = 0
         self._details: dict[str, Any] = {}
         self._spent = 0.0  # seconds, pauses left out
         self._since: float | None = time.monotonic()
@@ -61,11 +61,17 @@ class Bar:
         if self._tqdm.disable and time.monotonic() - self._last_line > _LOG_SECONDS:
             self._line()
 
-    def add_tokens(self, batch: dict[str, np.ndarray], batch_size: int) -> None:
-        """Counts a batch's tokens, padding left out, from those of its rows that are here."""
+    def add_tokens(self, batch: dict[str, np.ndarray], rows: int) -> None:
+        """Counts the tokens of a batch of so many rows, from those of them that are here."""
         for name in ("encoder_input_tokens", "decoder_target_tokens"):
-            rows = batch[name]
-            self._tokens += int(np.count_nonzero(rows)) * batch_size // len(rows)
+            here = batch[name]
+            self._tokens += int(np.count_nonzero(here)) * rows // len(here)
+            self._places += here.size * rows // len(here)
+
+    @property
+    def padding(self) -> float | None:
+        """Share of the batches' tokens that are padding; None before there was any."""
+        return 1 - self._tokens / self._places if self._places else None
 
     def show(self, **details: Any) -> None:
         """Sets what is shown beside the counts."""

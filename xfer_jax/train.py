@@ -261,6 +261,8 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         )
 
     # ---- Data ----
+    shares = mesh.shape["data"]
+    share = partitioning.local_rows(mesh, shares)
     with partitioning.first_goes_first():
         training = data.training_data(
             train_tasks,
@@ -271,7 +273,8 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             last_step - first_step,
             run.seed,
             run.long_targets,
-            rows=partitioning.local_rows(mesh, run.batch_size),
+            shares,
+            share,
         )
         targets = [
             data.open_cache(task, run.eval_split, vocab).first(run.eval_examples)
@@ -351,9 +354,10 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             watch.steps(running=True)
             while step < last_step:
                 batch = next(batches)
-                bar.add_tokens(batch, run.batch_size)
+                rows = len(batch["encoder_input_tokens"]) * shares // (share.stop - share.start)
+                bar.add_tokens(batch, rows)
                 rate = rates[step - first_step]
-                on_mesh = partitioning.place(mesh, batch, run.batch_size)
+                on_mesh = partitioning.place(mesh, batch, rows)
                 params, state, sums = shared.update(params, state, on_mesh, seed, rate)
                 step += 1
                 pending.append(sums)
@@ -373,6 +377,8 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             bar.close()
             writer.close()
             watch.steps(running=False)
+            if bar.padding is not None:
+                progress.say(f"{bar.padding:.0%} of the tokens of the packed batches are padding")
             scores = evaluate()
         except PreemptedError as end:
             watch.steps(running=True)
