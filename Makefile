@@ -19,7 +19,7 @@ extras := $(sort $(installed) $(subst $(comma),$(space),$(EXTRAS)))
 listed := $(subst $(space),$(comma),$(extras))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint clean new-extras
+.PHONY: help quickstart test lint bench clean new-extras
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ lint: $(STAMP) ## check formatting, style and types
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+
+bench: $(STAMP) ## measure speed beside its peers (EXTRAS=test,parity adds Hugging Face's), into benchmarks/results
+	$(PY) -m benchmarks
 
 clean: ## remove .venv, builds and caches; results stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     rate = (BATCHES - 1) * BATCH / seconds
     results = {
         "examples_per_second": round(rate), "first_batch_seconds": round(opened, 3),
-        "padding_of_inputs": round(1 - real / size, 3), "first_rows": len(first["encoder_input_tokens"]),
+        "padding_of_inputs": round(1 - real / size, 3), "rows": len(first["encoder_input_tokens"]),
     }  # fmt: skip
     print(
         f"{rate:,.0f} examples/s, {results['padding_of_inputs']:.1%} of the inputs are padding;"

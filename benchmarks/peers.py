@@ -104,8 +104,9 @@ def _ours(folder: Path, work: str) -> Work:
             on_mesh = partitioning.place(mesh, features, len(features["encoder_input_tokens"]))
             seed, rate = np.uint32(0), np.float32(LEARNING_RATE)
             params, state, sums = programs.update(params, state, on_mesh, seed, rate)
+            host_memory.give_back()
             jax.block_until_ready(params)
-            return float(sums["loss"] / sums["weight"])
+            return float((sums["loss"] - sums["z_loss"]) / sums["weight"])
 
         return step
     module = Transformer(config)
@@ -219,10 +220,10 @@ def _t5x(folder: Path, work: str) -> Work:
             logits = module.apply(
                 {"params": params}, **batch, enable_dropout=True, decode=False, rngs=rngs
             )
-            loss, _, weight = losses.compute_weighted_cross_entropy(
+            loss, z_loss, weight = losses.compute_weighted_cross_entropy(
                 logits, targets, (targets > 0).astype(jnp.float32), z_loss=Z_LOSS
             )
-            return loss, loss / weight
+            return loss, (loss - z_loss) / weight
 
         (_, mean), gradients = jax.value_and_grad(loss_of, has_aux=True)(optimizer.target)
         return optimizer.apply_gradient(gradients, learning_rate=LEARNING_RATE), mean

@@ -1,5 +1,6 @@
-"""Has the kernel hand out memory in large pages, where it does so on request only."""
+"""Asks the kernel for memory in large pages, and gives back what a compilation leaves behind."""
 
+import ctypes
 import os
 import platform
 import sys
@@ -24,3 +25,9 @@ def restart_with_large_pages() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def give_back() -> None:
+    """Hands memory that was freed back to the kernel: a compilation leaves a third of a GiB."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

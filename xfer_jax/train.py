@@ -27,6 +27,7 @@ from xfer_jax import (
     checkpoints,
     data,
     evaluation,
+    host_memory,
     model,
     optimizer,
     output,
@@ -359,6 +360,8 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
                 rate = rates[step - first_step]
                 on_mesh = partitioning.place(mesh, batch, rows)
                 params, state, sums = shared.update(params, state, on_mesh, seed, rate)
+                if not pending:  # it may have been compiled just now
+                    host_memory.give_back()
                 step += 1
                 pending.append(sums)
                 bar.advance(1, run.batch_size)
