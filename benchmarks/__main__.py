@@ -7,6 +7,7 @@ are left out: Hugging Face's comes with the extra `parity`, T5X's when it can be
 """
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def steps_table(found: dict[str, dict[str, Any]]) -> list[str]:
     for name, of in found.items():
         # Engines take turns, so that the ratio of a round is of the same minute.
         ratios = sorted(b / a for a, b in zip(ours["seconds"], of["seconds"], strict=True))
-        spread = f"{ratios[len(ratios) // 2]:.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
         lines.append(
             f"| {TITLES[name]} | {of['examples_per_second']:.2f} | {of['tokens_per_second']:.0f}"
             f" | {of['padding']:.0%} | {of['peak_bytes'] / 2**30:.2f} GiB"

@@ -21,6 +21,7 @@ import time
 from seqio_tasks import catalogue, vocabulary
 from xfer_jax import data
 import gin
+catalogue.families()  # what the bindings are of
 gin.parse_config(["World.train_examples = 2000", "World.text_sentences = 500"])
 task, words = catalogue.task("xfer_pocket_ner.en"), vocabulary.load(vocabulary.POCKET)
 data.open_cache(task, "train", words)
