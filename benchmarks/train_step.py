@@ -19,10 +19,12 @@ from typing import Any
 
 import grain
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from benchmarks import peers, record
 from benchmarks.peers import Batch
-from xfer_jax import cost, data, model
+from xfer_jax import cost, data, huggingface, model
+from xfer_jax.stored import Contents, Stored
 
 SIZES = {  # mT5-small
     "vocab_size": 250112, "emb_dim": 512, "num_heads": 6, "head_dim": 64, "mlp_dim": 1024,
@@ -37,9 +39,6 @@ MEDIAN, SIGMA, SHORTEST, LONGEST, TARGETS = 50, 0.42, 14, 250, 2
 
 def write_weights(folder: Path, sizes: dict[str, Any]) -> model.Config:
     """Writes a new model as a Hugging Face checkpoint, drawn on the host, and its `sizes.json`."""
-    from xfer_jax import huggingface
-    from xfer_jax.stored import Contents, Stored
-
     config = model.Config(**sizes)
     rng = np.random.default_rng(0)
 
@@ -55,8 +54,6 @@ def write_weights(folder: Path, sizes: dict[str, Any]) -> model.Config:
             return (scale * rng.standard_normal(shape, dtype=np.float32))[index]
 
         return Stored(shape, np.dtype(np.float32), read)
-
-    from flax.traverse_util import flatten_dict
 
     shapes = flatten_dict(model.parameter_shapes(config), sep="/")
     arrays = {f"target/{name}": drawn(name, leaf.shape) for name, leaf in shapes.items()}

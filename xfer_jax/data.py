@@ -503,8 +503,7 @@ class TrainingBatches:
         parts = range(self._shares)[self._share]
         each = count // self._shares
         examples = [
-            [picks[i].read() for i in row]
-            for row in layout[parts.start * each : (parts.stop) * each]
+            [picks[i].read() for i in row] for row in layout[parts.start * each : parts.stop * each]
         ]
         inputs, targets = (
             [[example[feature] for example in row] for row in examples]

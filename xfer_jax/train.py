@@ -98,7 +98,20 @@ def train_step(
     seed: jax.Array,
     learning_rate: jax.Array,
 ) -> tuple[dict, optax.FactoredState, dict[str, jax.Array]]:
-    """Updates the parameters once; returns them, the optimizer's state and the loss's sums."""
+    """Updates the parameters once; returns them, the optimizer's state and the loss's sums.
+
+    Args:
+      module: the network.
+      z_loss: see `sequence_loss`.
+      normalizing_factor: divides the summed loss.
+      shards: see `sequence_loss`.
+      max_logits: likewise, of all devices together.
+      params: the parameters.
+      state: of the optimizer; its `count` is the step.
+      batch: features by the names of `Transformer.__call__`.
+      seed: of dropout, with the step.
+      learning_rate: of this step.
+    """
     dropout = jax.random.fold_in(jax.random.key(seed), state.count)
     targets = batch["decoder_target_tokens"]
     table = params["token_embedder"]["embedding"]

@@ -1,6 +1,7 @@
 """A program restarts itself once, as the same process, where that brings large pages."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,7 @@ def run(tmp_path: Path, kernel: str, **environment: str) -> list[str]:
     return result.stdout.splitlines()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="large pages are asked for on Linux alone")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
 def test_it_restarts_once_as_the_same_process_with_the_same_arguments(tmp_path):
     first, second, last = run(tmp_path, "always [madvise] never\n")
     assert first == second
