@@ -118,7 +118,9 @@ def _ours(folder: Path, work: str) -> Work:
 
     def generate(batch: Batch) -> list:
         longest = batch["targets"].shape[1]
-        return np.asarray(decoding.greedy(module, params, batch["inputs"], longest)[0]).tolist()
+        return np.asarray(
+            decoding.greedy_tokens(module, params, batch["inputs"], longest)
+        ).tolist()
 
     return generate
 

@@ -181,28 +181,31 @@ class Attention(nn.Module):
         self.dropout = _dropout(cfg.dropout_rate)
 
     def _heads(self, x_BxLxHD: jax.Array) -> jax.Array:
-        return x_BxLxHD.reshape(*x_BxLxHD.shape[:-1], self.config.num_heads, self.config.head_dim)
+        """Splits the last axis into heads, [B, H, L, D]."""
+        batch, length, _ = x_BxLxHD.shape
+        heads = x_BxLxHD.reshape(batch, length, self.config.num_heads, self.config.head_dim)
+        return heads.transpose(0, 2, 1, 3)
 
     def keys_values(self, x_BxKxE: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns keys and values of `x`, each [B, K, H, D]."""
+        """Returns keys and values of `x`, each [B, H, K, D]."""
         return self._heads(self.key(x_BxKxE)), self._heads(self.value(x_BxKxE))
 
     def __call__(self, x_BxQxE, kv, bias, deterministic: bool) -> jax.Array:
         """Attends from `x` to `kv` = (keys, values); `bias` broadcasts to [B, H, Q, K]."""
-        key_BxKxHxD, value_BxKxHxD = kv
-        query_BxQxHxD = self._heads(self.query(x_BxQxE))
-        logits_BxHxQxK = jnp.einsum("bqhd,bkhd->bhqk", query_BxQxHxD, key_BxKxHxD)
+        key_BxHxKxD, value_BxHxKxD = kv
+        query_BxHxQxD = self._heads(self.query(x_BxQxE))
+        logits_BxHxQxK = jnp.einsum("bhqd,bhkd->bhqk", query_BxHxQxD, key_BxHxKxD)
         logits_BxHxQxK = logits_BxHxQxK.astype(jnp.float32) + bias.astype(jnp.float32)
         weights_BxHxQxK = jax.nn.softmax(logits_BxHxQxK).astype(self.config.jax_dtype)
         weights_BxHxQxK = self.dropout(weights_BxHxQxK, deterministic=deterministic)
-        out_BxQxHxD = jnp.einsum("bhqk,bkhd->bqhd", weights_BxHxQxK, value_BxKxHxD)
+        out_BxQxHxD = jnp.einsum("bhqk,bhkd->bqhd", weights_BxHxQxK, value_BxHxKxD)
         return self.out(out_BxQxHxD.reshape(*out_BxQxHxD.shape[:2], -1))
 
     def step(self, x_Bx1xE, kv_cache, position, bias_1xHxLxL) -> tuple[jax.Array, tuple]:
         """Self-attention of the token at `position` over the cache of those before it."""
         new = self.keys_values(x_Bx1xE)
         kv_cache = tuple(
-            lax.dynamic_update_slice_in_dim(cached, x, position, axis=1)
+            lax.dynamic_update_slice_in_dim(cached, x, position, axis=2)
             for cached, x in zip(kv_cache, new, strict=True)
         )
         bias = lax.dynamic_slice_in_dim(bias_1xHxLxL, position, 1, axis=2)
@@ -302,7 +305,7 @@ class Decoder(nn.Module):
         self.dropout = _dropout(cfg.dropout_rate)
 
     def cross_keys_values(self, encoded_BxKxE) -> list[tuple[jax.Array, jax.Array]]:
-        """Returns every layer's keys and values of the encoder's output, each [B, K, H, D]."""
+        """Returns every layer's keys and values of the encoder's output, each [B, H, K, D]."""
         return [layer.encoder_decoder_attention.keys_values(encoded_BxKxE) for layer in self.layers]
 
     def __call__(self, y_BxLxE, cross_kv, self_mask_BxLxL, cross_mask_BxLxK, deterministic: bool):
@@ -316,7 +319,7 @@ class Decoder(nn.Module):
 
     def step(self, y_Bx1xE, kv_caches, position, cross_kv, cross_mask_Bx1xK):
         """Returns the logits [B, V] after one more token, and the new caches."""
-        self_bias = self.relpos_bias(kv_caches[0][0].shape[1])
+        self_bias = self.relpos_bias(kv_caches[0][0].shape[2])
         cross_bias = _mask_bias(cross_mask_Bx1xK)
         new_caches = []
         for layer, kv_cache, kv in zip(self.layers, kv_caches, cross_kv, strict=True):
@@ -402,7 +405,7 @@ class Transformer(nn.Module):
 
         Args:
           tokens_B: int32 [B], the tokens at `position`.
-          kv_caches: a pair (keys, values) a layer, each [B, most positions, H, D]; `empty_caches`.
+          kv_caches: a pair (keys, values) a layer, each [B, H, most positions, D]; `empty_caches`.
           position: int32 scalar.
           cross_kv: from `cross_keys_values`.
           encoder_input_tokens: int32 [B, K], for the padding mask.
@@ -417,7 +420,7 @@ class Transformer(nn.Module):
     def empty_caches(self, batch: int, max_length: int) -> list[tuple[jax.Array, jax.Array]]:
         """Returns the zeroed `kv_caches` of `decode_step` for at most `max_length` positions."""
         cfg = self.config
-        shape = (batch, max_length, cfg.num_heads, cfg.head_dim)
+        shape = (batch, cfg.num_heads, max_length, cfg.head_dim)
         zeros = jnp.zeros(shape, cfg.jax_dtype)
         return [(zeros, zeros)] * cfg.num_decoder_layers
 

@@ -107,7 +107,7 @@ class Predictor:
             return decoding.choose_label(self.module, self.params, inputs, labels)
         longest = self.lengths[data.TARGETS]
         if self.method.name == GREEDY:
-            return decoding.greedy(self.module, self.params, inputs, longest)[0]
+            return decoding.greedy_tokens(self.module, self.params, inputs, longest)
         beams, alpha = self.method.num_beams, self.method.alpha
         return decoding.beam_search(self.module, self.params, inputs, longest, beams, alpha)[0][
             :, 0

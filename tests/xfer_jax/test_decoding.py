@@ -106,6 +106,15 @@ def test_greedy_equals_running_the_whole_network_at_each_step(tiny, seed):
         ended |= choice == decoding.EOS_ID
     np.testing.assert_array_equal(tokens, expected)
     np.testing.assert_allclose(scores, expected_scores, rtol=0, atol=2e-5)
+    np.testing.assert_array_equal(decoding.greedy_tokens(module, params, inputs, length), expected)
+
+
+@pytest.mark.parametrize("size", [1, 7, 97, 512, 768])
+def test_of_equal_logits_the_first_is_the_likeliest(size):
+    few_values = np.random.default_rng(size).integers(-3, 3, (64, size)).astype(np.float32)
+    likeliest = decoding._likeliest(jnp.asarray(few_values))
+    assert likeliest.dtype == jnp.int32
+    np.testing.assert_array_equal(likeliest, few_values.argmax(1))
 
 
 def test_nothing_follows_the_end_of_sequence(tiny):
