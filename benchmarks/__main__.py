@@ -20,10 +20,11 @@ from benchmarks import (
     peers,
     record,
     startup,
+    study,
     train_step,
 )
 
-ALL = (train_step, decode, loss_memory, input_pipeline, startup, analysis)
+ALL = (train_step, decode, loss_memory, input_pipeline, startup, analysis, study)
 TITLES = {
     peers.OURS: "xfer-jax",
     peers.EAGER: "Hugging Face, eager",
@@ -115,6 +116,18 @@ def page(folder: Path) -> str:
         f" {sum(analysed['seconds'].values()):.0f} s, {analysed['peak_bytes'] / 2**20:.0f} MiB.",
         "",
     ]
+    if (folder / "study.json").is_file():
+        of = read(folder, "study")
+        each = of["t5x_seconds"]
+        evaluating = [value for key, value in each.items() if key != "train"]
+        lines += [
+            f"A study of {of['source_models']} pocket models, {of['steps']} steps each, and"
+            f" {of['cells']} cells: {of['seconds']:.0f} s. Of T5X a process that trains takes"
+            f" {each['train']:.0f} s, one that scores a cell"
+            f" {sum(evaluating) / len(evaluating):.0f} s: together {of['t5x_seconds_computed']:.0f}"
+            f" s (computed), {of['ratio']:.1f} times as long.",
+            "",
+        ]
     return "\n".join(lines)
 
 

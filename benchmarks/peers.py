@@ -118,9 +118,7 @@ def _ours(folder: Path, work: str) -> Work:
 
     def generate(batch: Batch) -> list:
         longest = batch["targets"].shape[1]
-        return np.asarray(
-            decoding.greedy_tokens(module, params, batch["inputs"], longest)
-        ).tolist()
+        return np.asarray(decoding.greedy_tokens(module, params, batch["inputs"], longest)).tolist()
 
     return generate
 

@@ -44,6 +44,7 @@ class Config:
     num_decoder_layers: int = 8
     dropout_rate: float = 0.1  # share of activations dropped while training
     dtype: str = "bfloat16"  # of activations; parameters, softmax and loss stay float32
+    remat: bool = False  # the backward pass computes a layer's states anew, from its input alone
 
     def __post_init__(self):
         if self.dtype in ("float16", "fp16", "half"):
@@ -286,8 +287,9 @@ class Encoder(nn.Module):
         x_BxLxE = _dropout(cfg.dropout_rate)(x_BxLxE, deterministic=deterministic)
         bias = RelativePositionBias(cfg.num_heads, True, cfg.jax_dtype, name="relpos_bias")
         bias_BxHxLxL = bias(x_BxLxE.shape[1]) + _mask_bias(mask_BxLxL)
+        layer = nn.remat(EncoderLayer, static_argnums=3) if cfg.remat else EncoderLayer
         for i in range(cfg.num_encoder_layers):
-            x_BxLxE = EncoderLayer(cfg, name=f"layers_{i}")(x_BxLxE, bias_BxHxLxL, deterministic)
+            x_BxLxE = layer(cfg, name=f"layers_{i}")(x_BxLxE, bias_BxHxLxL, deterministic)
         x_BxLxE = RMSNorm(cfg.jax_dtype, name="encoder_norm")(x_BxLxE)
         return nn.Dropout(cfg.dropout_rate)(x_BxLxE, deterministic=deterministic)
 
@@ -298,7 +300,8 @@ class Decoder(nn.Module):
     def setup(self):
         cfg = self.config
         self.relpos_bias = RelativePositionBias(cfg.num_heads, False, cfg.jax_dtype)
-        self.layers = [DecoderLayer(cfg) for _ in range(cfg.num_decoder_layers)]
+        layer = nn.remat(DecoderLayer, static_argnums=5) if cfg.remat else DecoderLayer
+        self.layers = [layer(cfg) for _ in range(cfg.num_decoder_layers)]
         self.decoder_norm = RMSNorm(cfg.jax_dtype)
         # float32 for the softmax's sake, whatever the activations are
         self.logits_dense = Dense(cfg.vocab_size, ("embed", "vocab"), jnp.float32)

@@ -190,6 +190,33 @@ def test_dropout_acts_only_where_it_is_enabled(t5x, t5x_config):
     assert not np.allclose(dropped, with_dropout(1), atol=1e-2)
 
 
+def test_rematerialisation_keeps_less_and_computes_the_same(t5x, t5x_config):
+    batch = t5x.batch("unpacked")
+    params = jax.tree.map(jnp.asarray, t5x.params)
+    losses, gradients, kept = [], [], []
+    for remat in (False, True):
+        module = Transformer(dataclasses.replace(t5x_config, dropout_rate=0.1, remat=remat))
+
+        def loss(params, module=module):
+            rngs = {"dropout": jax.random.key(3)}
+            states = module.apply(
+                {"params": params}, **batch, enable_dropout=True, rngs=rngs, method="forward"
+            )
+            return jnp.mean(states**2)
+
+        value, backward = jax.vjp(loss, params)
+        losses.append(value)
+        gradients.append(jax.jit(jax.grad(loss))(params))
+        kept.append(sum(leaf.nbytes for leaf in jax.tree.leaves(backward)))
+    assert kept[1] < 0.4 * kept[0]
+    assert float(losses[1]) == pytest.approx(float(losses[0]), rel=1e-6)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
+        gradients[0],
+        gradients[1],
+    )
+
+
 def test_importing_the_engine_imports_no_tensorflow():
     modules = "model, loss, decoding, optimizer, partitioning, checkpoints, data, evaluation, train"
     code = f"import sys; from xfer_jax import {modules}; assert 'tensorflow' not in sys.modules"
