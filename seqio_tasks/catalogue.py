@@ -3,8 +3,12 @@
 A task's name is `xfer_<family>.<language>`, e.g. `xfer_panx.sw`, with an optional subset of its
 training data: `.n100.s0` (100 examples drawn with seed 0; the 10 of `.n10.s0` are among them) or
 `.matched.s0` (as many as the family's smallest language has). `xfer_<family>.all_langs` is the
-mixture of all its languages. `xfer_probe.<family>.<language>` is the plain text of the same
-examples, masked, to ask what a language model knows of it (see `seqio_tasks.probes`).
+mixture of all its languages, `xfer_<family>.uralic` that of a language family's
+(`languages.GROUPS`), of which `.n3000.s0` takes 3,000 examples in all, equally many of each.
+`xfer_intermediate.ner.uralic` is the same by the kind of task (`KINDS`), and
+`xfer_intermediate.ner_and_text.uralic` also keeps span corruption of plain text in the mixture.
+`xfer_probe.<family>.<language>` is the plain text of the same examples, masked, to ask what a
+language model knows of it (see `seqio_tasks.probes`).
 """
 
 import dataclasses
@@ -23,12 +27,20 @@ from typing import Any
 import gin
 import numpy as np
 
-from seqio_tasks import sources
+from seqio_tasks import languages, sources
 from seqio_tasks.errors import RequestError, did_you_mean
 
 PREFIX = "xfer_"
 PROBE = "probe."  # between the prefix and a family's name
 ALL_LANGUAGES = "all_langs"
+INTERMEDIATE = "intermediate."  # between the prefix and a kind of task
+TEXT = "text"  # the family of plain text
+AND_TEXT = "_and_text"
+# Kinds of intermediate tasks, and the family of tasks that each is; any other goes by its own name.
+KINDS = {
+    "nli": "xnli", "paraphrase": "pawsx", "ner": "panx", "qa": "tydiqa", "tagging": "udpos",
+    TEXT: TEXT,
+}  # fmt: skip
 SPLITS = ("train", "validation", "test")
 Example = dict[str, Any]
 
@@ -96,9 +108,9 @@ class Task:
 @functools.cache
 def families() -> Mapping[str, Family]:
     """Returns all families by name."""
-    from seqio_tasks import panx, pocket, tydiqa, xnli  # they import this module's Family
+    from seqio_tasks import panx, pocket, text, tydiqa, xnli  # they import this module's Family
 
-    known = (xnli.FAMILY, panx.FAMILY, tydiqa.FAMILY, *pocket.FAMILIES)
+    known = (xnli.FAMILY, panx.FAMILY, tydiqa.FAMILY, text.FAMILY, *pocket.FAMILIES)
     return {family.name: family for family in known}
 
 
@@ -116,31 +128,88 @@ def tasks(name: str) -> tuple[Task, ...]:
     Raises:
       RequestError: no such task; names the nearest.
     """
-    match = re.fullmatch(
-        rf"{PREFIX}((?:{re.escape(PROBE)})?[a-z0-9_]+)\.(\w+?)(?:\.(?:n([1-9][0-9]*)|(matched))\.s(0|[1-9][0-9]*))?",
-        name,
-    )
-    known_families = {**families(), **probes()}
-    family = known_families.get(match[1]) if match else None
-    if match is None or family is None or match[2] not in (*family.languages, ALL_LANGUAGES):
-        known = [
-            f"{PREFIX}{f.name}.{code}"
-            for f in known_families.values()
-            for code in (*f.languages, ALL_LANGUAGES)
-        ]
-        hint = did_you_mean(name, known) or "; `xfer-jax tasks` lists them"
-        raise RequestError(f"unknown task {name!r}{hint}")
-    size = int(match[3]) if match[3] else None
-    if family.objective == "probe" and (size or match[4]):
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise _unknown(name)
+    size = int(match["size"]) if match["size"] else None
+    seed, matched = int(match["seed"] or 0), bool(match["matched"])
+    kind, group = match["kind"], match["language"]
+    if kind is None:
+        return _of_family(name, match["family"], group, size, seed, matched)
+    labelled, with_text = kind.removesuffix(AND_TEXT), kind.endswith(AND_TEXT)
+    if group not in languages.GROUPS:
+        raise _unknown(name)
+    found = _of_family(name, KINDS.get(labelled, labelled), group, size, seed, matched)
+    if with_text:
+        text = "pocket_text" if labelled.startswith("pocket") else TEXT
+        found += _of_family(name, text, group, None, 0, False)
+    return found
+
+
+_NAME = re.compile(
+    rf"{PREFIX}(?:{re.escape(INTERMEDIATE)}(?P<kind>[a-z_]+)"
+    rf"|(?P<family>(?:{re.escape(PROBE)})?[a-z0-9_]+))\.(?P<language>\w+?)"
+    r"(?:\.(?:n(?P<size>[1-9][0-9]*)|(?P<matched>matched))\.s(?P<seed>0|[1-9][0-9]*))?"
+)
+
+
+def _of_family(
+    name: str, family_name: str, language: str, size: int | None, seed: int, matched: bool
+) -> tuple[Task, ...]:
+    """Returns the tasks of a family in a language, or in several."""
+    family = {**families(), **probes()}.get(family_name)
+    if family is None:
+        raise _unknown(name)
+    if family.objective == "probe" and (size or matched):
         raise RequestError(
             f"{name}: a probe has no subsets; EVALUATOR_NUM_EXAMPLES takes the first examples"
         )
-    if match[4]:
+    if matched:
         if family.matched_size is None:
             raise RequestError(f"{name}: {PREFIX}{family.name} has no size-matched arm")
         size = family.matched_size
-    languages = family.languages if match[2] == ALL_LANGUAGES else (match[2],)
-    return tuple(Task(family, code, size, int(match[5] or 0), bool(match[4])) for code in languages)
+    if language in family.languages:
+        return (Task(family, language, size, seed, matched),)
+    if language == ALL_LANGUAGES:
+        return tuple(Task(family, code, size, seed, matched) for code in family.languages)
+    codes = [code for code in languages.GROUPS.get(language, ()) if code in family.languages]
+    if not codes:
+        raise _unknown(name)
+    if size is None or matched:
+        return tuple(Task(family, code, size, seed, matched) for code in codes)
+    if size < len(codes):
+        raise RequestError(f"{name}: {size} examples are fewer than its {len(codes)} languages")
+    shares = [size // len(codes) + (i < size % len(codes)) for i in range(len(codes))]
+    return tuple(Task(family, code, share, seed) for code, share in zip(codes, shares, strict=True))
+
+
+def mixtures(family: Family) -> tuple[str, ...]:
+    """Returns the names of the language families that a family of tasks has languages of."""
+    return tuple(
+        group
+        for group, codes in languages.GROUPS.items()
+        if group not in family.languages and set(codes) & set(family.languages)
+    )
+
+
+def intermediates() -> tuple[str, ...]:
+    """Returns the names of the intermediate tasks in language families, by kind and group."""
+    return tuple(
+        f"{PREFIX}{INTERMEDIATE}{kind}.{group}"
+        for kind, family in KINDS.items()
+        if family in families()
+        for group in mixtures(families()[family])
+    )
+
+
+def _unknown(name: str) -> RequestError:
+    known = [
+        f"{PREFIX}{f.name}.{code}"
+        for f in (*families().values(), *probes().values())
+        for code in (*f.languages, ALL_LANGUAGES, *mixtures(f))
+    ]
+    hint = did_you_mean(name, [*known, *intermediates()]) or "; `xfer-jax tasks` lists them"
+    return RequestError(f"unknown task {name!r}{hint}")
 
 
 def task(name: str) -> Task:

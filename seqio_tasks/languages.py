@@ -85,6 +85,28 @@ _TABLE = (
 
 LANGUAGES: Mapping[str, Language] = MappingProxyType({lang.code: lang for lang in _TABLE})
 
+# What a family is called where a group of languages is asked for, where that is not its own name.
+# Indo-European and what WALS files under 'Altaic' go by genus: they are large, or disputed.
+_BY_GENUS = ("Indo-European", "Altaic")
+_OTHERWISE = {"Japanese": "japonic", "Korean": "koreanic", "other": "creole"}
+
+
+def group_of(language: Language) -> str:
+    """Returns the group that a language is in: 'uralic', 'niger_congo', 'romance', 'turkic'."""
+    if language.family in _OTHERWISE:
+        return _OTHERWISE[language.family]
+    name = language.genus if language.family in _BY_GENUS else language.family
+    return name.lower().replace("-", "_")
+
+
+# Languages that an intermediate task may be in together: families, or genera of large ones.
+GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        group: tuple(lang.code for lang in _TABLE if group_of(lang) == group)
+        for group in sorted(set(map(group_of, _TABLE)))
+    }
+)
+
 # The ten of "Languages You Know Influence Those You Learn" (arXiv 2212.01757).
 STUDY = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 

@@ -275,7 +275,8 @@ def get(name: str) -> seqio.Task | seqio.Mixture:
     for task in tasks:
         if task.name not in seqio.TaskRegistry.names():
             _register(task)
-    if len(tasks) > 1 and name not in seqio.MixtureRegistry.names():
+    is_mixture = [task.name for task in tasks] != [name]
+    if is_mixture and name not in seqio.MixtureRegistry.names():
         seqio.MixtureRegistry.add(name, [t.name for t in tasks], default_rate=1.0)
     return seqio.get_mixture_or_task(name)
 
@@ -346,3 +347,5 @@ def texts(task: Task, split: str, examples: int = -1) -> Iterator[str]:
 for _family in (*catalogue.families().values(), *catalogue.probes().values()):
     for _language in (*_family.languages, ALL_LANGUAGES):
         get(f"{catalogue.PREFIX}{_family.name}.{_language}")
+for _name in catalogue.intermediates():
+    get(_name)

@@ -18,6 +18,7 @@ from seqio_tasks.errors import RequestError, did_you_mean
 from xfer_jax import (
     alignment,
     features,
+    gains,
     learning,
     outputs,
     probe_table,
@@ -33,7 +34,8 @@ _SENSITIVITY_PERMUTATIONS = 999
 # What is written, each where there is something to say.
 _TABLES = (
     "scores", "features", "languages", "shares", "alignment", "outcomes", "correlations",
-    "regression", "models", "wals", "sensitivity", "laws", "needed", "curves",
+    "regression", "models", "wals", "sensitivity", "laws", "needed", "curves", "gains",
+    "gain_means", "gain_features",
 )  # fmt: skip
 # Features that are a task's own, of source and of target.
 _OF_TASK = ("in_language", "n_train", "lm_loss", "bits_per_byte", "lm_em")
@@ -117,6 +119,10 @@ def analyze(request: Request) -> str:
             " computed"
         )
     names, values = features.wals(codes)
+    gained, of_gains = gains.analyse(
+        table, request.options, request.permutations, request.seed, made_up
+    )
+    notes += of_gains
     found = {
         "scores": table,
         "features": features.table(known, codes),
@@ -126,6 +132,7 @@ def analyze(request: Request) -> str:
         "outcomes": aligned.outcomes if aligned else pd.DataFrame(),
         **(_statistics(tasks, names, values, request, codes, notes) if enough else {}),
         **_growth(table, tasks, codes, request, notes),
+        **gained,
     }
     if enough and found["correlations"].empty:
         raise RequestError(f"{request.scores[0]}: {_why_nothing(tasks)}")
@@ -548,6 +555,7 @@ def summary(found: Mapping[str, pd.DataFrame], notes: Sequence[str]) -> str:
         lines += _language_lines(of_languages)
         lines += _outcome_lines(str(task), found)
         lines += _law_lines(str(task), found)
+        lines += gains.lines(str(task), found)
     if not found.get("correlations", pd.DataFrame()).empty:
         lines.append(
             "p-values permute languages; the naive ones, of pairs taken as independent, are wrong"

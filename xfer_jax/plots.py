@@ -26,6 +26,7 @@ BLUE, ORANGE, GREEN, RED = "#2f7dc1", "#d9772e", "#4f9d69", "#c2504a"
 _SERIES = (BLUE, ORANGE, GREEN, "#8f6bb3", "#b8902f", RED, "#5b8a99", "#a86f83", "#7d8793")
 _ON_LIGHT, _ON_DARK = "#1f2934", "#fffffe"  # in cells whose colour does not change with the page
 _COLOURS = "YlGnBu"
+_TWO_SIDED = "RdBu"  # blue is a gain
 _MANY = 40  # languages: more are not numbered cell by cell
 _RASTER = 1500  # points: more are drawn as an image
 
@@ -155,6 +156,44 @@ def matrix(
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=MUTED)
     _titled(figure, title, subtitle)
+    return figure
+
+
+@_styled
+def gains(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> Figure:
+    """Draws gains [rows, columns] in points, on a scale that is the same on both sides of zero.
+
+    Args:
+      values: NaN stays blank.
+      rows: names, of intermediate tasks.
+      columns: names, of languages asked.
+    """
+    many = len(columns) > _MANY
+    figure, axes = _figure(3.2 + (0.13 if many else 0.5) * len(columns), 1.1 + 0.34 * len(rows))
+    most = max(float(np.nanmax(np.abs(values))), 1.0)
+    edges = np.arange(len(columns) + 1) - 0.5, np.arange(len(rows) + 1) - 0.5
+    image = axes.pcolormesh(
+        *edges, np.ma.masked_invalid(values), cmap=_TWO_SIDED, vmin=-most, vmax=most,
+        edgecolors="none" if many else "face", linewidth=0, rasterized=many,
+    )  # fmt: skip
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    if not many:
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                colour = _ON_DARK if abs(value) > 0.7 * most else _ON_LIGHT
+                axes.text(
+                    column, row, f"{value:+.1f}".replace("-", "−"), ha="center", va="center",
+                    fontsize=8, color=colour,
+                )  # fmt: skip
+    axes.set_xticks(range(len(columns)), columns, fontsize=5 if many else 9, rotation=90 * many)
+    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    for side in axes.spines.values():
+        side.set_visible(False)
+    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(length=0, labelsize=8, labelcolor=MUTED)
     return figure
 
 

@@ -19,13 +19,16 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import outcomes, plots, tables
+from xfer_jax import gains, outcomes, plots, tables
 
 FILE = "report.html"
 _LEVEL = 0.05  # adjusted to the false discovery rate: below it a feature is called significant
 _FEATURES_SHOWN = 15  # of WALS, by task
 _TREE_LANGUAGES = 80  # more make no readable tree
-_AS_TEXT = ("task", "source", "target", "language", "feature", "name", "same", "collinear")
+_AS_TEXT = (
+    "task", "source", "target", "language", "feature", "name", "same", "collinear", "intermediate",
+    "subset", "baseline", "of",
+)  # fmt: skip
 _ENDLESS = 1e9  # examples: nobody has as many
 _NEEDED_SHOWN = 12  # languages, before the reader asks for all
 _IN_WORDS = ("alike", "verdict")  # columns of tables that hold text
@@ -161,6 +164,7 @@ def _head(page: _Page, tasks: Sequence[str]) -> str:
     lines.append(f'<ul class="findings">{"".join(f"<li>{f}</li>" for f in findings)}</ul>')
     if len(tasks) > 1:
         lines += _all_tasks(page, tasks)
+        lines += _all_gains(page, tasks)
     return "\n".join(lines)
 
 
@@ -188,6 +192,25 @@ def _all_tasks(page: _Page, tasks: Sequence[str]) -> list[str]:
         "<p>Pearson, with 95% intervals from resampling languages. * significant at a false"
         " discovery rate of 5%, by permuting languages; † the same with each language's own level"
         " taken away.</p>",
+    ]
+
+
+def _all_gains(page: _Page, tasks: Sequence[str]) -> list[str]:
+    """Renders the mean gains, a row an intermediate task and a column a task that follows."""
+    means = page.tables.get("gain_means", pd.DataFrame())
+    if means.empty:
+        return []
+    means = means[means["subset"] == "all"]
+    cells = {(r.intermediate, r.task): f"{_points(r.gain)} {_interval(r)}"
+             for r in means.itertuples()}  # fmt: skip
+    body = [
+        (False, [_text(name), *(cells.get((name, task), "") for task in tasks)])
+        for name in means["intermediate"].unique()
+    ]
+    return [
+        "<h3>Points that an intermediate task adds</h3>",
+        _table(("intermediate", *(_text(task) for task in tasks)), body),
+        f"<p>Mean over {gains.SUBSETS['all']}, with 95% intervals from resampling languages.</p>",
     ]
 
 
@@ -230,6 +253,9 @@ def _findings(page: _Page, task: str) -> Iterator[str]:
                 else "."
             )
         )
+    gained = gains.answer(task, page.tables)
+    if gained:
+        yield f"{name}{_text(gained)}"
     languages = page.of("languages", task)
     best = languages[languages["as_source"].notna()].sort_values("as_source", ascending=False)
     if len(best) > 1:
@@ -652,8 +678,72 @@ def _sensitivity(page: _Page, task: str) -> list[str]:
     ]
 
 
+def _gains(page: _Page, task: str) -> list[str]:
+    """Renders what intermediate tasks add: to each language, and on average."""
+    cells, means = page.of("gains", task), page.of("gain_means", task)
+    if cells.empty or means.empty:
+        return []
+    abroad = cells[cells["source"] != cells["target"]]
+    grid = abroad.groupby(["intermediate", "target"], sort=False)["gain"].mean().unstack()
+    codes = _by_family(page.of("languages", task).set_index("language"))
+    grid = grid.reindex(columns=[code for code in codes if code in grid.columns])
+    drawn = plots.gains(grid.to_numpy(float), list(grid.index), list(grid.columns))
+    more = cells["baseline"].iloc[0] == gains.MORE
+    caption = (
+        "Points that an intermediate task (down) adds to the zero-shot score in a language"
+        " (across), over all source languages but itself, against the same source models "
+        + ("trained in the source for as many steps more." if more else "without it.")
+        + " In its own languages a task is no longer zero-shot."
+    )
+    subsets = [name for name in gains.SUBSETS if name in set(means["subset"])]
+    body = []
+    for intermediate, rows in means.groupby("intermediate", sort=False):
+        shown = {
+            r.subset: f"{_points(r.gain)} <span class=weak>{_interval(r)}</span>"
+            for r in rows.itertuples()
+        }
+        body.append((False, [_text(intermediate), *(shown.get(name, "") for name in subsets)]))
+    parts = [
+        "<h3>What an intermediate task adds</h3>",
+        page.figure(f"{task} gains", drawn, caption, grid.reset_index()),
+        _table(("intermediate", *subsets), body),
+        "<p>"
+        + "; ".join(f"<i>{name}</i>: {_text(gains.SUBSETS[name])}" for name in subsets)
+        + ". Intervals (95%) are from resampling languages.</p>",
+    ]
+    related = page.of("gain_features", task)
+    if not related.empty:
+        head = (
+            "feature", "of intermediate and", "pairs", "within", "p", "FDR",
+            "most alike against least, points", "95% interval",
+        )  # fmt: skip
+        body = [
+            (r.fdr <= _LEVEL, [_feature(r.feature), _text(r.of), r.pairs, _signed(r.within),
+                               _p(r.p), _p(r.fdr), _points(r.contrast), _interval(r)])
+            for r in related.itertuples()
+        ]  # fmt: skip
+        parts += [
+            _table(head, body),
+            "<p>Does it add more where languages are alike? <i>within</i>: correlation of the gain"
+            " with how alike the intermediate's language is to the target or the source, what each"
+            " has for a level of its own taken away; p by permuting targets (or sources). The"
+            " contrast is of the thirds of the pairs that are more, and less, alike than their two"
+            " languages are on average.</p>",
+        ]
+    return parts
+
+
+def _points(value: float) -> str:
+    return "" if np.isnan(value) else f"{value:+.1f}".replace("-", "−")
+
+
+def _interval(row: Any) -> str:
+    return "" if np.isnan(row.low) else f"[{_points(row.low)}, {_points(row.high)}]"
+
+
 _SECTIONS: tuple[Callable[[_Page, str], list[str]], ...] = (
     _heat_map,
+    _gains,
     _correlation_table,
     _scatters,
     _regression,

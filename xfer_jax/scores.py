@@ -15,7 +15,7 @@ import numpy as np
 from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
 from xfer_jax import output, outputs
-from xfer_jax.study import DONE_FILE, Job, Study, jobs, load
+from xfer_jax.study import DONE_FILE, MORE, Job, Study, jobs, load
 
 FILE = "scores.csv"
 COLUMNS = (
@@ -97,20 +97,28 @@ def _trained_on(folder: Path) -> str:
 
 
 def matrices(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Renders zero-shot scores as one table a task, sources down and targets across."""
-    zero_shot = [row for row in rows if row["n_shots"] == 0 and not row["intermediate"]]
-    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
-    for row in zero_shot:
-        groups.setdefault((row["task"], row["metric"], row["arm"]), []).append(row)
+    """Renders zero-shot scores as tables, sources down and targets across.
+
+    One a task, and one for each intermediate task.
+    """
+    groups: dict[tuple[str, str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["n_shots"] == 0:
+            key = (row["task"], row["metric"], row["arm"], row["intermediate"])
+            groups.setdefault(key, []).append(row)
     return "\n\n".join(_matrix(*group, of_group) for group, of_group in groups.items())
 
 
-def _matrix(task: str, metric: str, arm: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def _matrix(
+    task: str, metric: str, arm: str, intermediate: str, rows: Sequence[Mapping[str, Any]]
+) -> str:
     cells: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         cells.setdefault((row["source"], row["target"]), []).append(row["score"])
     targets = list(dict.fromkeys(target for _, target in cells))
     arm = f", {arm}" if arm else ""
+    if intermediate:
+        arm += f", after {'more steps in the source' if intermediate == MORE else intermediate}"
     lines = [f"{task} {metric} in percent, zero-shot{arm}: sources down, targets across"]
     lines.append("      " + "".join(f"{target:>6}" for target in targets) + "   mean of others")
     for source in dict.fromkeys(source for source, _ in cells):

@@ -20,7 +20,9 @@ from xfer_jax import configuration, output, train
 
 DONE_FILE = "done.json"
 NO_INTERMEDIATE = ""
+MORE = "more"  # in the place of an intermediate: as many steps more on the task itself
 _STAGES = "intermediate/"  # folder of the intermediate tasks' models
+_OTHER_SEED = 1000  # added to a study's seed where the same data are to come in another order
 ENGINES = ("native", "t5x")
 
 
@@ -35,8 +37,10 @@ class Study:
     targets: Sequence[str] | None = None  # to score in; those of the task's file when None
     pretrain: str | None = None  # of gin/tasks: what every model is trained on first
     initial_checkpoint: str | None = None  # instead: a checkpoint that every model starts from
-    # tasks between: 'pocket_nli.sw' is gin/tasks/pocket_nli.gin in Swahili, '' none
+    # tasks between: 'panx.sw' is gin/tasks/panx.gin in Swahili, 'panx.uralic.n3000.s0' in a family
+    # of languages, 3,000 examples; '' none; 'more' instead trains longer in the source itself
     intermediates: Sequence[str] = (NO_INTERMEDIATE,)
+    intermediate_steps: int | None = None  # of each of them alike; None: as their files say
     # of the sources' training data: '' all of it, 'matched' equal sizes
     arms: Sequence[str] = ("",)
     n_shots: Sequence[int] = (0,)  # examples in the target after the source; 0: zero-shot
@@ -59,6 +63,14 @@ class Study:
             values = getattr(self, name)
             if isinstance(values, str) or not values or len(set(values)) < len(values):
                 raise RequestError(f"study.Study.{name} must be a list without repeats: {values!r}")
+        steps = self.intermediate_steps
+        if steps is not None and (not isinstance(steps, int) or steps < 1):
+            raise RequestError(f"intermediate_steps must be an integer of at least 1: {steps!r}")
+        if MORE in self.intermediates and steps is None:
+            raise RequestError(
+                f"the intermediate {MORE!r} trains in the source for as long as the others do: set"
+                " study.Study.intermediate_steps"
+            )
         for number in (*self.seeds, *self.n_shots):
             if not isinstance(number, int) or number < 0:
                 raise RequestError(f"seeds and n_shots must be integers from 0, not {number!r}")
@@ -93,7 +105,9 @@ class Job:
         """What a reader of the plan calls such jobs."""
         if self.n_shots:
             return f"{self.n_shots} shots"
-        return "source model" if self.source else "before all"
+        if self.source:
+            return "source model"
+        return "intermediate" if self.name.startswith(_STAGES) else "before all"
 
 
 def jobs(study: Study) -> list[Job]:
@@ -106,10 +120,9 @@ def jobs(study: Study) -> list[Job]:
     if study.pretrain:
         found.append(Job("pretrained", study.pretrain, None, ("TARGETS = ()",)))
     root = found[0].name if found else None
-    for intermediate in filter(None, study.intermediates):
-        task, _, language = intermediate.rpartition(".")
-        bindings = (f"SOURCE = {language!r}", "TARGETS = ()")
-        found.append(Job(f"{_STAGES}{intermediate}", task, root, bindings))
+    for intermediate in study.intermediates:
+        if intermediate not in (NO_INTERMEDIATE, MORE):
+            found.append(_between(study, intermediate, root))
     for task in study.tasks:
         run, _ = _load(study, task, ("SOURCE = 'en'", "MODEL_DIR = ''"))
         prefix = run.task.rpartition(".")[0]
@@ -121,10 +134,53 @@ def jobs(study: Study) -> list[Job]:
                 for arm in study.arms:
                     for source in study.sources or targets:
                         parent = f"{_STAGES}{intermediate}" if intermediate else root
+                        if intermediate == MORE:
+                            found.append(_more(study, task, source, root, arm, seed))
+                            parent = found[-1].name
                         found += _cells(
                             study, task, source, targets, parent, intermediate, arm, seed
                         )
     return found
+
+
+def _between(study: Study, intermediate: str, root: str | None) -> Job:
+    """Returns the job of an intermediate task, which all source models that follow share.
+
+    Raises:
+      RequestError: it is not FILE.LANGUAGE, or there is no such task.
+    """
+    task, _, languages = intermediate.partition(".")
+    language, _, subset = languages.partition(".")
+    if not language:
+        raise RequestError(
+            f"the intermediate {intermediate!r} names no language: expected one of gin/tasks and a"
+            f" language or a language family, e.g. {task + '.en'!r}"
+        )
+    bindings = (f"SOURCE = {language!r}", f"SUBSET = {subset!r}", "TARGETS = ()", *_steps(study))
+    run, _ = _load(study, task, (*bindings, "MODEL_DIR = ''"))
+    catalogue.tasks(run.task)  # names the nearest where there is none
+    return Job(f"{_STAGES}{intermediate}", task, root, bindings)
+
+
+def _more(study: Study, task: str, source: str, root: str | None, arm: str, seed: int) -> Job:
+    """Returns the job that trains in the source itself for as long as an intermediate task does.
+
+    Its examples come in another order than those of the source model that goes on from it.
+    """
+    bindings = (
+        f"SOURCE = {source!r}",
+        f"SUBSET = {f'{arm}.s{seed}' if arm else ''!r}",
+        "TARGETS = ()",
+        f"RANDOM_SEED = {seed + _OTHER_SEED}",
+        *_steps(study),
+    )
+    name = f"{_STAGES}{MORE}/{task}/{source}{f'.{arm}' if arm else ''}.s{seed}"
+    return Job(name, task, root, bindings)
+
+
+def _steps(study: Study) -> tuple[str, ...]:
+    steps = study.intermediate_steps
+    return (f"TRAIN_STEPS_RELATIVE = {steps}", "TRAIN_STEPS = None") if steps else ()
 
 
 def _cells(

@@ -11,7 +11,16 @@ import pytest
 from seqio_tasks import catalogue, vocabulary
 from seqio_tasks.errors import RequestError
 
-FAMILIES = ("xnli", "panx", "tydiqa", "pocket_nli", "pocket_ner", "pocket_qa", "pocket_text")
+FAMILIES = (
+    "xnli",
+    "panx",
+    "tydiqa",
+    "text",
+    "pocket_nli",
+    "pocket_ner",
+    "pocket_qa",
+    "pocket_text",
+)
 STUDY = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 
 # ------------------------------------------------------------------------------------------- names
@@ -33,6 +42,7 @@ def test_families():
         "xnli": 15,
         "panx": 48,
         "tydiqa": 9,
+        "text": 50,
         "pocket_nli": 10,
         "pocket_ner": 10,
         "pocket_qa": 10,
@@ -87,6 +97,57 @@ def test_a_mixture_is_all_languages(suffix):
     assert names == [f"xfer_tydiqa.{code}{suffix}" for code in languages]
     with pytest.raises(RequestError, match="is a mixture of 9 tasks where one task is needed"):
         catalogue.task(f"xfer_tydiqa.all_langs{suffix}")
+
+
+def names_of(mixture: str) -> list[str]:
+    return [task.name for task in catalogue.tasks(mixture)]
+
+
+def test_a_language_family_is_a_mixture_of_its_languages():
+    assert names_of("xfer_panx.uralic") == ["xfer_panx.et", "xfer_panx.fi", "xfer_panx.hu"]
+    assert names_of("xfer_xnli.germanic") == ["xfer_xnli.de", "xfer_xnli.en"]  # those it has
+    assert names_of("xfer_tydiqa.koreanic") == ["xfer_tydiqa.ko"]
+    assert names_of("xfer_panx.uralic.matched.s1") == [
+        f"xfer_panx.{code}.matched.s1" for code in ("et", "fi", "hu")
+    ]
+    with pytest.raises(RequestError, match=r"unknown task .xfer_xnli\.uralic. .did you mean"):
+        catalogue.tasks("xfer_xnli.uralic")  # XNLI has no Uralic language
+
+
+@pytest.mark.parametrize("total", [3, 4, 1000, 1001])
+def test_families_are_matched_in_their_number_of_examples(total):
+    sizes = [task.subset for task in catalogue.tasks(f"xfer_panx.uralic.n{total}.s5")]
+    assert sum(sizes) == total
+    assert max(sizes) - min(sizes) <= 1
+    assert {task.seed for task in catalogue.tasks(f"xfer_panx.uralic.n{total}.s5")} == {5}
+
+
+def test_a_family_cannot_have_fewer_examples_than_languages():
+    with pytest.raises(RequestError, match="2 examples are fewer than its 3 languages"):
+        catalogue.tasks("xfer_panx.uralic.n2.s0")
+
+
+def test_intermediate_tasks_go_by_their_kind():
+    assert names_of("xfer_intermediate.ner.uralic") == names_of("xfer_panx.uralic")
+    assert names_of("xfer_intermediate.nli.bantu.n9.s0".replace("bantu", "niger_congo")) == [
+        "xfer_xnli.sw.n9.s0"
+    ]
+    assert names_of("xfer_intermediate.text.koreanic") == ["xfer_text.ko"]
+    assert names_of("xfer_intermediate.ner_and_text.indic.n10.s0")[-2:] == [
+        "xfer_text.pa",
+        "xfer_text.ur",
+    ]
+    assert names_of("xfer_intermediate.pocket_ner_and_text.indic.n7.s0") == [
+        "xfer_pocket_ner.bn.n4.s0",
+        "xfer_pocket_ner.hi.n3.s0",
+        "xfer_pocket_text.bn",
+        "xfer_pocket_text.hi",
+    ]
+    for name in catalogue.intermediates():
+        assert catalogue.tasks(name)
+    for wrong in ("xfer_intermediate.ner.sw", "xfer_intermediate.nre.uralic"):
+        with pytest.raises(RequestError, match="unknown task"):
+            catalogue.tasks(wrong)
 
 
 @pytest.mark.parametrize(

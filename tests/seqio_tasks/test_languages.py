@@ -115,3 +115,17 @@ def test_get_names_the_nearest():
         languages.get("Swahilli")
     with pytest.raises(RequestError, match="expected a code"):
         languages.get("")
+
+
+def test_groups_are_families_or_genera_of_large_ones_and_hold_every_language_once():
+    groups = languages.GROUPS
+    assert groups["uralic"] == ("et", "fi", "hu")
+    assert groups["turkic"] == ("az", "kk", "tr")
+    assert groups["japonic"] == ("ja",)
+    assert set(groups["niger_congo"]) == {"sw", "wo", "yo"}
+    assert "indo_european" not in groups
+    assert {"germanic", "romance", "slavic", "indic", "iranian", "baltic", "greek"} <= set(groups)
+    assert sorted(code for codes in groups.values() for code in codes) == sorted(
+        languages.LANGUAGES
+    )
+    assert not set(groups) & set(languages.LANGUAGES)

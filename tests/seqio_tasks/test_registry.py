@@ -77,6 +77,25 @@ def test_metrics_and_features():
     assert list(seqio.TaskRegistry.get("xfer_tydiqa.sw").splits) == ["train", "validation"]
 
 
+def test_language_families_are_mixtures_in_equal_parts():
+    for name in ("xfer_panx.uralic.n30.s0", "xfer_intermediate.ner_and_text.koreanic"):
+        mixture = registry.get(name)
+        assert isinstance(mixture, seqio.Mixture)
+        assert [task.name for task in mixture.tasks] == [t.name for t in catalogue.tasks(name)]
+        assert {mixture.get_rate(task) for task in mixture.tasks} == {1.0}
+    assert set(catalogue.intermediates()) <= set(seqio.MixtureRegistry.names())
+
+
+def test_plain_text_is_read_a_line_a_text(tmp_path, monkeypatch, vocabulary_file):
+    monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("XFER_VOCAB", vocabulary_file)
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "train-sw.txt").write_text("\n".join([*SENTENCES, "", "  "]) + "\n")
+    texts = list(registry.texts(catalogue.task("xfer_text.sw"), "train"))
+    assert texts == SENTENCES
+    assert dataset("xfer_text.sw")[0].keys() == {"inputs", "targets"}
+
+
 def test_get_again():
     assert registry.get("xfer_panx.sw") is registry.get("xfer_panx.sw")
     assert registry.get("xfer_panx.all_langs") is seqio.MixtureRegistry.get("xfer_panx.all_langs")

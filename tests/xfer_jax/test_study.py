@@ -467,6 +467,88 @@ def rows_of(cells: dict[tuple[str, str, str], float]) -> list[dict]:
     ]
 
 
+BETWEEN = (
+    "study.Study.n_shots = (0,)\n"
+    "study.Study.intermediates = ('', 'more', 'pocket_ner.indic.n6.s0')\n"
+    "study.Study.intermediate_steps = 3\n"
+    """study.Study.settings = ("LONG_TARGETS = 'trim'",)\n"""
+)
+
+
+def grid_of(path: Path) -> study.Study:
+    configuration.load("study", [str(path)], [])
+    return configuration.build(study.Study)
+
+
+def test_intermediate_tasks_are_shared_and_the_baseline_trains_as_long(file, tmp_path):
+    path = tmp_path / "between.gin"
+    path.write_text(file.read_text() + BETWEEN)
+    every = {job.name: job for job in study.jobs(grid_of(path))}
+    task = "pocket_nli"
+    between = "intermediate/pocket_ner.indic.n6.s0"
+    assert every[between].parent == "pretrained"
+    for source in ("en", "sw"):
+        more = f"intermediate/more/{task}/{source}.s0"
+        assert every[more].parent == "pretrained"
+        assert every[f"{task}/{source}.s0"].parent == "pretrained"
+        assert every[f"{task}+more/{source}.s0"].parent == more
+        assert every[f"{task}+pocket_ner.indic.n6.s0/{source}.s0"].parent == between
+        # as many steps, of the same task and source; then all train alike
+        steps = "TRAIN_STEPS_RELATIVE = 3"
+        assert steps in every[more].bindings
+        assert steps in every[between].bindings
+        assert f"SOURCE = {source!r}" in every[more].bindings
+    grid = grid_of(path)
+    run, _ = study.load(grid, every[between], tmp_path)
+    assert run.task == "xfer_pocket_ner.indic.n6.s0"
+    assert (run.train_steps, run.train_steps_relative) == (None, 3)
+    first, then = (
+        study.load(grid, every[name], tmp_path)[0]
+        for name in (f"intermediate/more/{task}/en.s0", f"{task}+more/en.s0")
+    )
+    assert first.task == then.task
+    assert first.seed != then.seed  # another order of the same data
+
+
+def test_a_study_with_intermediate_tasks_runs(file, tmp_path, capsys):
+    path, out = tmp_path / "between.gin", tmp_path / "out"
+    path.write_text(file.read_text() + BETWEEN + "study.Study.sources = ('en',)\n")
+    assert cli.main(["study", "run", str(path), "--out", str(out)]) == 0
+    rows = table(out)
+    assert [row["intermediate"] for row in rows[::3]] == ["", "more", "pocket_ner.indic.n6.s0"]
+    assert len(rows) == 9
+    steps = {
+        name: int(Path(checkpoints.locate(out / name)).name.rpartition("_")[2])
+        for name in (
+            "pretrained",
+            "pocket_nli/en.s0",
+            "pocket_nli+more/en.s0",
+            "pocket_nli+pocket_ner.indic.n6.s0/en.s0",
+        )
+    }
+    assert list(steps.values()) == [4, 8, 11, 11]
+    printed = capsys.readouterr().out
+    assert "after more steps in the source" in printed
+    assert "after pocket_ner.indic.n6.s0" in printed
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ("study.Study.intermediates = ('', 'more')", "set study.Study.intermediate_steps"),
+        ("study.Study.intermediates = ('pocket_ner',)", "names no language"),
+        ("study.Study.intermediates = ('pocket_ner.uralik',)", "unknown task"),
+        ("study.Study.intermediate_steps = 0", "intermediate_steps must be an integer"),
+    ],
+)
+def test_a_wrong_intermediate_is_refused(file, tmp_path, capsys, lines, sentence):
+    path = tmp_path / "wrong.gin"
+    path.write_text(file.read_text() + lines + "\n")
+    assert cli.main(["study", "run", str(path), "--out", str(tmp_path / "out")]) == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_arms_and_seeds_are_not_mixed_up():
     rows = rows_of({("en", "sw", ""): 10.0, ("en", "sw", "matched"): 20.0})
     rows += rows_of({("en", "sw", ""): 14.0})  # another seed

@@ -1,0 +1,46 @@
+"""Plain text of real languages for span corruption: an intermediate task that needs no labels.
+
+From `text/train-sw.txt` in the data folder, a text a line, or from TFDS's copies of Wikipedia.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from seqio_tasks import languages, sources
+from seqio_tasks.catalogue import TEXT, Example, Family
+
+TFDS_NAME = "wikipedia/20230601.{}:1.0.0"
+_FILE_SPLIT = {"train": "train", "validation": "dev"}
+
+
+def read(path: Path, language: str, split: str) -> Iterator[Example]:
+    """Reads a text a line; blank lines are passed over."""
+    del language, split
+    for _, line in sources.lines(path):
+        if line.strip():
+            yield {"text": line.strip()}
+
+
+def preprocess(dataset: Any, language: str) -> Any:
+    """Makes `targets` of the text: what span corruption masks."""
+    del language
+    return dataset.map(lambda example: {"targets": example["text"]})
+
+
+FAMILY = Family(
+    name=TEXT,
+    title="plain text, for span corruption",
+    languages=languages.XTREME_R,
+    files=lambda language, split: (f"text/{_FILE_SPLIT[split]}-{language}.txt",),
+    read=read,
+    tfds=lambda language, split: (
+        (TFDS_NAME.format(language), "train") if split == "train" else None
+    ),
+    preprocess=preprocess,
+    metric=None,
+    strict_metric=None,
+    score="",
+    objective="span_corruption",
+    splits=("train", "validation"),
+)

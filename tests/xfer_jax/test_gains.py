@@ -1,0 +1,182 @@
+"""What intermediate tasks add: planted benefits are found, absent ones are not invented."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from xfer_jax import cli, features, gains
+
+CODES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
+SOURCES = ("en", "de", "ar", "fi")
+TASK = "xfer_pocket_ner"
+SYNTAX = features.typology(CODES, features.Options())["syntax"].values
+PERMUTATIONS = 499
+
+
+def scores(
+    points: float,
+    seed: int = 0,
+    intermediates=("", "more", "pocket_ner.hi", "pocket_ner.id"),
+    sources=SOURCES,
+    noise: float = 2.0,
+) -> pd.DataFrame:
+    """Scores of which an intermediate task adds `points` times the likeness of its syntax."""
+    rng = np.random.default_rng(seed)
+    level = rng.normal(0, 3, len(CODES))
+    rows = []
+    for source in sources:
+        for intermediate in intermediates:
+            for j, target in enumerate(CODES):
+                score = 40 + 10 * SYNTAX[CODES.index(source), j] + level[j] + rng.normal(0, noise)
+                if intermediate == "more":
+                    score += 2
+                elif intermediate:
+                    score += 5 + points * SYNTAX[CODES.index(intermediate[-2:]), j]
+                rows.append((TASK, intermediate, source, target, score))
+    frame = pd.DataFrame(rows, columns=["task", "intermediate", "source", "target", "score"])
+    return frame.assign(n_shots=0, arm="", seed=0)
+
+
+def analyse(table: pd.DataFrame, made_up: bool = True):
+    return gains.analyse(table, features.Options(), PERMUTATIONS, 0, made_up)
+
+
+def syntax_of_targets(found) -> pd.Series:
+    rows = found["gain_features"]
+    return rows[(rows["feature"] == "syntax") & (rows["of"] == "target")].iloc[0]
+
+
+def test_gains_are_differences_to_the_source_model_that_trained_as_long():
+    table = scores(0.0, noise=0.0)
+    found, notes = analyse(table)
+    cells = found["gains"]
+    assert not notes
+    assert len(cells) == 2 * len(SOURCES) * len(CODES)
+    assert set(cells["baseline"]) == {"more"}
+    np.testing.assert_allclose(cells["gain"], 3.0)  # 5, less the 2 of more steps
+    means = found["gain_means"].set_index(["intermediate", "subset"])
+    assert means.loc[("pocket_ner.hi", "all"), "gain"] == pytest.approx(3.0)
+    # Hindi and the source itself are no targets of "all": 4 sources, 10 targets
+    assert means.loc[("pocket_ner.hi", "all"), "pairs"] == 4 * 8
+    assert means.loc[("pocket_ner.hi", "seen"), "targets"] == 1
+    assert means.loc[("pocket_ner.hi", "own"), "pairs"] == 4
+
+
+def test_without_longer_training_the_baseline_is_no_intermediate_task_and_that_is_said():
+    found, notes = analyse(scores(0.0, intermediates=("", "pocket_ner.hi"), noise=0.0))
+    np.testing.assert_allclose(found["gains"]["gain"], 5.0)
+    assert set(found["gains"]["baseline"]) == {"none"}
+    assert "were trained less" in notes[0]
+
+
+def test_without_a_baseline_there_are_no_gains():
+    found, notes = analyse(scores(0.0, intermediates=("pocket_ner.hi",)))
+    assert not found
+    assert "no baseline" in notes[0]
+    assert gains.lines(TASK, found) == []
+
+
+def test_seeds_are_compared_with_their_own():
+    table = scores(0.0, noise=0.0)
+    other = table.assign(seed=1, score=table["score"] + 7)
+    found, _ = analyse(pd.concat([table, other]))
+    np.testing.assert_allclose(found["gains"]["gain"], 3.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_planted_benefit_of_like_languages_is_found(seed):
+    found, _ = analyse(scores(30.0, seed))
+    row = syntax_of_targets(found)
+    assert row["p"] < 0.02
+    assert row["within"] > 0.8
+    assert 2.0 < row["contrast"] < 10.0
+    assert row["low"] > 0
+    assert "alike in syntax, more" in gains.answer(TASK, found)
+
+
+def test_an_absent_benefit_is_not_invented():
+    """Under the null a nominal 5% may reject 5% of the time: of 60 tables, 8 at most (99.4%)."""
+    p = [
+        gains._judge(
+            np.random.default_rng((seed, 1)).normal(size=(2, 10)) + np.arange(10),
+            SYNTAX[[CODES.index("hi"), CODES.index("id")]],
+            199,
+            seed,
+        )["p"]
+        for seed in range(60)
+    ]
+    assert sum(value <= 0.05 for value in p) <= 8
+    assert np.mean(p) == pytest.approx(0.5, abs=0.15)
+    found, _ = analyse(scores(0.0))
+    assert "makes no difference beyond chance" in gains.answer(TASK, found)
+
+
+def test_intervals_of_means_hold_what_was_planted():
+    """Levels of targets cancel in a gain, so that its interval is that of the noise: 95%."""
+    inside = []
+    for seed in range(40):
+        cells, _ = gains.of_cells(scores(0.0, seed))
+        rows = cells[(cells["intermediate"] == "pocket_ner.hi") & (cells["target"] != "hi")]
+        found = gains._mean(rows[rows["source"] != rows["target"]], 0)
+        inside.append(found["low"] <= 3.0 <= found["high"])
+    assert np.mean(inside) >= 0.8
+
+
+@pytest.mark.parametrize(
+    ("name", "spoken"),
+    [
+        ("pocket_ner.hi", ("hi",)),
+        ("pocket_ner.indic", ("bn", "hi")),
+        ("panx.uralic.n3000.s0", ("et", "fi", "hu")),
+        ("squad.en", ("en",)),
+        ("hi", ("hi",)),
+        ("Swahili", ("sw",)),
+        ("something", ()),
+    ],
+)
+def test_languages_of_intermediates(name, spoken):
+    assert gains.languages_of(name) == spoken
+
+
+def test_a_family_is_as_alike_as_its_languages_are_on_average():
+    codes = ["en", "et", "fi", "hu"]
+    similarity = np.arange(16.0).reshape(4, 4)
+    assert gains._mean_similarity(similarity, codes, ["et", "fi", "hu"], "en") == 8.0
+    assert gains._mean_similarity(similarity, codes, ["et", "fi", "hu"], "fi") == 10.0
+    assert np.isnan(gains._mean_similarity(similarity, codes, ["fi"], "fi"))
+
+
+def test_subsets_follow_their_rules():
+    table = scores(0.0, intermediates=("", "panx.sw")).assign(task="xfer_panx")
+    cells = analyse(table, made_up=False)[0]["gains"]
+    by_pair = cells.set_index(["source", "target"])["subset"]
+    assert by_pair["en", "sw"] == "seen"
+    assert by_pair["en", "en"] == "own"
+    assert "low-resource" in by_pair["en", "hi"]  # 24 billion tokens
+    assert "low-resource" not in by_pair["en", "ar"]  # 57
+    pairs = cells[cells["source"] != cells["target"]]
+    alike = [SYNTAX[CODES.index(s), CODES.index(t)] for s, t in by_pair.index if s != t]
+    third = np.quantile(alike, 1 / 3)
+    for row in pairs[pairs["target"] != "sw"].itertuples():
+        likeness = SYNTAX[CODES.index(row.source), CODES.index(row.target)]
+        assert ("distant" in row.subset) == (likeness <= third)
+
+
+def test_the_commands_write_and_draw_them(tmp_path, capsys):
+    path, out = tmp_path / "scores.csv", tmp_path / "out"
+    two = [scores(30.0).assign(task=task) for task in (TASK, "xfer_pocket_nli")]
+    pd.concat(two).to_csv(path, index=False)
+    assert (
+        cli.main(["analyze", "--scores", str(path), "--out", str(out), "--permutations", "99"]) == 0
+    )
+    printed = capsys.readouterr().out
+    assert f"{TASK}: points that an intermediate task adds" in printed
+    assert "To targets in none of its languages" in printed
+    assert {"gains.csv", "gain_means.csv", "gain_features.csv"} <= {p.name for p in out.iterdir()}
+    assert cli.main(["report", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert "What an intermediate task adds" in page
+    assert "Points that an intermediate task adds" in page  # intermediates down, tasks across
+    assert list((out / "figures").glob("*gains.svg"))
+    mean = pd.read_csv(out / "gain_means.csv").query("subset == 'all'")["gain"].iloc[0]
+    assert f"{mean:+.1f}" in page
