@@ -75,6 +75,8 @@ class Family:
     # no inputs, the examples are plain text already
     plain_text: Callable[[str], str] | None = None
     matched_size: int | None = None  # training examples of the smallest language
+    # training examples of languages that have few, so that a mixture asks for no more of them
+    small: Mapping[str, int] = dataclasses.field(default_factory=dict)
     version: str = "1"  # of the formats; part of every cache's name
     # (language, split) -> raw examples made here instead of read; with a digest of what makes them
     make: Callable[[str, str], Iterator[Example]] | None = None
@@ -179,8 +181,17 @@ def _of_family(
         return tuple(Task(family, code, size, seed, matched) for code in codes)
     if size < len(codes):
         raise RequestError(f"{name}: {size} examples are fewer than its {len(codes)} languages")
-    shares = [size // len(codes) + (i < size % len(codes)) for i in range(len(codes))]
-    return tuple(Task(family, code, share, seed) for code, share in zip(codes, shares, strict=True))
+    shares = _shares(size, codes, family.small)
+    return tuple(Task(family, code, shares[code], seed) for code in codes)
+
+
+def _shares(total: int, codes: Sequence[str], small: Mapping[str, int]) -> dict[str, int]:
+    """Shares out examples as equally as the data of small languages allow."""
+    shares: dict[str, int] = {}
+    for code in sorted(codes, key=lambda code: small.get(code, total)):
+        equal = (total - sum(shares.values())) // (len(codes) - len(shares))
+        shares[code] = min(equal, small.get(code, total))
+    return shares
 
 
 def mixtures(family: Family) -> tuple[str, ...]:

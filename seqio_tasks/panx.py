@@ -24,6 +24,19 @@ LANGUAGES = (
     "vi", "yo", "zh",
 )
 # fmt: on
+# Training sentences of the smallest in the splits of Rahimi et al.; counted for sw and te, recalled
+# for the others. The next has 5,000.
+SMALL = {
+    "gu": 100,
+    "jv": 100,
+    "kk": 1000,
+    "my": 100,
+    "pa": 100,
+    "qu": 100,
+    "sw": 1000,
+    "te": 1000,
+    "yo": 100,
+}  # fmt: skip
 _FILE_SPLIT = {"train": "train", "validation": "dev", "test": "test"}
 
 
@@ -114,5 +127,6 @@ FAMILY = Family(
     strict_metric=metrics.strict_span_f1,
     score="span_f1",
     percent=100.0,
+    small=SMALL,
     matched_size=1000,  # Swahili's training sentences; the least of the ten study languages
 )

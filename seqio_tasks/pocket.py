@@ -71,6 +71,7 @@ def _family(task: str, like: Family, **changes: Any) -> Family:
         make=_make(task),
         digest=lambda: miniature.World().fingerprint(),
         matched_size=None,
+        small={},
         splits=("train", "validation", "test"),
         **changes,
     )

@@ -559,10 +559,11 @@ def training_data(
     num_batches: int,
     seed: int,
     long_targets: str = "error",
+    temperature: float | None = None,
     shares: int = 1,
     share: slice = slice(None),
 ) -> TrainingData:
-    """Opens the training batches of a task or of a mixture of tasks in equal parts.
+    """Opens the training batches of a task or of a mixture of tasks.
 
     Args:
       tasks: what to train on.
@@ -573,6 +574,9 @@ def training_data(
       num_batches: of the whole run, which starts at batch 0.
       seed: of the order of the data and of the masks of span corruption.
       long_targets: `error`, `drop` or `trim`, for targets that their length would cut.
+      temperature: tasks of a mixture take part by their number of examples to the power of
+        1 / temperature (Raffel et al. 2020, arXiv 1910.10683, 3.5.2): 1, as they come; None, in
+        equal parts.
       shares: see `TrainingBatches`.
       share: likewise.
 
@@ -601,7 +605,10 @@ def training_data(
             sizes.append(source.sizes())
         streams.append(source.stream(_seed_of(seed, task.name)))
         all_sources.append(source)
-    stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams)
+    weights = None
+    if temperature is not None:
+        weights = [len(source) ** (1 / temperature) for source in all_sources]
+    stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, weights)
     return TrainingData(
         TrainingBatches(stream, np.concatenate(sizes), batch_size, num_batches, shares, share),
         examples=sum(len(source) for source in all_sources),

@@ -159,6 +159,11 @@ def _between(study: Study, intermediate: str, root: str | None) -> Job:
     bindings = (f"SOURCE = {language!r}", f"SUBSET = {subset!r}", "TARGETS = ()", *_steps(study))
     run, _ = _load(study, task, (*bindings, "MODEL_DIR = ''"))
     catalogue.tasks(run.task)  # names the nearest where there is none
+    if run.train_steps_relative is None:
+        raise RequestError(
+            f"gin/tasks/{task}.gin says how many steps there are in all, which an intermediate task"
+            " begins with: set study.Study.intermediate_steps"
+        )
     return Job(f"{_STAGES}{intermediate}", task, root, bindings)
 
 

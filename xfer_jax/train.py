@@ -57,6 +57,7 @@ class Run:
     initial_checkpoint: str | None = None  # INITIAL_CHECKPOINT_PATH; a new model when None
     batch_size: int = 128  # examples a step
     long_targets: str = "error"  # or 'drop', 'trim': targets that their length would cut
+    mixing_temperature: float | None = None  # of several tasks; None: equal parts
     train_split: str = "train"
     eval_split: str = "validation"
     eval_period: int | None = None  # steps between evaluations; at the end only when None
@@ -80,6 +81,9 @@ class Run:
         factor = self.loss_normalizing_factor
         if factor is not None and not (isinstance(factor, (int, float)) and factor > 0):
             raise RequestError(f"LOSS_NORMALIZING_FACTOR must be above 0 or None, not {factor!r}")
+        warmth = self.mixing_temperature
+        if warmth is not None and not (isinstance(warmth, (int, float)) and warmth > 0):
+            raise RequestError(f"MIXING_TEMPERATURE must be above 0 or None, not {warmth!r}")
         if self.train_steps is None and self.train_steps_relative is None:
             raise RequestError(
                 "how long to train is not said: set TRAIN_STEPS or TRAIN_STEPS_RELATIVE"
@@ -287,6 +291,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             last_step - first_step,
             run.seed,
             run.long_targets,
+            run.mixing_temperature,
             shares,
             share,
         )

@@ -122,6 +122,17 @@ def test_families_are_matched_in_their_number_of_examples(total):
     assert {task.seed for task in catalogue.tasks(f"xfer_panx.uralic.n{total}.s5")} == {5}
 
 
+def test_small_languages_give_what_they_have_and_others_the_rest():
+    def sizes(name: str) -> dict[str, int]:
+        return {task.language: task.subset for task in catalogue.tasks(name)}
+
+    assert sizes("xfer_panx.niger_congo.n1100.s0") == {"sw": 1000, "yo": 100}
+    assert sizes("xfer_panx.niger_congo.n150.s0") == {"sw": 75, "yo": 75}
+    indic = sizes("xfer_panx.indic.n1100.s0")
+    assert (indic["gu"], indic["pa"], sum(indic.values())) == (100, 100, 1100)
+    assert {indic[code] for code in ("bn", "hi", "mr", "ur")} == {225}
+
+
 def test_a_family_cannot_have_fewer_examples_than_languages():
     with pytest.raises(RequestError, match="2 examples are fewer than its 3 languages"):
         catalogue.tasks("xfer_panx.uralic.n2.s0")
@@ -138,8 +149,8 @@ def test_intermediate_tasks_go_by_their_kind():
         "xfer_text.ur",
     ]
     assert names_of("xfer_intermediate.pocket_ner_and_text.indic.n7.s0") == [
-        "xfer_pocket_ner.bn.n4.s0",
-        "xfer_pocket_ner.hi.n3.s0",
+        "xfer_pocket_ner.bn.n3.s0",
+        "xfer_pocket_ner.hi.n4.s0",
         "xfer_pocket_text.bn",
         "xfer_pocket_text.hi",
     ]

@@ -466,6 +466,31 @@ def test_a_mixture_has_equal_parts_of_its_tasks(tiny_world):
     assert set(counts) == set(names)
 
 
+def test_span_corruption_may_be_kept_beside_a_task(tiny_world):
+    tasks = catalogue.tasks("xfer_intermediate.pocket_ner_and_text.indic.n16.s0")
+    training = data.training_data(tasks, "train", tiny_world, LENGTHS, 4, 20, 0, "trim")
+    first_sentinel = tiny_world.sentinel(0)
+    seen = [p for batch in training.iterator(0) for p in pairs(batch)]
+    masked = sum(targets[0] == first_sentinel for _, targets in seen)
+    assert (masked, len(seen)) == (40, 80)
+
+
+@pytest.mark.parametrize(
+    ("temperature", "shares"), [(None, (1, 1)), (1.0, (4, 1)), (2.0, (2, 1)), (1e9, (1, 1))]
+)
+def test_a_temperature_levels_the_sizes_of_a_mixture(tiny_world, temperature, shares):
+    tasks = [catalogue.task(f"xfer_pocket_ner.{x}") for x in ("en.n32.s0", "sw.n8.s0")]
+    training = data.training_data(
+        tasks, "train", tiny_world, LENGTHS, 6, 50, 0, temperature=temperature
+    )
+    english = data.Supervised(data.open_cache(tasks[0], "train", tiny_world), LENGTHS)
+    of_english = {pair(english[i]) for i in range(len(english))}
+    seen = [p for batch in training.iterator(0) for p in pairs(batch)]
+    assert len(seen) == 300
+    expected = 300 * shares[0] / sum(shares)
+    assert sum(p in of_english for p in seen) == pytest.approx(expected, abs=2)
+
+
 @pytest.mark.parametrize("name", [NER, TEXT])
 def test_processes_read_their_own_rows_of_the_same_batches(tiny_world, name, monkeypatch):
     def batches(**rows):

@@ -538,6 +538,10 @@ def test_a_study_with_intermediate_tasks_runs(file, tmp_path, capsys):
         ("study.Study.intermediates = ('', 'more')", "set study.Study.intermediate_steps"),
         ("study.Study.intermediates = ('pocket_ner',)", "names no language"),
         ("study.Study.intermediates = ('pocket_ner.uralik',)", "unknown task"),
+        (
+            "study.Study.intermediates = ('pocket_text.hi',)\nstudy.Study.files = ()",
+            "steps there are in all",
+        ),
         ("study.Study.intermediate_steps = 0", "intermediate_steps must be an integer"),
     ],
 )
