@@ -125,14 +125,18 @@ def jobs(study: Study) -> list[Job]:
             found.append(_between(study, intermediate, root))
     for task in study.tasks:
         run, _ = _load(study, task, ("SOURCE = 'en'", "MODEL_DIR = ''"))
-        prefix = run.task.rpartition(".")[0]
+        taught, _, source = run.task.rpartition(".")
+        asked = run.targets[0].rpartition(".")[0] if run.targets else taught
         targets = tuple(study.targets or (name.rpartition(".")[2] for name in run.targets))
-        for code in (*(study.sources or ()), *targets):
-            catalogue.task(f"{prefix}.{code}")  # names the nearest where there is none
+        # A task that is nothing but a test is taught by another, in its file's language.
+        sources = tuple(study.sources or (targets if taught == asked else (source,)))
+        for prefix, codes in ((taught, sources), (asked, targets)):
+            for code in codes:
+                catalogue.task(f"{prefix}.{code}")  # names the nearest where there is none
         for seed in study.seeds:
             for intermediate in study.intermediates:
                 for arm in study.arms:
-                    for source in study.sources or targets:
+                    for source in sources:
                         parent = f"{_STAGES}{intermediate}" if intermediate else root
                         if intermediate == MORE:
                             found.append(_more(study, task, source, root, arm, seed))
