@@ -71,6 +71,8 @@ def _family(task: str, like: Family, **changes: Any) -> Family:
         make=_make(task),
         digest=lambda: miniature.World().fingerprint(),
         matched_size=None,
+        groups=(),
+        sizes={},
         splits=("train", "validation", "test"),
         **changes,
     )
