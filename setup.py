@@ -61,6 +61,7 @@ EXTRAS = {
         "pytest>=8.3,<10",
         "hypothesis>=6.120,<7",
         "PyYAML>=6,<7",  # what is written for Kubernetes is read
+        "seqeval==1.2.2",  # what XTREME scores tags with
         "safetensors>=0.8,<0.9",  # what is written here is read by the library itself
         "ruff>=0.17.6,<0.18",  # a newer minor version may format differently
         "mypy>=2.4,<3",

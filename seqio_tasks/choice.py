@@ -19,7 +19,7 @@ from seqio_tasks.errors import RequestError
 
 XCOPA_LANGUAGES = ("en", "et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
 LABELS = ("choice1", "choice2", "choice3", "choice4", "choice5")
-_LETTERS = "ABCDE"
+_LETTERS = ("A", "B", "C", "D", "E")
 _FILE_SPLIT = {"train": "train", "validation": "val", "test": "test"}
 
 
