@@ -293,6 +293,7 @@ FAMILIES = (
         ),
         read=read_commonsenseqa,
         groups=(INTERMEDIATE,),
+        sizes={"train": 9741, "validation": 1221},  # its card on Hugging Face
         remedy="put CommonsenseQA's files there",
     ),
 )

@@ -143,7 +143,7 @@ FAMILIES = (
         tfds=lambda language, split: ("squad/v2.0:3.0.0", split),
         splits=("train", "validation"),
         groups=(INTERMEDIATE,),
-        sizes={"train": 130_319, "validation": 11_873},  # Hugging Face's card of squad_v2
+        sizes={"train": 130_319, "validation": 11_873},  # a card on Hugging Face
         remedy="put SQuAD v2.0's files there",
     ),
     _family(
