@@ -42,6 +42,7 @@ clean: ## remove .venv, builds and caches; results stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# --use-pep517: or pip builds seqeval in the old way, which fails, once wheel is installed.
 $(STAMP): setup.py $(wildcard constraints/*.txt) $(if $(filter-out $(installed),$(extras)),new-extras)
 	@$(PY) -m pip --version >/dev/null 2>&1 || { \
 	  command -v $(PYTHON) >/dev/null || { \
@@ -59,6 +60,6 @@ $(STAMP): setup.py $(wildcard constraints/*.txt) $(if $(filter-out $(installed),
 	  echo "No tested constraints for Python $$version: installing the newest that setup.py allows."; \
 	  pins=; \
 	fi; \
-	$(PY) -m pip install $(if $(MAKE_TERMOUT),,-q) --disable-pip-version-check \
+	$(PY) -m pip install $(if $(MAKE_TERMOUT),,-q) --disable-pip-version-check --use-pep517 \
 	  $${pins:+-c $$pins} -e '.[$(listed)]'
 	@echo $(extras) >$@

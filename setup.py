@@ -65,8 +65,10 @@ EXTRAS = {
         "ruff>=0.17.6,<0.18",  # a newer minor version may format differently
         "mypy>=2.4,<3",
     ],
-    # Hugging Face's mT5, which the engine's logits and checkpoints are compared with.
+    # Hugging Face's mT5, which the engine's logits and checkpoints are compared with; and what
+    # XTREME scores tags with.
     "parity": [
+        "seqeval==1.2.2",
         "torch==2.13.0",
         "transformers>=5.23,<6",
     ],

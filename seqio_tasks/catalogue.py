@@ -33,7 +33,6 @@ from seqio_tasks.errors import RequestError, did_you_mean
 PREFIX = "xfer_"
 PROBE = "probe."  # between the prefix and a family's name
 ALL_LANGUAGES = "all_langs"
-INTERMEDIATE = "intermediate."  # between the prefix and a kind of task
 TEXT = "text"  # the family of plain text
 AND_TEXT = "_and_text"
 # Kinds of intermediate tasks, and the family of tasks that each is; any other goes by its own name.
@@ -43,6 +42,10 @@ KINDS = {
 }  # fmt: skip
 SPLITS = ("train", "validation", "test")
 Example = dict[str, Any]
+Metric = Callable[[Sequence[Any], Sequence[str]], dict[str, float]]
+INTERMEDIATE = "intermediate"  # the nine English tasks of Phang et al. 2020; or by kind, see KINDS
+XTREME_R = "xtreme_r"  # of its ten tasks, those that are text to text
+GROUPS = (INTERMEDIATE, XTREME_R)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,14 +63,16 @@ class Family:
     tfds: Callable[[str, str], tuple[str, str] | None]
     # (tf.data.Dataset of raw examples, language) -> with `inputs` and `targets` strings
     preprocess: Callable[[Any, str], Any]
-    # (references, outputs) -> scores, as the mT5 release has it
-    metric: Callable[[Sequence[Any], Sequence[str]], dict[str, float]] | None
+    # (references, outputs) -> scores, as the mT5 release has it; see `metric_by_language`
+    metric: Callable[..., dict[str, float]] | None
     # (inputs, references, outputs, language) -> scores, without the compat metric's quirks
     strict_metric: Callable[..., dict[str, float]] | None
     score: str  # the key of `metric` that stands for the task
     percent: float = 1.0  # times `score` gives percent
+    metric_by_language: bool = False  # `metric` takes the language as its third argument
     labels: tuple[str, ...] = ()  # the closed set of targets, where there is one
     answers_field: str | None = None  # of the example, where the reference is a list of answers
+    tags: bool = False  # a target is one tag a token of the input, joined by spaces
     # 'supervised', or text without targets, masked as one stream: 'span_corruption', at random;
     # 'probe', always alike
     objective: str = "supervised"
@@ -82,6 +87,13 @@ class Family:
     make: Callable[[str, str], Iterator[Example]] | None = None
     digest: Callable[[], str] | None = None
     splits: tuple[str, ...] = SPLITS
+    # split -> the families whose examples make it up, one after another, instead of own files
+    parts: Callable[[str], tuple["Family", ...]] | None = None
+    groups: tuple[str, ...] = ()  # of GROUPS
+    # published numbers of examples of each language, by split, where a source was read
+    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    # how to come by the files that are missing, for the error
+    remedy: str = "put it there with XTREME's download scripts"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,13 +118,36 @@ class Task:
         """The task without its subset."""
         return f"{PREFIX}{self.family.name}.{self.language}"
 
+    @property
+    def metric(self) -> Metric | None:
+        """The family's metric as (references, outputs) -> scores in the task's language."""
+        by_language = self.family.metric
+        if by_language is None or not self.family.metric_by_language:
+            return by_language
+
+        def metric(targets: Sequence[Any], predictions: Sequence[str]) -> dict[str, float]:
+            return by_language(targets, predictions, self.language)
+
+        return metric
+
 
 @functools.cache
 def families() -> Mapping[str, Family]:
     """Returns all families by name."""
-    from seqio_tasks import panx, pocket, text, tydiqa, xnli  # they import this module's Family
+    # they import this module's Family
+    from seqio_tasks import choice, pairs, panx, pocket, squad, tagging, text, tydiqa, xnli
 
-    known = (xnli.FAMILY, panx.FAMILY, tydiqa.FAMILY, text.FAMILY, *pocket.FAMILIES)
+    known = (
+        xnli.FAMILY,
+        panx.FAMILY,
+        tydiqa.FAMILY,
+        *squad.FAMILIES,
+        *tagging.FAMILIES,
+        *pairs.FAMILIES,
+        *choice.FAMILIES,
+        text.FAMILY,
+        *pocket.FAMILIES,
+    )
     return {family.name: family for family in known}
 
 
@@ -149,7 +184,7 @@ def tasks(name: str) -> tuple[Task, ...]:
 
 
 _NAME = re.compile(
-    rf"{PREFIX}(?:{re.escape(INTERMEDIATE)}(?P<kind>[a-z_]+)"
+    rf"{PREFIX}(?:{INTERMEDIATE}\.(?P<kind>[a-z_]+)"
     rf"|(?P<family>(?:{re.escape(PROBE)})?[a-z0-9_]+))\.(?P<language>\w+?)"
     r"(?:\.(?:n(?P<size>[1-9][0-9]*)|(?P<matched>matched))\.s(?P<seed>0|[1-9][0-9]*))?"
 )
@@ -206,7 +241,7 @@ def mixtures(family: Family) -> tuple[str, ...]:
 def intermediates() -> tuple[str, ...]:
     """Returns the names of the intermediate tasks in language families, by kind and group."""
     return tuple(
-        f"{PREFIX}{INTERMEDIATE}{kind}.{group}"
+        f"{PREFIX}{INTERMEDIATE}.{kind}.{group}"
         for kind, family in KINDS.items()
         if family in families()
         for group in mixtures(families()[family])
@@ -252,21 +287,51 @@ def of_languages(names: Sequence[str], languages: Sequence[str] = ()) -> list[Ta
     return [task for task in every if not languages or task.language in languages]
 
 
+def parts(task: Task, split: str) -> tuple[Task, ...]:
+    """Returns the tasks whose examples make up a split: the task itself, where it has no parts."""
+    if task.family.parts is None:
+        return (task,)
+    return tuple(Task(family, task.language) for family in task.family.parts(split))
+
+
+def find(task: Task, split: str) -> Path:
+    """Finds a task's file in the data folder.
+
+    Raises:
+      RequestError: it is not there; names the file, the task and the ways to get it.
+    """
+    family = task.family
+    tfds = family.tfds(task.language, split)
+    where = f"{tfds[0]} ({tfds[1]})" if tfds else None
+    candidates = family.files(task.language, split)
+    return sources.find(candidates, task.name, split, where, family.remedy)
+
+
+def read(task: Task, split: str) -> Iterator[Example]:
+    """Yields a task's examples as they are in its data folder.
+
+    Raises:
+      RequestError: its file is not there, or malformed.
+    """
+    return task.family.read(find(task, split), task.language, split)
+
+
 def origin(task: Task, split: str) -> str:
     """Returns what tells a task's raw data from other data: a hash of it, or its name in TFDS.
 
     Raises:
       RequestError: the data folder does not have it.
     """
-    family = task.family
-    if family.digest is not None:
-        return family.digest()
-    tfds = family.tfds(task.language, split)
-    if sources.data_dir() is None:
-        return "/".join(tfds or ("none",))
-    where = f"{tfds[0]} ({tfds[1]})" if tfds else None
-    path = sources.find(family.files(task.language, split), task.name, split, where)
-    return sources.file_digest(path)
+    if task.family.digest is not None:
+        return task.family.digest()
+    origins = []
+    for part in parts(task, split):
+        tfds = part.family.tfds(task.language, split)
+        if tfds and sources.data_dir() is None:
+            origins.append("/".join(tfds))
+        else:
+            origins.append(sources.file_digest(find(part, split)))
+    return "+".join(origins)
 
 
 def registry() -> ModuleType:

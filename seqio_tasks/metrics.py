@@ -11,11 +11,12 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 SPAN_DELIMITER = " $$ "
+NO_TAG = "O"  # stands for no tag: in outputs that are too short, and in seqeval
 NO_SPANS = "None"  # what TFDS's wikiann writes for a sentence without entities
 XNLI_LABELS = ("0", "1", "2")
 Answers = Sequence[Sequence[str]]  # the accepted answers of each question
@@ -130,6 +131,95 @@ def mlqa(targets: Answers, predictions: Sequence[str], language: str) -> dict[st
     if language not in _MLQA_ARTICLES:
         raise ValueError(f"MLQA has {', '.join(_MLQA_ARTICLES)}, not {language!r}; use squad")
     return _answer_scores(targets, predictions, lambda text: _normalize_mlqa(text, language))
+
+
+def tag_f1(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+    """Computes the F1 of tags as XTREME does: seqeval's, micro-averaged, on tags without prefixes.
+
+    Output is split at white space, and cut or filled up with `O` to as many tags as the target has.
+
+    Quirks: seqeval takes a tag's first letter for a prefix: B, I, E and S as in chunking, O for no
+    entity; the others tell nothing, so that neighbours that agree but for their first letters (two
+    NOUN, or DET and PET) are one entity.
+
+    Args:
+      targets: `DET NOUN VERB`, one string a sentence.
+      predictions: decoded outputs of that form.
+
+    Returns:
+      `tag_f1`, `tag_precision` and `tag_recall`, percent; 0 where undefined.
+
+    Raises:
+      ValueError: lengths differ or there are no examples.
+    """
+    _check(targets=targets, predictions=predictions)
+    pairs = list(_tag_pairs(targets, predictions))
+    gold = _entities(tag for tags, _ in pairs for tag in (*tags, NO_TAG))
+    predicted = _entities(tag for _, tags in pairs for tag in (*tags, NO_TAG))
+    matched = len(gold & predicted)
+    precision = matched / len(predicted) if predicted else 0.0
+    recall = matched / len(gold) if gold else 0.0
+    f1 = 2 * precision * recall / (precision + recall) if matched else 0.0
+    return {"tag_f1": 100 * f1, "tag_precision": 100 * precision, "tag_recall": 100 * recall}
+
+
+def token_accuracy(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
+    """Computes how many of the tokens have their tag; an output's missing tags are wrong.
+
+    Args:
+      targets: one tag a token, one string a sentence.
+      predictions: decoded outputs of that form.
+
+    Returns:
+      `token_accuracy`, percent.
+
+    Raises:
+      ValueError: lengths differ, or there are no tags.
+    """
+    _check(targets=targets, predictions=predictions)
+    right = [
+        tag == guess
+        for tags, answered in _tag_pairs(targets, predictions)
+        for tag, guess in zip(tags, answered, strict=True)
+    ]
+    if not right:
+        raise ValueError("a metric needs at least one tag, got none")
+    return {"token_accuracy": _percent(right)}
+
+
+def _tag_pairs(
+    targets: Sequence[str], predictions: Sequence[str]
+) -> Iterator[tuple[list[str], list[str]]]:
+    """Yields the tags of each target, and as many of its output."""
+    for target, prediction in zip(targets, predictions, strict=True):
+        tags = target.split()
+        answered = prediction.split()[: len(tags)]
+        yield tags, [*answered, *[NO_TAG] * (len(tags) - len(answered))]
+
+
+def _entities(stream: Iterable[str]) -> set[Span]:
+    """Returns what seqeval 1.2.2 takes for entities in all sentences, each with `O` after it.
+
+    Its stream of tags is one: a sentence's first X, whose kind is that of the `O` before it, begins
+    nothing.
+    """
+    found = set()
+    previous, previous_kind, start = NO_TAG, "", 0
+    for i, tag in enumerate(stream):
+        letter, kind = tag[0], tag[1:].split("-", 1)[-1] or "_"
+        changed = kind != previous_kind
+        if previous in ("E", "S") or (
+            previous not in (NO_TAG, ".")
+            and (changed or (previous in ("B", "I") and letter in ("B", "S", NO_TAG)))
+        ):
+            found.add((previous_kind, start, i))
+        if letter in ("B", "S") or (
+            letter not in (NO_TAG, ".")
+            and (changed or (letter in ("E", "I") and previous in ("E", "S", NO_TAG)))
+        ):
+            start = i
+        previous, previous_kind = letter, kind
+    return found
 
 
 def _percent(scores: Sequence[float]) -> float:
@@ -460,3 +550,32 @@ def strict_accuracy(
         "strict_accuracy": _percent([t == p for t, p in zip(golds, guesses, strict=True)]),
         "invalid": _percent([guess not in known for guess in guesses]),
     }
+
+
+# ------------------------------------------------------------------------------------- strict: tags
+
+
+def strict_tags(
+    inputs: Sequence[str], targets: Sequence[str], predictions: Sequence[str], language: str
+) -> dict[str, float]:
+    """Computes how many tokens have their tag, and how many outputs have another number of tags.
+
+    Mends of `tag_f1`: every token counts by itself, whatever its tag's first letter.
+
+    Args:
+      inputs: not looked at.
+      targets: one tag a token, one string a sentence.
+      predictions: decoded outputs of that form.
+      language: of the inputs; all are scored alike.
+
+    Returns:
+      `strict_token_accuracy`; `other_length`, of the outputs; percent.
+
+    Raises:
+      ValueError: lengths differ, or there are no tags.
+    """
+    del language
+    _check(inputs=inputs, targets=targets, predictions=predictions)
+    other = [len(t.split()) != len(p.split()) for t, p in zip(targets, predictions, strict=True)]
+    accuracy = token_accuracy(targets, predictions)["token_accuracy"]
+    return {"strict_token_accuracy": accuracy, "other_length": _percent(other)}

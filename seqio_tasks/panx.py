@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seqio_tasks import metrics, sources
-from seqio_tasks.catalogue import Example, Family
+from seqio_tasks.catalogue import XTREME_R, Example, Family
 from seqio_tasks.errors import RequestError
 
 PROMPT = "tag: "  # before the tokens of an input
@@ -128,5 +128,6 @@ FAMILY = Family(
     score="span_f1",
     percent=100.0,
     small=SMALL,
+    groups=(XTREME_R,),
     matched_size=1000,  # Swahili's training sentences; the least of the ten study languages
 )

@@ -72,6 +72,8 @@ def _family(task: str, like: Family, **changes: Any) -> Family:
         digest=lambda: miniature.World().fingerprint(),
         matched_size=None,
         small={},
+        groups=(),
+        sizes={},
         splits=("train", "validation", "test"),
         **changes,
     )

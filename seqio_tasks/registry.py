@@ -7,6 +7,7 @@ environment may choose them later.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -52,14 +53,7 @@ def raw_examples(task: Task, split: str) -> Iterator[Example]:
     family = task.family
     if family.make is not None:
         return family.make(task.language, split)
-    tfds = family.tfds(task.language, split)
-    path = sources.find(
-        family.files(task.language, split),
-        task.name,
-        split,
-        f"{tfds[0]} ({tfds[1]})" if tfds else None,
-    )
-    return family.read(path, task.language, split)
+    return catalogue.read(task, split)
 
 
 def _signature(value: Any) -> Any:
@@ -77,6 +71,28 @@ def _from_examples(task: Task, split: str) -> tf.data.Dataset:
     return tf.data.Dataset.from_generator(
         lambda: iter(examples), output_signature=_signature(examples[0])
     )
+
+
+def _from_tfds(task: Task, split: str, name: str, tfds_split: str) -> tf.data.Dataset:
+    try:
+        source = seqio.TfdsDataSource(name, splits={split: tfds_split})
+        return source.get_dataset(split, shuffle=False)
+    except Exception as error:  # whatever TFDS and the network raise, the remedy is the same
+        files = " or ".join(task.family.files(task.language, split))
+        reason = str(error).strip().splitlines()[0][:200]
+        raise RequestError(
+            f"{task.name} ({split}) cannot be read from TFDS {name} ({reason}); or set"
+            f" XFER_DATA_DIR to a folder in XTREME's layout that holds {files}"
+        ) from error
+
+
+def _preprocessed(task: Task, split: str) -> tf.data.Dataset:
+    tfds = task.family.tfds(task.language, split)
+    if task.family.make is None and sources.data_dir() is None and tfds is not None:
+        dataset = _from_tfds(task, split, *tfds)
+    else:
+        dataset = _from_examples(task, split)
+    return task.family.preprocess(dataset, task.language)
 
 
 class StudySource(seqio.DataSource):
@@ -100,12 +116,8 @@ class StudySource(seqio.DataSource):
 
     def get_dataset(self, split, shuffle=True, seed=None, shard_info=None, *, num_epochs=1):
         task = self._task
-        tfds = task.family.tfds(task.language, split)
-        if task.family.make is None and sources.data_dir() is None and tfds is not None:
-            dataset = self._from_tfds(split, *tfds)
-        else:
-            dataset = _from_examples(task, split)
-        dataset = task.family.preprocess(dataset, task.language)
+        first, *others = (_preprocessed(part, split) for part in catalogue.parts(task, split))
+        dataset = functools.reduce(tf.data.Dataset.concatenate, others, first)
         if task.subset is not None and split == "train":
             dataset = self._take_subset(dataset)
         count = catalogue.first_examples()
@@ -116,18 +128,6 @@ class StudySource(seqio.DataSource):
         if shard_info and shard_info.num_shards > 1:
             dataset = dataset.shard(shard_info.num_shards, shard_info.index)
         return dataset.repeat(num_epochs)
-
-    def _from_tfds(self, split: str, name: str, tfds_split: str) -> tf.data.Dataset:
-        try:
-            source = seqio.TfdsDataSource(name, splits={split: tfds_split})
-            return source.get_dataset(split, shuffle=False)
-        except Exception as error:  # whatever TFDS and the network raise, the remedy is the same
-            files = " or ".join(self._task.family.files(self._task.language, split))
-            reason = str(error).strip().splitlines()[0][:200]
-            raise RequestError(
-                f"{self._task.name} ({split}) cannot be read from TFDS {name} ({reason}); or set"
-                f" XFER_DATA_DIR to a folder in XTREME's layout that holds {files}"
-            ) from error
 
     def _take_subset(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         texts = [
@@ -261,7 +261,7 @@ def _register(task: Task) -> None:
             for feature in ("inputs", "targets")
         },
         postprocess_fn=_references(task),
-        metric_fns=[task.family.metric] if task.family.metric else [],
+        metric_fns=[task.metric] if task.metric else [],
     )
 
 
@@ -275,8 +275,7 @@ def get(name: str) -> seqio.Task | seqio.Mixture:
     for task in tasks:
         if task.name not in seqio.TaskRegistry.names():
             _register(task)
-    is_mixture = [task.name for task in tasks] != [name]
-    if is_mixture and name not in seqio.MixtureRegistry.names():
+    if tasks[0].name != name and name not in seqio.MixtureRegistry.names():
         seqio.MixtureRegistry.add(name, [t.name for t in tasks], default_rate=1.0)
     return seqio.get_mixture_or_task(name)
 

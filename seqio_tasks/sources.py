@@ -1,9 +1,12 @@
 """Where raw data comes from: TFDS, or files in the layout of XTREME's download scripts."""
 
+import csv
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gin
 
@@ -38,7 +41,13 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XFER_CACHE_DIR") or default).expanduser()
 
 
-def find(candidates: tuple[str, ...], task: str, split: str, tfds_name: str | None) -> Path:
+def find(
+    candidates: tuple[str, ...],
+    task: str,
+    split: str,
+    tfds_name: str | None,
+    remedy: str = "put it there with XTREME's download scripts",
+) -> Path:
     """Finds a task's file in the data folder.
 
     Args:
@@ -46,19 +55,29 @@ def find(candidates: tuple[str, ...], task: str, split: str, tfds_name: str | No
       task: the task's name, for the error.
       split: likewise.
       tfds_name: where TFDS has it, for the error.
+      remedy: how to come by the file, for the error.
 
     Raises:
-      RequestError: none of the files exists; names the files, the task and the ways to get them.
+      RequestError: there is no folder, or none of the files exists; names the files, the task and
+        the ways to get them.
     """
+    if not candidates:
+        raise RequestError(
+            f"{task} has no data for {split}: train on another language, score on another split"
+        )
     folder = data_dir()
-    assert folder is not None, "find() is for the data folder; TFDS needs no file"
+    files = " or ".join(candidates)
+    if folder is None:
+        raise RequestError(
+            f"{task} ({split}) is not in TFDS and needs {files} in a folder that XFER_DATA_DIR"
+            f" names: {remedy}"
+        )
     for candidate in candidates:
         if (folder / candidate).is_file():
             return folder / candidate
     elsewhere = f", or unset XFER_DATA_DIR to read TFDS {tfds_name}" if tfds_name else ""
     raise RequestError(
-        f"{task} ({split}) needs {' or '.join(candidates) or 'a file'} in {folder}, which is not"
-        f" there: put it there with XTREME's download scripts{elsewhere}"
+        f"{task} ({split}) needs {files} in {folder}, which is not there: {remedy}{elsewhere}"
     )
 
 
@@ -75,6 +94,49 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError:
                 raise RequestError(f"{path}, line {number}: not UTF-8") from None
             yield number, text.rstrip("\r\n")
+
+
+def unquote(line: str, where: str) -> list[str]:
+    """Splits a line that XTREME's scripts wrote with Python's csv module.
+
+    Raises:
+      RequestError: it is no such line.
+    """
+    try:
+        return next(csv.reader([line], delimiter="\t"), [])
+    except csv.Error as error:
+        raise RequestError(f"{where}: {error}") from None
+
+
+def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yields (file and line, for errors; object) of a file of one JSON object a line.
+
+    Raises:
+      RequestError: a line that is none.
+    """
+    for number, line in lines(path):
+        where = f"{path}, line {number}"
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise RequestError(f"{where}: not JSON ({error.msg})") from None
+        if not isinstance(record, dict):
+            raise RequestError(f"{where}: not a JSON object, found {line[:80]!r}")
+        yield where, record
+
+
+def text(record: dict[str, Any], field: str, where: str) -> str:
+    """Returns a record's text.
+
+    Raises:
+      RequestError: it has no such field, or no text in it.
+    """
+    value = record.get(field)
+    if not isinstance(value, str):
+        raise RequestError(f"{where}: expected text in the field {field!r}, found {value!r:.80}")
+    return value
 
 
 def file_digest(path: Path) -> str:

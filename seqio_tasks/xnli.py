@@ -4,13 +4,12 @@ Format and metric of the mT5 release (multilingual_t5 `process_mnli`, `process_x
 Conneau et al. 2018. English trains on MultiNLI, the other languages on its machine translations.
 """
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from seqio_tasks import metrics, sources
-from seqio_tasks.catalogue import Example, Family
+from seqio_tasks.catalogue import XTREME_R, Example, Family
 from seqio_tasks.errors import RequestError
 
 LANGUAGES = (
@@ -44,19 +43,16 @@ def files(language: str, split: str) -> tuple[str, ...]:
     return ("xnli/xnli.test.tsv",)  # XTREME's test-*.tsv are without labels
 
 
-def _label(text: str, where: str) -> int:
+def label_of(text: str, where: str) -> int:
+    """Returns a label's index.
+
+    Raises:
+      RequestError: it is no label.
+    """
     text = "contradiction" if text == "contradictory" else text  # as MultiNLI's translations say
     if text not in LABELS:
         raise RequestError(f"{where}: label {text[:40]!r} is not one of {', '.join(LABELS)}")
     return LABELS.index(text)
-
-
-def _unquote(line: str, where: str) -> list[str]:
-    """Splits a line that XTREME's scripts wrote with Python's csv module."""
-    try:
-        return next(csv.reader([line], delimiter="\t"), [])
-    except csv.Error as error:
-        raise RequestError(f"{where}: {error}") from None
 
 
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
@@ -90,7 +86,7 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
                 continue
             premise, hypothesis, label = row["sentence1"], row["sentence2"], row["gold_label"]
         else:
-            fields = _unquote(line, where) if quoted else line.split("\t")
+            fields = sources.unquote(line, where) if quoted else line.split("\t")
             if len(fields) != 3:
                 raise RequestError(
                     f"{where}: expected premise<TAB>hypothesis<TAB>label, found"
@@ -98,7 +94,7 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
                 )
             premise, hypothesis, label = fields
         found = True
-        yield {"premise": premise, "hypothesis": hypothesis, "label": _label(label, where)}
+        yield {"premise": premise, "hypothesis": hypothesis, "label": label_of(label, where)}
     if not found:
         raise RequestError(f"{path} has no line of language {language!r}")
 
@@ -152,4 +148,6 @@ FAMILY = Family(
     score="accuracy",
     labels=("0", "1", "2"),
     matched_size=392_702,  # every language: MultiNLI and its translations
+    groups=(XTREME_R,),
+    sizes={"train": 392_702, "validation": 2490, "test": 5010},  # XNLI's files as read
 )

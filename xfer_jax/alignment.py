@@ -69,7 +69,8 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
         counts, of = outcomes.count(found)
         for kind in outcomes.kinds(found):
             counted.append(cell | {"outcome": kind, "count": counts[kind], "of": of})
-        if row["source"] != row["target"] and not found.task.family.labels:
+        family = found.task.family
+        if row["source"] != row["target"] and not (family.labels or family.tags):
             strange = outcomes.in_other_language(
                 found, row["source"], words.get(row["source"], set()), words[row["target"]]
             )

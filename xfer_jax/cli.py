@@ -84,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     command = add("tasks", "List the tasks: languages, splits and where their data comes from.")
     command.add_argument("name", nargs="?", default="", help="only tasks whose name contains this")
     command.add_argument(
+        "--filter",
+        choices=("intermediate", "xtreme_r"),  # catalogue.GROUPS
+        help="only the English intermediate tasks, or only those of XTREME-R",
+    )
+    command.add_argument(
         "--sizes", action="store_true", help="count the examples in the data folder (slower)"
     )
 
@@ -224,6 +229,8 @@ def _tasks(args: argparse.Namespace) -> None:
     folder = sources.data_dir()
     shown = 0
     for family in catalogue.families().values():
+        if args.filter and args.filter not in family.groups:
+            continue
         for code in family.languages:
             name = f"{catalogue.PREFIX}{family.name}.{code}"
             if args.name not in name:
@@ -232,31 +239,44 @@ def _tasks(args: argparse.Namespace) -> None:
             origins = [_origin(catalogue.task(name), split, args.sizes) for split in family.splits]
             print(f"{name:<22} {languages.get(code).name:<12} {'  '.join(origins)}")
     if not shown:
-        raise RequestError(f"no task's name contains {args.name!r}; `xfer-jax tasks` lists all")
+        group = f" of {args.filter}" if args.filter else ""
+        raise RequestError(
+            f"no task's name{group} contains {args.name!r}; `xfer-jax tasks` lists all"
+        )
     where = f"files in {folder}" if folder else "TFDS (set XFER_DATA_DIR to read files instead)"
     print(f"{shown} tasks; each family has a mixture `.{catalogue.ALL_LANGUAGES}`; data: {where}")
 
 
 def _origin(task, split: str, count: bool) -> str:
-    from seqio_tasks import sources
+    from seqio_tasks import catalogue, sources
 
     family = task.family
     if family.make is not None:
         made = sum(1 for _ in family.make(task.language, split)) if count else "made here"
         return f"{split} {made}"
+    size = f" ({family.sizes[split]:,})" if split in family.sizes else ""
+    parts = catalogue.parts(task, split)
     if sources.data_dir() is None:
-        tfds = family.tfds(task.language, split)
-        return f"{split} {'/'.join(tfds)}" if tfds else f"{split} -"
+        return f"{split} {'+'.join(_elsewhere(part, split) for part in parts)}{size}"
     try:
-        path = sources.find(family.files(task.language, split), task.name, split, None)
+        paths = [catalogue.find(part, split) for part in parts]
     except RequestError:
-        return f"{split} -"
+        return f"{split} -{size}"
     if not count:
-        return f"{split} {path.name}"
+        return f"{split} {'+'.join(path.name for path in paths)}{size}"
     try:
-        return f"{split} {sum(1 for _ in family.read(path, task.language, split))}"
+        return f"{split} {sum(1 for part in parts for _ in catalogue.read(part, split))}"
     except RequestError:
         return f"{split} unreadable"
+
+
+def _elsewhere(task, split: str) -> str:
+    """Where a task's data is when there is no data folder."""
+    tfds = task.family.tfds(task.language, split)
+    if tfds:
+        return "/".join(tfds)
+    files = task.family.files(task.language, split)
+    return f"file {files[0]}" if files else "-"
 
 
 def _vocab(args: argparse.Namespace) -> None:

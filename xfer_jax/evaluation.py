@@ -42,7 +42,7 @@ def baseline(cache: Cache) -> float:
     """
     family, references = cache.task.family, cache.references
     counts = Counter(text["targets_pretokenized"] for text in cache.texts)
-    metric = family.metric
+    metric = cache.task.metric
     assert metric is not None
 
     def percent(output: str) -> float:
@@ -68,12 +68,13 @@ def evaluate_task(
       advance: called after every batch.
     """
     task, family = cache.task, cache.task.family
-    assert family.metric is not None
+    metric = task.metric
+    assert metric is not None
     assert family.strict_metric is not None
     outputs, truncated = predictor.predict(cache, advance)
     texts, references = cache.texts, cache.references
     inputs = [text["inputs_pretokenized"] for text in texts]
-    values = family.metric(references, outputs) | family.strict_metric(
+    values = metric(references, outputs) | family.strict_metric(
         inputs, references, outputs, task.language
     )
     results = folder / "inference_eval"

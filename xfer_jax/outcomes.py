@@ -4,8 +4,9 @@ Kinds of outcome by task. Labels: which label for which. Entities, of those that
 `correct`, `wrong type` (of the right words), `wrong boundary` (other words at the same place),
 `missing`; and of those that were answered: `spurious` (words of the sentence that are no entity),
 `hallucinated` (words that are not in the sentence), `malformed`. Answers: `correct`, `partial`,
-`wrong` (words of the context), `hallucinated`, `empty`. Besides, of texts: `other language`,
-outputs whose own words are of the source language, or in another script ("accidental translation").
+`wrong` (words of the context), `hallucinated`, `empty`. Tags, of the tokens: `correct`,
+`wrong tag`, `no tag`; and beyond them `too many`. Besides, of texts: `other language`, outputs
+whose own words are of the source language, or in another script ("accidental translation").
 """
 
 import unicodedata
@@ -20,6 +21,7 @@ CORRECT = "correct"
 ENTITIES = (CORRECT, "wrong type", "wrong boundary", "missing")
 ANSWERED = ("spurious", "hallucinated", "malformed")  # beyond what there was to find
 ANSWERS = (CORRECT, "partial", "wrong", "hallucinated", "empty")
+TAGS = (CORRECT, "wrong tag", "no tag", "too many")
 NO_LABEL = "no label"
 
 
@@ -30,6 +32,8 @@ def kinds(outputs: Outputs) -> tuple[str, ...]:
         names = label_names(family.labels)
         wrong = [f"{a} as {b}" for a in names for b in (*names, NO_LABEL) if a != b]
         return (CORRECT, *wrong)
+    if family.tags:
+        return TAGS
     return ANSWERS if family.answers_field else (*ENTITIES, *ANSWERED)
 
 
@@ -43,13 +47,15 @@ def count(outputs: Outputs) -> tuple[Counter[str], int]:
 
     Returns:
       How many there are of each kind; and of how many things: of the examples, or, for entities, of
-      those that there are to find.
+      those that there are to find, or, for tags, of the tokens.
     """
     family = outputs.task.family
     if family.labels:
         return _labels(outputs), len(outputs.answers)
     if family.answers_field:
         return _answers(outputs), len(outputs.answers)
+    if family.tags:
+        return _tags(outputs)
     return _entities(outputs)
 
 
@@ -90,6 +96,20 @@ def _entities(outputs: Outputs) -> tuple[Counter[str], int]:
         for (_, words), span in zip(parsed, aligned, strict=True):
             if span is None:
                 found["hallucinated" if words else "malformed"] += 1
+    return found, total
+
+
+def _tags(outputs: Outputs) -> tuple[Counter[str], int]:
+    found: Counter[str] = Counter()
+    total = 0
+    for reference, answer in zip(outputs.references, outputs.answers, strict=True):
+        gold, guess = reference.split(), answer.split()
+        total += len(gold)
+        right = sum(a == b for a, b in zip(gold, guess, strict=False))
+        found[CORRECT] += right
+        found["wrong tag"] += min(len(gold), len(guess)) - right
+        found["no tag"] += max(0, len(gold) - len(guess))
+        found["too many"] += max(0, len(guess) - len(gold))
     return found, total
 
 
@@ -140,7 +160,8 @@ def in_other_language(
       target_words: of texts in the target language.
     """
     target = outputs.task.language
-    if source == target or outputs.task.family.labels:
+    family = outputs.task.family
+    if source == target or family.labels or family.tags:
         return 0
     only_source = source_words - target_words
     foreign_script = _foreign_to(target)

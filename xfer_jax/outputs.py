@@ -35,9 +35,9 @@ class Outputs:
     @property
     def score(self) -> float:
         """The task's score in percent."""
-        family = self.task.family
-        assert family.metric is not None
-        return family.percent * family.metric(self.references, self.answers)[family.score]
+        family, metric = self.task.family, self.task.metric
+        assert metric is not None
+        return family.percent * metric(self.references, self.answers)[family.score]
 
 
 def read(run: Path, task: Task) -> Outputs | None:

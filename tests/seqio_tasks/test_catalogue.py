@@ -8,19 +8,38 @@ import sys
 import numpy as np
 import pytest
 
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, languages, vocabulary
 from seqio_tasks.errors import RequestError
 
-FAMILIES = (
-    "xnli",
-    "panx",
-    "tydiqa",
-    "text",
-    "pocket_nli",
-    "pocket_ner",
-    "pocket_qa",
-    "pocket_text",
-)
+LANGUAGES = {  # how many each family has, in the order in which they are listed
+    "xnli": 15,
+    "panx": 48,
+    "tydiqa": 9,
+    "squad": 1,
+    "squad2": 1,
+    "xquad": 12,
+    "mlqa": 7,
+    "udpos": 38,
+    "ccg": 1,
+    "pawsx": 7,
+    "qqp": 1,
+    "mnli": 1,
+    "anli": 1,
+    "xcopa": 12,
+    "siqa": 1,
+    "hellaswag": 1,
+    "cosmosqa": 1,
+    "commonsenseqa": 1,
+    "text": 50,
+    "pocket_nli": 10,
+    "pocket_ner": 10,
+    "pocket_qa": 10,
+    "pocket_text": 10,
+}
+GROUPS = {
+    "intermediate": "squad squad2 ccg qqp mnli anli hellaswag cosmosqa commonsenseqa",
+    "xtreme_r": "xnli panx tydiqa xquad mlqa udpos xcopa",
+}
 STUDY = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 
 # ------------------------------------------------------------------------------------------- names
@@ -36,25 +55,24 @@ def test_names_cost_no_tensorflow():
 
 
 def test_families():
-    assert tuple(catalogue.families()) == FAMILIES
-    sizes = {name: len(family.languages) for name, family in catalogue.families().items()}
-    assert sizes == {
-        "xnli": 15,
-        "panx": 48,
-        "tydiqa": 9,
-        "text": 50,
-        "pocket_nli": 10,
-        "pocket_ner": 10,
-        "pocket_qa": 10,
-        "pocket_text": 10,
-    }
+    counts = [(name, len(family.languages)) for name, family in catalogue.families().items()]
+    assert counts == list(LANGUAGES.items())
     for family in catalogue.families().values():
         assert len(set(family.languages)) == len(family.languages)
+        assert set(family.languages) <= set(languages.LANGUAGES)
         assert set(family.splits) <= set(catalogue.SPLITS)
+        assert set(family.sizes) <= set(family.splits)
+        assert set(family.groups) <= set(catalogue.GROUPS)
     # the paper's grid: NER in all ten languages, NLI and QA in seven each
     assert set(STUDY) <= set(catalogue.families()["panx"].languages)
     for name in ("xnli", "tydiqa"):
         assert len(set(STUDY) & set(catalogue.families()[name].languages)) == 7
+
+
+@pytest.mark.parametrize("group", catalogue.GROUPS)
+def test_groups(group):
+    families = catalogue.families().values()
+    assert [f.name for f in families if group in f.groups] == GROUPS[group].split()
 
 
 def test_a_name_names_one_task():
@@ -93,8 +111,8 @@ def test_a_task_is_found_by_its_name(suffix):
 @pytest.mark.parametrize("suffix", ["", ".n10.s1"])
 def test_a_mixture_is_all_languages(suffix):
     names = [task.name for task in catalogue.tasks(f"xfer_tydiqa.all_langs{suffix}")]
-    languages = ("ar", "bn", "en", "fi", "id", "ko", "ru", "sw", "te")
-    assert names == [f"xfer_tydiqa.{code}{suffix}" for code in languages]
+    codes = ("ar", "bn", "en", "fi", "id", "ko", "ru", "sw", "te")
+    assert names == [f"xfer_tydiqa.{code}{suffix}" for code in codes]
     with pytest.raises(RequestError, match="is a mixture of 9 tasks where one task is needed"):
         catalogue.task(f"xfer_tydiqa.all_langs{suffix}")
 

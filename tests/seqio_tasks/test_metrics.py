@@ -1,9 +1,11 @@
 """Metrics: hand-made cases, brute-force recomputation, and real PAN-X sentences."""
 
 import itertools
+import json
 import os
 import random
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -17,11 +19,14 @@ COMPAT = {
     "span_f1": lambda t, p: metrics.span_f1(t, p),
     "squad": lambda t, p: metrics.squad([[x] for x in t], p),
     "mlqa": lambda t, p: metrics.mlqa([[x] for x in t], p, "de"),
+    "tag_f1": lambda t, p: metrics.tag_f1(t, p),
+    "token_accuracy": lambda t, p: metrics.token_accuracy(t, p),
 }
 STRICT = {
     "strict_span_f1": lambda i, t, p: metrics.strict_span_f1(i, t, p, "en"),
     "strict_squad": lambda i, t, p: metrics.strict_squad(i, [[x] for x in t], p, "en"),
     "strict_accuracy": lambda i, t, p: metrics.strict_accuracy(i, t, p, "en"),
+    "strict_tags": lambda i, t, p: metrics.strict_tags(i, t, p, "en"),
 }
 
 
@@ -361,3 +366,115 @@ def test_strict_squad():
 def test_punctuation_padding_makes_no_difference(answer):
     padded = re.sub(r"([^\w\s])", r" \1 ", answer)
     assert metrics.answer_tokens(answer, "fr") == metrics.answer_tokens(padded, "fr")
+
+
+# -------------------------------------------------------------------------------------------- tags
+
+UPOS = (
+    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN"),
+    *("PUNCT", "SCONJ", "SYM", "VERB", "X"),
+)
+CHUNKS = ("O", "B-PER", "I-PER", "E-PER", "S-PER", "B-LOC", "I-LOC", "E-LOC", "S-LOC")
+ODD = (
+    "O",
+    "B",
+    "I",
+    "E",
+    "S",
+    ".",
+    "-",
+    "X",
+    "PER",
+    "XX",
+    "X-",
+    "B-",
+    "I--a",
+    "I-a-b",
+    "-a",
+    "A-a",
+)
+POOLS = {
+    "upos": UPOS,
+    "chunks": CHUNKS,
+    "odd": ODD,
+    "all": UPOS + CHUNKS + ODD,
+    "few": ("X", "NOUN", "SYM"),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_tag_f1_is_seqevals(pool):
+    seqeval = pytest.importorskip("seqeval.metrics", reason="the extra parity is not installed")
+    rng = random.Random(0)
+    for _ in range(400):
+        gold = [rng.choices(POOLS[pool], k=rng.randint(1, 7)) for _ in range(rng.randint(1, 4))]
+        guess = [[t if rng.random() < 0.6 else rng.choice(POOLS[pool]) for t in s] for s in gold]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = {
+                "tag_f1": 100 * seqeval.f1_score(gold, guess),
+                "tag_precision": 100 * seqeval.precision_score(gold, guess),
+                "tag_recall": 100 * seqeval.recall_score(gold, guess),
+            }
+        scores = metrics.tag_f1(list(map(" ".join, gold)), list(map(" ".join, guess)))
+        assert scores == pytest.approx(expected, abs=1e-9), (gold, guess)
+
+
+@pytest.mark.parametrize(
+    ("target", "prediction", "f1", "accuracy"),
+    [
+        ("DET NOUN VERB", "DET NOUN VERB", 100, 100),
+        ("DET NOUN VERB", " DET  NOUN\nVERB ", 100, 100),
+        ("DET NOUN NOUN", "DET NOUN VERB", 40, 200 / 3),  # two NOUN are one entity
+        ("DET NOUN", "DET NOUN VERB", 100, 100),  # cut
+        ("DET NOUN VERB", "DET NOUN", 80, 200 / 3),  # filled up
+        ("DET NOUN", "", 0, 0),
+        ("ADJ", "CDJ", 100, 0),  # the first letter is no part of the kind
+        ("X", "SYM", 0, 0),
+    ],
+)
+def test_tags_and_their_quirks(target, prediction, f1, accuracy):
+    assert metrics.tag_f1([target], [prediction])["tag_f1"] == pytest.approx(f1)
+    assert metrics.token_accuracy([target], [prediction]) == {
+        "token_accuracy": pytest.approx(accuracy)
+    }
+    strict = metrics.strict_tags(["x"], [target], [prediction], "en")
+    assert strict == {
+        "strict_token_accuracy": pytest.approx(accuracy),
+        "other_length": 100.0 * (len(target.split()) != len(prediction.split())),
+    }
+
+
+def test_tags_are_needed():
+    with pytest.raises(ValueError, match="at least one tag"):
+        metrics.token_accuracy([""], ["NOUN"])
+    assert metrics.tag_f1([""], ["NOUN"])["tag_f1"] == 0
+
+
+# ------------------------------------------------------------------------------------------ XTREME
+
+XTREME = json.loads(
+    (Path(__file__).parents[1] / "fixtures" / "xtreme" / "scores.json").read_text("utf-8")
+)["tasks"]
+OURS = {  # what XTREME's evaluate.py calls a score -> the same of ours
+    "accuracy": lambda language, t, p: metrics.accuracy(t, p)["accuracy"],
+    "precision": lambda language, t, p: metrics.tag_f1(t, p)["tag_precision"],
+    "recall": lambda language, t, p: metrics.tag_f1(t, p)["tag_recall"],
+    "f1": lambda language, t, p: metrics.tag_f1(t, p)["tag_f1"],
+}
+OURS_QA = {"exact_match": "em", "f1": "f1"}
+
+
+@pytest.mark.parametrize("task", sorted(set(XTREME) - {"mewslix"}))
+def test_scores_are_xtremes(task):
+    for language, cell in XTREME[task].items():
+        targets, predictions = cell["targets"], cell["predictions"]
+        if task in ("xquad", "tydiqa"):
+            ours = metrics.squad(targets, predictions)
+        elif task == "mlqa":
+            ours = metrics.mlqa(targets, predictions, language)
+        else:
+            ours = {name: OURS[name](language, targets, predictions) for name in cell["scores"]}
+        for name, expected in cell["scores"].items():
+            mine = ours.get(OURS_QA.get(name, name), ours.get(name))
+            assert mine == pytest.approx(expected, abs=1e-9), (language, name)

@@ -28,6 +28,20 @@ TYDIQA_TRAIN = {"en": 3696, "sw": 2755}
 XNLI = ("ar", "en", "hi", "sw")
 XNLI_SIZES = {"validation": 2490, "test": 5010}  # a third each label
 
+# sentences and tokens of XTREME-layout test files: PUD, and Bengali-BRU
+UDPOS = {
+    "ar": (1000, 20747),
+    "bn": (56, 320),
+    "de": (1000, 21001),
+    "en": (1000, 21180),
+    "es": (1000, 22816),
+    "fi": (1000, 15807),
+    "hi": (1000, 23829),
+    "id": (1000, 19446),
+    "ru": (1000, 19355),
+}
+XCOPA = ("en", "et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
+
 
 @pytest.fixture(autouse=True)
 def folder(monkeypatch):
@@ -76,6 +90,26 @@ def test_tydiqa_train(language):
     assert len(examples) == TYDIQA_TRAIN[language]
     assert {len(e["answers"]["text"]) for e in examples} == {1}
     assert len({e["id"] for e in examples}) == len(examples)
+
+
+@pytest.mark.parametrize("language", UDPOS)
+def test_udpos(language):
+    if language == "bn":  # of the study, not of XTREME
+        assert language not in catalogue.families()["udpos"].languages
+        return
+    examples = read(f"xfer_udpos.{language}", "test")
+    assert (len(examples), sum(len(e["tokens"]) for e in examples)) == UDPOS[language]
+    assert {len(token.split()) for e in examples for token in e["tokens"]} == {1}
+    assert all(len(e["tokens"]) == len(e["tags"]) for e in examples)
+
+
+@pytest.mark.parametrize("language", XCOPA)
+def test_xcopa(language):
+    examples = read(f"xfer_xcopa.{language}", "validation")
+    assert collections.Counter(e["label"] for e in examples) == {0: 55, 1: 45}
+    # the release's Thai and Turkish say "effect" throughout
+    asked = {"effect"} if language in ("th", "tr") else {"cause", "effect"}
+    assert {e["question"] for e in examples} == asked
 
 
 def test_the_smallest_training_set_is_the_matched_size():

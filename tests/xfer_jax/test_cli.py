@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from seqio_tasks import vocabulary
+from seqio_tasks import catalogue, vocabulary
 from xfer_jax import checkpoints, cli, configuration, model, optimizer, output, train
 
 
@@ -62,6 +62,35 @@ def test_tasks_lists_names_languages_and_where_the_data_comes_from(capsys):
     assert len(out) == 2
     assert re.match(r"xfer_panx\.sw +Swahili +train wikiann/sw:1\.0\.0/train ", out[0])
     assert "TFDS (set XFER_DATA_DIR to read files instead)" in out[1]
+
+
+def test_tasks_are_listed_by_group(capsys):
+    assert cli.main(["tasks", "--filter", "intermediate"]) == 0
+    *listed, summary = capsys.readouterr().out.splitlines()
+    assert summary.startswith("9 tasks; ")
+    names = ("squad", "squad2", "ccg", "qqp", "mnli", "anli")
+    names += ("hellaswag", "cosmosqa", "commonsenseqa")
+    assert [line.split()[0] for line in listed] == [f"xfer_{name}.en" for name in names]
+    assert "train squad/v2.0:3.0.0/train (130,319)  validation" in listed[1]
+    assert "train file ccg/train.tsv  validation file ccg/dev.tsv" in listed[2]
+    assert "validation anli/r1:0.1.0/validation+anli/r2:0.1.0/validation+" in listed[5]
+    assert cli.main(["tasks", "xquad", "--filter", "xtreme_r"]) == 0
+    listed = capsys.readouterr().out.splitlines()[:-1]
+    assert len(listed) == 12
+    assert listed[0].endswith(" test xquad/ar:3.0.0/test (1,190)")
+    assert cli.main(["tasks", "qqp", "--filter", "xtreme_r"]) == 2
+    assert "no task's name of xtreme_r contains 'qqp'" in one_line(capsys)
+
+
+def test_tasks_counts_the_examples_of_all_parts(capsys, monkeypatch, tmp_path):
+    for number in (1, 2, 3):
+        path = tmp_path / "anli" / f"R{number}" / "dev.jsonl"
+        path.parent.mkdir(parents=True)
+        path.write_text('{"context": "a", "hypothesis": "b", "label": "e"}\n' * number)
+    monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
+    assert cli.main(["tasks", "anli", "--sizes"]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.split("  ")[-3:-1] == ["train -", "validation 6"]
 
 
 def test_tasks_counts_the_examples_of_a_data_folder(capsys, monkeypatch, tmp_path):
@@ -126,6 +155,26 @@ def test_every_command_takes_every_task_s_file(name, task):
     if name != "train":
         bindings.append("CHECKPOINT_PATH = 'out'")
     assert "TASK_FEATURE_LENGTHS" in configuration.load(name, files, bindings)
+
+
+@pytest.mark.parametrize("task", ["xquad", "mlqa"])
+def test_what_has_no_training_data_is_trained_on_squad(task):
+    files = ["gin/models/pocket.gin", f"gin/tasks/{task}.gin"]
+    bindings = ["MODEL_DIR = 'out'", "VOCAB_SIZE = 512", "SUBSET = 'n100.s0'"]
+    configuration.load("train", files, bindings)
+    run = configuration.build(train.Run)
+    assert run.task == "xfer_squad.en.n100.s0"
+    assert set(run.targets) == {f"xfer_{task}.{c}" for c in catalogue.families()[task].languages}
+    assert run.eval_split in catalogue.families()[task].splits
+
+
+@pytest.mark.parametrize("task", TASK_FILES)
+def test_a_task_s_file_names_tasks_and_splits_that_there_are(task):
+    bindings = ["MODEL_DIR = 'out'", "VOCAB_SIZE = 512", "SOURCE = 'en'"]
+    configuration.load("train", ["gin/models/pocket.gin", f"gin/tasks/{task}"], bindings)
+    run = configuration.build(train.Run)
+    assert run.train_split in catalogue.task(run.task).family.splits
+    assert all(run.eval_split in catalogue.task(name).family.splits for name in run.targets)
 
 
 @pytest.mark.parametrize("name", MODEL_FILES)

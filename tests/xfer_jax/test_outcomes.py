@@ -42,6 +42,21 @@ def test_labels_are_confused_by_name():
     }
 
 
+# -------------------------------------------------------------------------------------------- tags
+
+
+def test_tags_are_counted_by_token():
+    counts, of = counted(
+        "xfer_udpos.fi",
+        ("pos: a b c", "DET NOUN VERB", "DET VERB VERB"),
+        ("pos: a b c", "DET NOUN VERB", "DET"),
+        ("pos: a", "DET", "DET NOUN NOUN"),
+        ("pos: a", "DET", ""),
+    )
+    assert of == 8
+    assert counts == {"correct": 4, "wrong tag": 1, "no tag": 3, "too many": 2}
+
+
 # ---------------------------------------------------------------------------------------- entities
 
 SENTENCE = "tag: rick sanchez went to new york city by ufo"

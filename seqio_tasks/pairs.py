@@ -1,0 +1,254 @@
+"""Pairs of sentences with a label: paraphrases, and English natural language inference.
+
+PAWS-X in the mT5 release's format (data of Yang et al. 2019), Quora's question pairs in T5's of
+GLUE, MultiNLI and ANLI in that of XNLI. ANLI is "ANLI+" of Phang et al. 2020: its three rounds
+together with MultiNLI and SNLI for training, its rounds alone to score on (Nie et al. 2020).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from seqio_tasks import metrics, sources, xnli
+from seqio_tasks.catalogue import INTERMEDIATE, Example, Family
+from seqio_tasks.errors import RequestError
+
+PAWSX_LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "zh")
+PAWSX_LABELS = ("different_meaning", "paraphrase")
+QQP_LABELS = ("not_duplicate", "duplicate")
+_FILE_SPLIT = {"train": "train", "validation": "dev", "test": "test"}
+_QQP_COLUMNS = ("question1", "question2", "is_duplicate")
+_ANLI_LABELS = {"e": 0, "n": 1, "c": 2}
+
+
+def _index(label: str, where: str) -> int:
+    if label not in ("0", "1"):
+        raise RequestError(f"{where}: label {label[:40]!r} is not one of 0, 1")
+    return int(label)
+
+
+def read_pawsx(path: Path, language: str, split: str) -> Iterator[Example]:
+    """Reads the three columns that XTREME's scripts write.
+
+    Raises:
+      RequestError: a malformed line (file and line number), or a file without labels, such as
+        XTREME's test files.
+    """
+    del language
+    for number, line in sources.lines(path):
+        where = f"{path}, line {number}"
+        fields = sources.unquote(line, where)
+        if len(fields) == 2 and split == "test":
+            raise RequestError(f"{where}: no label; XTREME strips the test labels, use validation")
+        if len(fields) != 3:
+            raise RequestError(
+                f"{where}: expected sentence1<TAB>sentence2<TAB>label, found {len(fields)} columns"
+            )
+        first, second, label = fields
+        yield {"sentence1": first, "sentence2": second, "label": _index(label, where)}
+
+
+def read_qqp(path: Path, language: str, split: str) -> Iterator[Example]:
+    """Reads GLUE's table; lines with too few columns, which GLUE has, are left out as TFDS does.
+
+    Raises:
+      RequestError: no header, or another label than 0 and 1 (file and line number).
+    """
+    del language, split
+    header: list[str] = []
+    for number, line in sources.lines(path):
+        fields = line.split("\t")
+        if number == 1:
+            header = fields
+            missing = [name for name in _QQP_COLUMNS if name not in header]
+            if missing:
+                raise RequestError(f"{path}, line 1: a header without {', '.join(missing)}")
+            continue
+        if len(fields) < len(header):
+            continue
+        row = dict(zip(header, fields, strict=False))
+        yield {
+            "question1": row["question1"],
+            "question2": row["question2"],
+            "label": _index(row["is_duplicate"], f"{path}, line {number}"),
+        }
+
+
+def read_nli(path: Path, language: str, split: str) -> Iterator[Example]:
+    """Reads MultiNLI's or SNLI's JSON lines; pairs without a gold label (`-`) are left out.
+
+    Raises:
+      RequestError: a malformed line (file and line number).
+    """
+    del language, split
+    for where, record in sources.records(path):
+        label = sources.text(record, "gold_label", where)
+        if label != "-":
+            yield {
+                "premise": sources.text(record, "sentence1", where),
+                "hypothesis": sources.text(record, "sentence2", where),
+                "label": xnli.label_of(label, where),
+            }
+
+
+def read_anli(path: Path, language: str, split: str) -> Iterator[Example]:
+    """Reads a round of ANLI.
+
+    Raises:
+      RequestError: a malformed line (file and line number).
+    """
+    del language, split
+    for where, record in sources.records(path):
+        label = sources.text(record, "label", where)
+        if label not in _ANLI_LABELS:
+            raise RequestError(f"{where}: label {label[:40]!r} is not one of e, n, c")
+        yield {
+            "context": sources.text(record, "context", where),
+            "hypothesis": sources.text(record, "hypothesis", where),
+            "label": _ANLI_LABELS[label],
+        }
+
+
+def _preprocess(
+    fields: tuple[str, str], prompts: tuple[str, str], labels: tuple[str, ...]
+) -> Callable[[Any, str], Any]:
+    def preprocess(dataset: Any, language: str) -> Any:
+        """Makes `inputs` and `targets` of two sentences and the index of their label."""
+        import tensorflow as tf
+
+        del language
+
+        def as_text(example):
+            first, second = (example[field] for field in fields)
+            return {
+                "inputs": tf.strings.join([prompts[0], first, prompts[1], second]),
+                "targets": tf.gather(tf.constant(labels), example["label"]),
+            }
+
+        return dataset.map(as_text, num_parallel_calls=tf.data.AUTOTUNE)
+
+    return preprocess
+
+
+def _snli(dataset: Any, language: str) -> Any:
+    """Leaves out TFDS's pairs without a gold label."""
+    return xnli.preprocess(dataset.filter(lambda example: example["label"] >= 0), language)
+
+
+def _plain_text(prompts: tuple[str, str]) -> Callable[[str], str]:
+    def plain_text(inputs: str) -> str:
+        """Returns both sentences, joined by a space."""
+        first, _, second = inputs.removeprefix(prompts[0]).rpartition(prompts[1])
+        return f"{first} {second}"
+
+    return plain_text
+
+
+def _family(
+    name: str,
+    fields: tuple[str, str],
+    prompts: tuple[str, str],
+    labels: tuple[str, ...],
+    **other: Any,
+) -> Family:
+    return Family(
+        name=name,
+        preprocess=_preprocess(fields, prompts, labels),
+        plain_text=_plain_text(prompts),
+        metric=metrics.accuracy,
+        strict_metric=functools.partial(metrics.strict_accuracy, labels=labels),
+        score="accuracy",
+        labels=labels,
+        **other,
+    )
+
+
+PAWSX = _family(
+    "pawsx",
+    ("sentence1", "sentence2"),
+    ("paws sentence1: ", " sentence2: "),
+    PAWSX_LABELS,
+    title="PAWS-X paraphrases",
+    languages=PAWSX_LANGUAGES,
+    files=lambda language, split: (f"pawsx/{_FILE_SPLIT[split]}-{language}.tsv",),
+    read=read_pawsx,
+    tfds=lambda language, split: (f"paws_x_wiki/{language}:1.0.0", split),
+)
+
+QQP = _family(
+    "qqp",
+    ("question1", "question2"),
+    ("qqp question1: ", " question2: "),
+    QQP_LABELS,
+    title="Quora question pairs",
+    languages=("en",),
+    files=lambda language, split: (f"qqp/{_FILE_SPLIT[split]}.tsv",),
+    read=read_qqp,
+    tfds=lambda language, split: ("glue/qqp:2.0.0", split),
+    splits=("train", "validation"),
+    groups=(INTERMEDIATE,),
+    remedy="put GLUE's QQP files there",
+)
+
+MNLI = dataclasses.replace(
+    xnli.FAMILY,
+    name="mnli",
+    title="MultiNLI natural language inference",
+    languages=("en",),
+    files=lambda language, split: (
+        f"mnli/multinli_1.0_{'train' if split == 'train' else 'dev_matched'}.jsonl",
+    ),
+    read=read_nli,
+    tfds=lambda language, split: (
+        "multi_nli:1.1.0",
+        "train" if split == "train" else "validation_matched",
+    ),
+    matched_size=None,
+    splits=("train", "validation"),
+    groups=(INTERMEDIATE,),
+    sizes={"train": 392_702},  # the English training set of XNLI
+    remedy="put MultiNLI's files there",
+)
+
+
+def _anli_preprocess(dataset: Any, language: str) -> Any:
+    def as_xnli(example):
+        return {**example, "premise": example["context"]}
+
+    return xnli.preprocess(dataset.map(as_xnli), language)
+
+
+def _round(number: int) -> Family:
+    return dataclasses.replace(
+        MNLI,
+        name="anli",
+        files=lambda language, split: (f"anli/R{number}/{_FILE_SPLIT[split]}.jsonl",),
+        read=read_anli,
+        tfds=lambda language, split: (f"anli/r{number}:0.1.0", split),
+        preprocess=_anli_preprocess,
+        splits=("train", "validation", "test"),
+        remedy="put ANLI's files there",
+    )
+
+
+_ROUNDS = tuple(_round(number) for number in (1, 2, 3))
+_SNLI = dataclasses.replace(
+    MNLI,
+    name="anli",
+    files=lambda language, split: (f"snli/snli_1.0_{_FILE_SPLIT[split]}.jsonl",),
+    tfds=lambda language, split: ("snli:1.1.0", split),
+    preprocess=_snli,
+    remedy="put SNLI's files there",
+)
+_MNLI = dataclasses.replace(MNLI, name="anli")
+
+ANLI = dataclasses.replace(
+    _ROUNDS[0],
+    title="ANLI natural language inference, with MultiNLI and SNLI",
+    parts=lambda split: (*_ROUNDS, _MNLI, _SNLI) if split == "train" else _ROUNDS,
+    sizes={"validation": 3200, "test": 3200},  # of the rounds, TFDS's catalogue
+)
+
+FAMILIES = (PAWSX, QQP, MNLI, ANLI)

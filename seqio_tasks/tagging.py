@@ -1,0 +1,139 @@
+"""Tags of tokens, as text `pos: the cat sat` -> `DET NOUN VERB`: one tag a token.
+
+UD-POS: universal parts of speech in the 38 languages of XTREME-R, and its metric; data of Universal
+Dependencies in the files of XTREME's scripts. CCG: supertags of CCGbank (Hockenmaier & Steedman
+2007), an intermediate task of Phang et al. 2020. The mT5 release has neither; the formats are ours.
+
+A token is one word of the input: white space inside it and zero-width non-joiners are left out, as
+XTREME's scripts do.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from seqio_tasks import metrics, sources
+from seqio_tasks.catalogue import INTERMEDIATE, XTREME_R, Example, Family
+from seqio_tasks.errors import RequestError
+
+# the 38 languages of XTREME-R's UD-POS
+# fmt: off
+LANGUAGES = (
+    "af", "ar", "bg", "de", "el", "en", "es", "et", "eu", "fa", "fi", "fr", "he", "hi", "hu",
+    "id", "it", "ja", "kk", "ko", "lt", "mr", "nl", "pl", "pt", "ro", "ru", "ta", "te", "th",
+    "tl", "tr", "uk", "ur", "vi", "wo", "yo", "zh",
+)
+TAGS = (
+    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN",
+    "PUNCT", "SCONJ", "SYM", "VERB", "X",
+)
+# fmt: on
+_FILE_SPLIT = {"train": "train", "validation": "dev", "test": "test"}
+
+
+def _reader(known: tuple[str, ...]) -> Callable[[Path, str, str], Iterator[Example]]:
+    """Returns a reader of `token<TAB>tag` lines, a blank line between sentences.
+
+    Args:
+      known: the tags that there are; empty: any.
+    """
+
+    def read(path: Path, language: str, split: str) -> Iterator[Example]:
+        """Reads sentences.
+
+        Raises:
+          RequestError: a line of another form (file and line number), or a file without tags, such
+            as XTREME's test files.
+        """
+        del language
+        tokens: list[str] = []
+        tags: list[str] = []
+        for number, line in sources.lines(path):
+            if not line.strip():
+                if tokens:
+                    yield {"tokens": list(tokens), "tags": list(tags)}
+                    tokens.clear()
+                    tags.clear()
+                continue
+            token, tab, tag = line.partition("\t")
+            if not tab and split == "test":
+                raise RequestError(
+                    f"{path}, line {number}: no tag; XTREME strips the test labels, make the file"
+                    " of the treebanks themselves or use validation"
+                )
+            token = "".join(token.replace("\u200c", "").split())
+            if not token or len(tag.split()) != 1 or (known and tag not in known):
+                form = f"a tag of {', '.join(known)}" if known else "a tag without spaces"
+                raise RequestError(
+                    f"{path}, line {number}: expected token<TAB>tag with {form},"
+                    f" found {line[:80]!r}"
+                )
+            tokens.append(token)
+            tags.append(tag)
+        if tokens:
+            yield {"tokens": tokens, "tags": tags}
+
+    return read
+
+
+def _preprocess(prompt: str) -> Callable[[Any, str], Any]:
+    def preprocess(dataset: Any, language: str) -> Any:
+        """Makes `inputs` and `targets` of examples with `tokens` and `tags`."""
+        import tensorflow as tf
+
+        del language
+
+        def as_text(example):
+            return {
+                "inputs": prompt + tf.strings.reduce_join(example["tokens"], separator=" "),
+                "targets": tf.strings.reduce_join(example["tags"], separator=" "),
+            }
+
+        return dataset.map(as_text, num_parallel_calls=tf.data.AUTOTUNE)
+
+    return preprocess
+
+
+def _family(name: str, prompt: str, known: tuple[str, ...], **different: Any) -> Family:
+    return Family(
+        name=name,
+        read=_reader(known),
+        preprocess=_preprocess(prompt),
+        plain_text=lambda inputs: inputs.removeprefix(prompt),
+        strict_metric=metrics.strict_tags,
+        tags=True,
+        **different,
+    )
+
+
+FAMILIES = (
+    _family(
+        "udpos",
+        "pos: ",
+        TAGS,
+        title="Universal Dependencies parts of speech",
+        languages=LANGUAGES,
+        files=lambda language, split: (f"udpos/{_FILE_SPLIT[split]}-{language}.tsv",),
+        # TFDS has one configuration a treebank, where XTREME joins all of a language
+        tfds=lambda language, split: None,
+        metric=metrics.tag_f1,
+        score="tag_f1",
+        groups=(XTREME_R,),
+    ),
+    _family(
+        "ccg",
+        "ccg: ",
+        (),
+        title="CCG supertags",
+        languages=("en",),
+        files=lambda language, split: (f"ccg/{_FILE_SPLIT[split]}.tsv",),
+        tfds=lambda language, split: None,
+        metric=metrics.token_accuracy,
+        score="token_accuracy",
+        groups=(INTERMEDIATE,),
+        remedy=(
+            "CCGbank is licensed by the Linguistic Data Consortium and nobody may offer it for"
+            " download, make token<TAB>supertag lines of your copy"
+        ),
+    ),
+)
