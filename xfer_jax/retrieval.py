@@ -125,7 +125,7 @@ def search(
     scores = np.full((len(queries_QxE), k), -np.inf, np.float32)
     found = np.zeros((len(queries_QxE), k), np.int32)
     for first in range(0, count, size):
-        block = _unit(_block(candidates_CxE, first, size), similarity)
+        block = _unit(_block(candidates_CxE, first, size), similarity).T
         for start in range(0, len(queries_QxE), rows):
             here = slice(start, start + rows)
             before = (_block(scores, start, rows), _block(found, start, rows))
@@ -159,7 +159,7 @@ def _unit(x: jax.Array, similarity: str) -> jax.Array:
 @jax.jit
 def _merge(
     query_QxE: jax.Array,
-    candidate_CxE: jax.Array,
+    candidate_ExC: jax.Array,
     scores_QxN: jax.Array,
     found_QxN: jax.Array,
     first: int,
@@ -173,7 +173,7 @@ def _merge(
     that has another.
     """
     best = scores_QxN.shape[1]
-    score_QxC = jnp.matmul(query_QxE, candidate_CxE.T, precision=lax.Precision.HIGHEST)
+    score_QxC = jnp.matmul(query_QxE, candidate_ExC, precision=lax.Precision.HIGHEST)
     score_QxPxW = score_QxC.reshape(len(query_QxE), -1, _PART)
     part_P = jnp.arange(score_QxPxW.shape[1])
     largest_QxP = jnp.where(part_P * _PART < count, jnp.max(score_QxPxW, axis=2), -jnp.inf)

@@ -11,7 +11,7 @@ import pytest
 from seqio_tasks import retrieval as tasks
 from seqio_tasks import vocabulary
 from seqio_tasks.errors import RequestError, RunError
-from xfer_jax import cli, data, model, partitioning, retrieval
+from xfer_jax import checkpoints, cli, data, model, partitioning, retrieval
 
 # ----------------------------------------------------------------------------------------- vectors
 
@@ -60,12 +60,17 @@ def test_padding_has_no_influence(t5x, t5x_module, tokens, layer):
     assert not np.any(found[len(tokens) :])
 
 
+@pytest.fixture(scope="module")
+def tiny() -> tuple[model.Config, dict]:
+    """The model of the tiny world, as it is drawn."""
+    config = model.Config(512, 32, 2, 16, 48, 1, 1, dtype="float32", dropout_rate=0.0)
+    return config, model.initialise(config, 0)
+
+
 @pytest.fixture
-def encoder(tiny_world):
-    config = model.Config(
-        vocabulary.rows(tiny_world), 32, 2, 16, 48, 2, 1, dtype="float32", dropout_rate=0.0
-    )
-    params = model.initialise(config, 0)
+def encoder(tiny_world, tiny):
+    config, params = tiny
+    assert config.vocab_size == vocabulary.rows(tiny_world)
     mesh = partitioning.make_mesh()
     return retrieval.Encoder(model.Transformer(config), params, mesh, tiny_world, 24, 4)
 
@@ -185,15 +190,13 @@ def test_scores_by_hand():
 
 
 @pytest.fixture(scope="module")
-def trained(command, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    steps = {"TARGETS": (), "TRAIN_STEPS": 1, "LEARNING_RATE": 1e-9}
-    assert cli.main(command("train", **steps, MODEL_DIR=str(folder))) == 0
-    return folder
+def checkpoint(tiny, tmp_path_factory) -> Path:
+    tree = {"target": tiny[1], "state": {"step": np.int32(0)}}
+    return checkpoints.save(tmp_path_factory.mktemp("drawn"), tree, {})
 
 
 @pytest.fixture
-def retrieve(command, trained, tmp_path):
+def retrieve(command, checkpoint, tmp_path):
     """Runs the command on a folder where Swahili says what English does, and German is mixed up."""
     folder = tmp_path / "data" / "tatoeba"
     folder.mkdir(parents=True)
@@ -208,7 +211,7 @@ def retrieve(command, trained, tmp_path):
             "TASK": "tatoeba",
             "TARGETS": ("sw", "de"),
             "DATA_DIR": str(tmp_path / "data"),
-            "CHECKPOINT_PATH": str(trained),
+            "CHECKPOINT_PATH": str(checkpoint),
             "RETRIEVAL_OUTPUT_DIR": str(tmp_path / "out"),
         }
         return cli.main(command("retrieve", **settings | macros))
