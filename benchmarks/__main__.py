@@ -19,12 +19,13 @@ from benchmarks import (
     loss_memory,
     peers,
     record,
+    retrieval,
     startup,
     study,
     train_step,
 )
 
-ALL = (train_step, decode, loss_memory, input_pipeline, startup, analysis, study)
+ALL = (train_step, decode, loss_memory, input_pipeline, startup, analysis, retrieval, study)
 TITLES = {
     peers.OURS: "xfer-jax",
     peers.EAGER: "Hugging Face, eager",
@@ -116,6 +117,14 @@ def page(folder: Path) -> str:
         f" {sum(analysed['seconds'].values()):.0f} s, {analysed['peak_bytes'] / 2**20:.0f} MiB.",
         "",
     ]
+    if (folder / "retrieval.json").is_file():
+        of = read(folder, "retrieval")
+        lines += [
+            f"Exact search of the best {of['k']} for {of['size']:,} queries among {of['size']:,}"
+            f" vectors of {of['width']}: {of['seconds']:.0f} s, {of['ratio']:.0%} of a matrix"
+            f" product's rate in the same minutes, {of['peak_bytes'] / 2**30:.1f} GiB.",
+            "",
+        ]
     if (folder / "study.json").is_file():
         of = read(folder, "study")
         each = of["t5x_seconds"]
