@@ -19,13 +19,12 @@ from benchmarks import (
     loss_memory,
     peers,
     record,
-    retrieval,
     startup,
     study,
     train_step,
 )
 
-ALL = (train_step, decode, loss_memory, input_pipeline, startup, analysis, retrieval, study)
+ALL = (train_step, decode, loss_memory, input_pipeline, startup, analysis, study)
 TITLES = {
     peers.OURS: "xfer-jax",
     peers.EAGER: "Hugging Face, eager",
