@@ -116,6 +116,14 @@ def page(folder: Path) -> str:
         f" {sum(analysed['seconds'].values()):.0f} s, {analysed['peak_bytes'] / 2**20:.0f} MiB.",
         "",
     ]
+    if (folder / "retrieval.json").is_file():
+        of = read(folder, "retrieval")
+        lines += [
+            f"Exact search of the best {of['k']} for {of['size']:,} queries among {of['size']:,}"
+            f" vectors of {of['width']}: {of['seconds']:.0f} s, {of['ratio']:.0%} of a matrix"
+            f" product's rate in the same minutes, {of['peak_bytes'] / 2**30:.1f} GiB.",
+            "",
+        ]
     if (folder / "study.json").is_file():
         of = read(folder, "study")
         each = of["t5x_seconds"]

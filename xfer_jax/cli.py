@@ -14,7 +14,8 @@ from typing import Any
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
 from xfer_jax import host_memory
 
-_COMPUTING = ("train", "eval", "infer", "probe", "study")  # commands that run the engine
+# commands that run the engine
+_COMPUTING = ("train", "eval", "infer", "probe", "retrieve", "study")
 
 _GIN_HELP = """\
 configuration, by T5X's conventions (later ones win):
@@ -203,6 +204,14 @@ def _parser() -> argparse.ArgumentParser:
         "--outputs", metavar="DIR", help="only sum up what T5X's infer, or this, left in a folder"
     )
 
+    command = add(
+        "retrieve",
+        "Rank candidates by the encoder's mean states: Tatoeba, Mewsli-X, LAReQA.",
+        _GIN_HELP.format(command="retrieve"),
+    )
+    command.add_argument("--gin_file", action="append", default=[], help=argparse.SUPPRESS)
+    command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
+
     for name, summary in (
         ("train", "Pre-train or fine-tune an mT5, then score it on its targets."),
         ("eval", "Score a checkpoint on its targets."),
@@ -311,10 +320,11 @@ def _convert(args: argparse.Namespace) -> None:
 
 
 def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
-    from xfer_jax import compilation, configuration, evaluation, probe, train
+    from xfer_jax import compilation, configuration, evaluation, probe, retrieval, train
 
     compilation.keep_programs()
-    if args.command != "probe" and (args.multiprocess or args.coordinator_address):
+    alone = args.command in ("probe", "retrieve")
+    if not alone and (args.multiprocess or args.coordinator_address):
         from xfer_jax import partitioning, progress
 
         partitioning.join(args.coordinator_address, args.process_count, args.process_index)
@@ -323,6 +333,8 @@ def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
     text = configuration.load(args.command, args.gin_file, bindings, paths)
     if args.command == "probe":
         probe.probe(configuration.build(probe.Probe), text)
+    elif args.command == "retrieve":
+        retrieval.retrieve(configuration.build(retrieval.Retrieval), text)
     elif args.command == "train":
         train.train(configuration.build(train.Run), text)
     elif args.command == "eval":

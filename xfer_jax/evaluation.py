@@ -9,6 +9,7 @@ from typing import Any
 import gin
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from seqio_tasks import catalogue, probes, vocabulary
 from seqio_tasks.catalogue import Task
@@ -215,6 +216,24 @@ def check_numbers(settings: Any, names: Iterable[str]) -> None:
             raise RequestError(f"{macro} must be an integer of at least 1, not {value!r}")
 
 
+def restore(location: str | Path, config: model.Config, mesh: Mesh) -> tuple[dict, int]:
+    """Reads a checkpoint's parameters, laid out over the mesh, and its step.
+
+    Args:
+      location: from `checkpoints.locate`.
+      config: the sizes that it must have.
+      mesh: of the devices.
+
+    Raises:
+      RequestError: see `checkpoints.restore`.
+    """
+    axes, shapes = model.logical_axes(config), model.parameter_shapes(config)
+    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=partitioning.replicated(mesh))
+    like = {"target": partitioning.layout(mesh, axes, shapes), "state": {"step": step}}
+    tree = checkpoints.restore(location, like)
+    return tree["target"], int(tree["state"]["step"])
+
+
 @gin.configurable(module="xfer_jax.evaluation")
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -264,20 +283,17 @@ class Evaluation:
         with partitioning.first_goes_first():
             caches = [self._cache(task, vocab) for task in tasks]
         mesh = partitioning.make_mesh(self.num_partitions)
-        axes, shapes = model.logical_axes(self.model), model.parameter_shapes(self.model)
-        step = jax.ShapeDtypeStruct((), jnp.int32, sharding=partitioning.replicated(mesh))
-        like = {"target": partitioning.layout(mesh, axes, shapes), "state": {"step": step}}
-        tree = checkpoints.restore(location, like)
+        params, step = restore(location, self.model, mesh)
         predictor = Predictor(
             Transformer(self.model),
-            tree["target"],
+            params,
             mesh,
             vocab,
             self.lengths,
             self.eval_batch_size,
             self.method,
         )
-        return predictor, caches, int(tree["state"]["step"]), about
+        return predictor, caches, step, about
 
 
 def evaluate(how: Evaluation, config_text: str) -> list[Scores]:

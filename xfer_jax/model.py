@@ -282,14 +282,17 @@ class Encoder(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, x_BxLxE, mask_BxLxL, deterministic: bool):
+    def __call__(self, x_BxLxE, mask_BxLxL, deterministic: bool, layers: int | None = None):
+        """Returns the output [B, L, E]; or the states after so many layers, not normalised."""
         cfg = self.config
         x_BxLxE = _dropout(cfg.dropout_rate)(x_BxLxE, deterministic=deterministic)
         bias = RelativePositionBias(cfg.num_heads, True, cfg.jax_dtype, name="relpos_bias")
         bias_BxHxLxL = bias(x_BxLxE.shape[1]) + _mask_bias(mask_BxLxL)
         layer = nn.remat(EncoderLayer, static_argnums=3) if cfg.remat else EncoderLayer
-        for i in range(cfg.num_encoder_layers):
+        for i in range(cfg.num_encoder_layers if layers is None else layers):
             x_BxLxE = layer(cfg, name=f"layers_{i}")(x_BxLxE, bias_BxHxLxL, deterministic)
+        if layers is not None:
+            return x_BxLxE
         x_BxLxE = RMSNorm(cfg.jax_dtype, name="encoder_norm")(x_BxLxE)
         return nn.Dropout(cfg.dropout_rate)(x_BxLxE, deterministic=deterministic)
 
@@ -357,14 +360,19 @@ class Transformer(nn.Module):
         self.decoder = Decoder(cfg)
 
     def encode(
-        self, encoder_input_tokens, encoder_segment_ids=None, *, enable_dropout: bool = False
+        self,
+        encoder_input_tokens,
+        encoder_segment_ids=None,
+        *,
+        enable_dropout: bool = False,
+        layers: int | None = None,
     ) -> jax.Array:
-        """Encodes tokens [B, K] (0 is padding) to states [B, K, E]."""
+        """Encodes tokens [B, K] (0 is padding) to states [B, K, E], see `Encoder`."""
         present_BxK = encoder_input_tokens > 0
         mask = _pairs(present_BxK, present_BxK)
         mask &= _same_segment(encoder_segment_ids, encoder_segment_ids)
         x_BxKxE = self.token_embedder(encoder_input_tokens)
-        return self.encoder(x_BxKxE, mask, not enable_dropout)
+        return self.encoder(x_BxKxE, mask, not enable_dropout, layers)
 
     def hidden(
         self,
