@@ -27,7 +27,7 @@ _FEATURES_SHOWN = 15  # of WALS, by task
 _TREE_LANGUAGES = 80  # more make no readable tree
 _AS_TEXT = (
     "task", "source", "target", "language", "feature", "name", "same", "collinear", "intermediate",
-    "subset", "baseline", "of",
+    "subset", "baseline",
 )  # fmt: skip
 _ENDLESS = 1e9  # examples: nobody has as many
 _NEEDED_SHOWN = 12  # languages, before the reader asks for all

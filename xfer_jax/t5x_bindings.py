@@ -22,17 +22,23 @@ from xfer_jax.stored import is_remote
 _NEVER = 10**9  # steps; longer than any run, so that T5X acts at the run's last step alone
 
 
-def checked(model: Any) -> Any:
+def checked(model: Any, remat: bool = False) -> Any:
     """Returns T5X's model if configuration, model and vocabulary fit together.
 
     T5X itself notices neither a misspelt macro nor an embedding made for another vocabulary.
 
     Args:
       model: `t5x.models.EncoderDecoderModel`.
+      remat: REMAT, which this project's network knows and T5X's does not.
 
     Raises:
-      RequestError: a macro that nothing uses or that must be set, or another vocabulary.
+      RequestError: a macro that nothing uses or that must be set, another vocabulary, or REMAT.
     """
+    if remat and not isinstance(model.module, Transformer):
+        raise RequestError(
+            "REMAT is known to xfer-jax's network alone: add"
+            " --gin_file=t5x_configs/native_network.gin, or leave it out"
+        )
     configuration.check_macros(gin.config_str(), "gin/runs", "t5x_configs")
     vocabulary.load_for(model.module.config.vocab_size)
     return model
@@ -118,7 +124,13 @@ def period(steps: int | None, other: int | None) -> int:
 # --- Tasks ----------------------------------------------------------------------------------------
 
 
-def training_task(name: str, split: str, lengths: Mapping[str, int], long_targets: str) -> str:
+def training_task(
+    name: str,
+    split: str,
+    lengths: Mapping[str, int],
+    long_targets: str,
+    mixing_temperature: float | None = None,
+) -> str:
     """Registers what to train on, and says what its lengths cut.
 
     Args:
@@ -126,10 +138,15 @@ def training_task(name: str, split: str, lengths: Mapping[str, int], long_target
       split: of the data.
       lengths: TASK_FEATURE_LENGTHS.
       long_targets: `error`, `drop` or `trim`, for targets that their length would cut.
+      mixing_temperature: MIXING_TEMPERATURE, which must be None: SeqIO's mixtures have equal parts.
 
     Raises:
       RequestError: as the native engine refuses it, targets that would be cut among the reasons.
     """
+    if mixing_temperature is not None:
+        raise RequestError(
+            "MIXING_TEMPERATURE is known to xfer-jax alone; T5X mixes tasks in equal parts"
+        )
     registry.get(name)
     with partitioning.first_goes_first():
         found = data.training_data(

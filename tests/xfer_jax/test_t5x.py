@@ -99,6 +99,11 @@ def test_a_misspelt_or_missing_macro_and_another_vocabulary_are_refused(tiny_wor
         return made
 
     rows = vocabulary.rows(tiny_world)
+    made = types.SimpleNamespace(module=types.SimpleNamespace(config=None))
+    with pytest.raises(RequestError, match="REMAT is known to xfer-jax's network alone"):
+        t5x_bindings.checked(made, remat=True)
+    with pytest.raises(RequestError, match="MIXING_TEMPERATURE is known to xfer-jax alone"):
+        t5x_bindings.training_task("xfer_panx.sw", "train", {}, "trim", 2.0)
     check(rows, "KEEP_CHECKPOINTS = 3", "TRAIN_STEPS = 3")  # T5X's own, and both engines'
     check(rows, "MINE = 3", "catalogue.first_examples.count = %MINE")
     with pytest.raises(RequestError, match=rf"needs VOCAB_SIZE {rows}; the model has 1024 rows"):

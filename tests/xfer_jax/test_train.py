@@ -247,7 +247,7 @@ sys.exit(cli.main(sys.argv[1:]))
     ("module", "function", "call", "step"),
     [
         ("partitioning", "place", 6, 6),  # amid a step: it is finished
-        ("decoding", "greedy", 2, 8),  # in the evaluation of step 8, after its checkpoint
+        ("decoding", "greedy_tokens", 2, 8),  # in the evaluation of step 8, after its checkpoint
     ],
 )
 def test_a_preempted_run_saves_and_ends_bit_for_bit_as_one_that_was_not(
