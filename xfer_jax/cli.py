@@ -190,6 +190,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0, help="of permutations and resampling")
     _add_options(command)
 
+    command = add("xtreme-r", "Compute XTREME-R's score of what a model's runs answered.")
+    command.add_argument(
+        "folders", nargs="+", metavar="DIR", help="of runs in T5X's layout, and of `retrieve`"
+    )
+
     command = add("report", "Draw what an analysis found as one page, DIR/report.html.")
     command.add_argument("folder", metavar="DIR", help="that `xfer-jax analyze` wrote")
 
@@ -247,6 +252,10 @@ def _tasks(args: argparse.Namespace) -> None:
             shown += 1
             origins = [_origin(catalogue.task(name), split, args.sizes) for split in family.splits]
             print(f"{name:<22} {languages.get(code).name:<12} {'  '.join(origins)}")
+    if args.filter in (None, catalogue.INTERMEDIATE):
+        shown += _mixtures(args.name)
+    if args.filter in (None, catalogue.XTREME_R):
+        shown += _retrieval(args.name, args.sizes)
     if not shown:
         group = f" of {args.filter}" if args.filter else ""
         raise RequestError(
@@ -254,6 +263,41 @@ def _tasks(args: argparse.Namespace) -> None:
         )
     where = f"files in {folder}" if folder else "TFDS (set XFER_DATA_DIR to read files instead)"
     print(f"{shown} tasks; each family has a mixture `.{catalogue.ALL_LANGUAGES}`; data: {where}")
+
+
+def _mixtures(part: str) -> int:
+    """Prints the intermediate tasks in families of languages; returns how many there are."""
+    from seqio_tasks import catalogue
+
+    names = [name for name in catalogue.intermediates() if part in name]
+    for name in names:
+        of = catalogue.tasks(name)
+        codes = " ".join(task.language for task in of)
+        print(f"{name:<42} {catalogue.PREFIX}{of[0].family.name}: {codes}")
+    return len(names)
+
+
+def _retrieval(part: str, count: bool) -> int:
+    """Prints the retrieval tasks, which `retrieve` reads itself; returns how many there are."""
+    from seqio_tasks import retrieval, sources
+
+    shown = 0
+    for family in retrieval.FAMILIES.values():
+        if part not in family.name:
+            continue
+        shown += 1
+        there = "files in XTREME's layout alone"
+        if count and sources.data_dir() is not None:
+            sizes = []
+            for code in family.languages:
+                try:
+                    (of,) = retrieval.read(family.name, (code,))
+                    sizes.append(f"{code} {len(of.queries):,}")
+                except RequestError:
+                    continue
+            there = ", ".join(sizes) or "-"
+        print(f"{family.name:<22} retrieval, {len(family.languages)} languages: {there}")
+    return shown
 
 
 def _origin(task, split: str, count: bool) -> str:
@@ -426,6 +470,12 @@ def _analyze(args: argparse.Namespace) -> None:
     print(f"tables: {request.out}")
 
 
+def _xtreme_r(args: argparse.Namespace) -> None:
+    from xfer_jax import xtreme
+
+    print(xtreme.text(xtreme.collect([Path(path).expanduser() for path in args.folders])))
+
+
 def _report(args: argparse.Namespace) -> None:
     from xfer_jax import report as pages
 
@@ -499,6 +549,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(lambda: _features(args), args.debug)
     if args.command == "analyze":
         return report(lambda: _analyze(args), args.debug)
+    if args.command == "xtreme-r":
+        return report(lambda: _xtreme_r(args), args.debug)
     if args.command == "report":
         return report(lambda: _report(args), args.debug)
     if args.command == "probe" and args.outputs:

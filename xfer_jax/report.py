@@ -31,7 +31,7 @@ _AS_TEXT = (
 )  # fmt: skip
 _ENDLESS = 1e9  # examples: nobody has as many
 _NEEDED_SHOWN = 12  # languages, before the reader asks for all
-_IN_WORDS = ("alike", "verdict")  # columns of tables that hold text
+_IN_WORDS = ("alike", "verdict", "of intermediate and")  # columns of tables that hold text
 
 _WORDS = {  # of the tables' columns
     "in_language_source": "in-language score of source",
