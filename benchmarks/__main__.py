@@ -120,8 +120,9 @@ def page(folder: Path) -> str:
         of = read(folder, "retrieval")
         lines += [
             f"Exact search of the best {of['k']} for {of['size']:,} queries among {of['size']:,}"
-            f" vectors of {of['width']}: {of['seconds']:.0f} s, {of['ratio']:.0%} of a matrix"
-            f" product's rate in the same minutes, {of['peak_bytes'] / 2**30:.1f} GiB.",
+            f" vectors of {of['width']}, by `benchmarks.retrieval`: {of['seconds']:.0f} s,"
+            f" {of['ratio']:.0%} of a matrix product's rate in the same minutes,"
+            f" {of['peak_bytes'] / 2**30:.1f} GiB.",
             "",
         ]
     if (folder / "study.json").is_file():
