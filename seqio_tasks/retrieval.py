@@ -159,7 +159,7 @@ def _alike(texts: Sequence[str]) -> list[frozenset[int]]:
     return [frozenset(places[text]) for text in texts]
 
 
-def _tatoeba(languages: Sequence[str], split: str) -> Iterator[Set]:
+def _tatoeba_to_english(languages: Sequence[str], split: str) -> Iterator[Set]:
     """Sentences look for their English translations."""
     del split
     for language in languages:
@@ -170,7 +170,7 @@ def _tatoeba(languages: Sequence[str], split: str) -> Iterator[Set]:
         yield Set(language, tuple(texts), _numbered(english), gold)
 
 
-def _tatoeba_from_english(languages: Sequence[str], split: str) -> Iterator[Set]:
+def _tatoeba(languages: Sequence[str], split: str) -> Iterator[Set]:
     """English sentences look for their translations, as in XTREME's script."""
     del split
     for language in languages:
@@ -290,7 +290,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         family.name: family
         for family in (
             Family("tatoeba", TATOEBA, ("test",), ACCURACY, _tatoeba),
-            Family("tatoeba_from_en", TATOEBA, ("test",), ACCURACY, _tatoeba_from_english),
+            Family("tatoeba_to_en", TATOEBA, ("test",), ACCURACY, _tatoeba_to_english),
             Family("mewslix", MEWSLIX, tuple(_MEWSLIX_SPLITS), MAP, _mewslix),
             Family("lareqa", LAREQA, ("test",), MAP, _lareqa),
         )

@@ -40,7 +40,7 @@ def right(found: retrieval.Set) -> list[list[str]]:
 
 def test_the_languages_are_known():
     counts = {name: len(of.languages) for name, of in retrieval.FAMILIES.items()}
-    assert counts == {"tatoeba": 41, "tatoeba_from_en": 41, "mewslix": 11, "lareqa": 11}
+    assert counts == {"tatoeba": 41, "tatoeba_to_en": 41, "mewslix": 11, "lareqa": 11}
     for of in retrieval.FAMILIES.values():
         assert len(set(of.languages)) == len(of.languages)
         assert set(of.languages) <= set(languages.LANGUAGES)
@@ -56,47 +56,51 @@ def tatoeba(folder: Path, texts: list[str], english: list[str]) -> None:
 
 def test_line_goes_with_line(folder):
     tatoeba(folder, ["moja ", "mbili", "tatu"], ["one", " two", "three"])
-    found = only("tatoeba", "sw")
+    found = only("tatoeba_to_en", "sw")
     assert (found.language, found.queries) == ("sw", ("moja", "mbili", "tatu"))
     assert found.candidates.texts == ("one", "two", "three")
     assert right(found) == [["0"], ["1"], ["2"]]
-    back = only("tatoeba_from_en", "sw")
+    back = only("tatoeba", "sw")
     assert (back.queries, back.candidates.texts) == (found.candidates.texts, found.queries)
 
 
 def test_translations_that_read_the_same_are_all_right(folder):
     tatoeba(folder, ["habari", "jambo", "jambo", "simba"], ["hello", "hello", "hi", "lion"])
-    assert right(only("tatoeba", "sw")) == [["0", "1"], ["0", "1"], ["2"], ["3"]]
-    assert right(only("tatoeba_from_en", "sw")) == [["0"], ["1", "2"], ["1", "2"], ["3"]]
+    assert right(only("tatoeba_to_en", "sw")) == [["0", "1"], ["0", "1"], ["2"], ["3"]]
+    assert right(only("tatoeba", "sw")) == [["0"], ["1", "2"], ["1", "2"], ["3"]]
 
 
 def test_a_file_of_pairs(folder):
     tatoeba(folder, ["tatu", "mbili", "moja"], ["one", "three", "two"])
     write(folder / "tatoeba" / "test-sw.tsv", "2", "0", "1")
-    assert right(only("tatoeba", "sw")) == [["1"], ["2"], ["0"]]  # tatu: three, the second line
-    assert right(only("tatoeba_from_en", "sw")) == [["2"], ["0"], ["1"]]
+    assert right(only("tatoeba_to_en", "sw")) == [
+        ["1"],
+        ["2"],
+        ["0"],
+    ]  # tatu: three, the second line
+    assert right(only("tatoeba", "sw")) == [["2"], ["0"], ["1"]]
     for wrong in (("2", "0"), ("2", "0", "0"), ("2", "0", "x"), ("1", "2", "3")):
         write(folder / "tatoeba" / "test-sw.tsv", *wrong)
         with pytest.raises(RequestError, match=r"test-sw\.tsv: must hold each number from 0 to 2"):
-            only("tatoeba", "sw")
+            only("tatoeba_to_en", "sw")
 
 
 def test_a_sorted_english_side_needs_its_pairs(folder):
     english = [f"sentence {i}" for i in range(10)]
     tatoeba(folder, [f"sentensi {i}" for i in range(10)], english)
     with pytest.raises(RequestError, match=r"sw-en\.en is sorted.*put the pairs into test-sw\.tsv"):
-        only("tatoeba", "sw")
+        only("tatoeba_to_en", "sw")
     tatoeba(folder, [f"sentensi {i}" for i in range(10)], english[::-1])
-    assert right(only("tatoeba", "sw"))[0] == ["0"]
+    assert right(only("tatoeba_to_en", "sw"))[0] == ["0"]
 
 
 def test_sides_of_unequal_length_and_missing_files(folder):
     with pytest.raises(RequestError, match=r"needs tatoeba/sw-en\.sw"):
-        only("tatoeba", "sw")
+        only("tatoeba_to_en", "sw")
     for texts, english in ((["a"], ["b", "c"]), ([], [])):
         tatoeba(folder, texts, english)
         with pytest.raises(RequestError, match="must be as many, and some"):
-            only("tatoeba", "sw")
+            only("tatoeba_to_en", "sw")
 
 
 # ---------------------------------------------------------------------------------------- Mewsli-X
@@ -258,7 +262,7 @@ def test_the_real_tatoeba(monkeypatch):
     here = [code for code in PAIRS if (folder / f"{code}-en.en").is_file()]
     if not here:
         pytest.skip("there is no Tatoeba")
-    for found in retrieval.read("tatoeba", here):
+    for found in retrieval.read("tatoeba_to_en", here):
         assert len(found.queries) == PAIRS[found.language]
         assert all(found.queries)
         assert all(found.candidates.texts)

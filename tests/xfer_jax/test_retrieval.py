@@ -246,18 +246,18 @@ def test_the_command_finds_what_reads_the_same(retrieve, tmp_path, capsys, layer
 
 
 def test_nothing_is_done_twice(retrieve, tmp_path, monkeypatch):
-    assert retrieve(TASK="tatoeba_from_en") == 0
+    assert retrieve(TASK="tatoeba_to_en") == 0
     kept = scores(tmp_path / "out")
-    (tmp_path / "out" / "tatoeba_from_en.de.jsonl").unlink()
+    (tmp_path / "out" / "tatoeba_to_en.de.jsonl").unlink()
     (tmp_path / "out" / "retrieval.csv").unlink()
     ranked = []
     rank = retrieval._rank
     monkeypatch.setattr(retrieval, "_rank", lambda *args: (ranked.extend(args[1]), rank(*args))[1])
-    assert retrieve(TASK="tatoeba_from_en") == 0
+    assert retrieve(TASK="tatoeba_to_en") == 0
     assert scores(tmp_path / "out") == kept
     assert [of.language for of, _ in ranked] == ["de"]
     monkeypatch.setattr(retrieval.Retrieval, "open", None)
-    assert retrieve(TASK="tatoeba_from_en") == 0
+    assert retrieve(TASK="tatoeba_to_en") == 0
 
 
 @pytest.mark.parametrize(
