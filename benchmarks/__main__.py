@@ -134,7 +134,8 @@ def page(folder: Path) -> str:
             f" {of['cells']} cells: {of['seconds']:.0f} s. Of T5X a process that trains takes"
             f" {each['train']:.0f} s, one that scores a cell"
             f" {sum(evaluating) / len(evaluating):.0f} s: together {of['t5x_seconds_computed']:.0f}"
-            f" s (computed), {of['ratio']:.1f} times as long.",
+            f" s (computed), {of['ratio']:.1f} times as long; where every cell's process trains its"
+            f" own source model, {of['ratio_cell_by_cell']:.0f} times.",
             "",
         ]
     return "\n".join(lines)

@@ -1,10 +1,12 @@
 """What intermediate tasks add: planted benefits are found, absent ones are not invented."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from xfer_jax import cli, features, gains
+from xfer_jax import cli, features, gains, tables
 
 CODES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 SOURCES = ("en", "de", "ar", "fi")
@@ -109,6 +111,21 @@ def test_an_absent_benefit_is_not_invented():
     assert np.mean(p) == pytest.approx(0.5, abs=0.15)
     found, _ = analyse(scores(0.0))
     assert "makes no difference beyond chance" in gains.answer(TASK, found)
+
+
+@pytest.mark.parametrize(("world", "planted"), [("syntax", True), ("neither", False)])
+def test_the_worlds_that_were_run_are_told_apart(world, planted):
+    """Pocket studies of named entities in Hindi or Indonesian, between; four source languages."""
+    folder = Path(__file__).parents[2] / "benchmarks" / "results" / "intermediate"
+    table = tables.read(folder / f"{world}.csv").table
+    found, notes = gains.analyse(table, features.Options(), 4999, 0, True)
+    assert not notes
+    rows = found["gain_features"]
+    rows = rows[rows["of"] == "target"].set_index("feature")
+    assert (rows["p"].idxmin() == "syntax") or not planted
+    assert (rows.loc["syntax", "p"] < 0.02) == planted
+    assert (rows.loc["syntax", "low"] > 0) == planted
+    assert planted or (rows["fdr"] > 0.05).all()
 
 
 def test_intervals_of_means_hold_what_was_planted():
