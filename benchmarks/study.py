@@ -128,9 +128,8 @@ def main(argv: list[str] | None = None) -> int:
     }
     print(f"xfer-jax: {len(SOURCES)} source models and {len(scores)} cells in {took:.0f} s")
     print(f"T5X: {each['train']:.0f} s a source model, {a_cell:.0f} s a cell: {computed:.0f} s")
-    print(
-        f"ratio {results['ratio']:.1f}; training anew in every cell {results['ratio_cell_by_cell']:.1f}"
-    )
+    anew = results["ratio_cell_by_cell"]
+    print(f"ratio {results['ratio']:.1f}; where every cell trains its own model {anew:.1f}")
     print(f"wrote {record.keep('study', results, args.results)}")
     return 0
 

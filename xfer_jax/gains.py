@@ -10,7 +10,6 @@ Knows only tables. Intermediates are named as `study` names them, `pocket_ner.hi
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,7 @@ from xfer_jax.features import Options
 MORE, NONE = "more", ""  # intermediates that are none: baselines
 LOW_RESOURCE = 30.0  # billions of mC4's tokens; a target with fewer is low-resource
 _DRAWS = 2000
+_AT_ONCE = 1 << 22  # numbers in a block of permuted tables
 _LEVEL = 0.05
 _FEWEST_CELLS = 6  # of intermediate and target: two in each third
 # Subsets of the cells that means are given of, by what makes them so.
@@ -248,47 +248,104 @@ def _judge(
     if both.sum() < _FEWEST_CELLS or spoken < 2 or others < tables.FEWEST:
         return None
 
-    def free(columns: Any = slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        x, y, there = alike[:, columns], gains[:, columns], both[:, columns]
-        x, y = (statistics.without_levels(values, there)[there] for values in (x, y))
-        return x, y
-
-    x, y = free()
+    once = np.ones((1, gains.shape[1]))
+    clear, alike_clear = (_without_levels(v, both, once)[0] for v in (gains, alike))
+    x, y = alike_clear[both], clear[both]
     if x @ x < 1e-12 * len(x) or y @ y < 1e-12 * len(y):
         return None
     rng = np.random.default_rng((seed, 3))
-    clear = statistics.without_levels(gains, both)
-    null = np.empty(permutations)
-    for k in range(permutations):
-        moved = alike[:, rng.permutation(alike.shape[1])]
-        there = both & np.isfinite(moved)
-        null[k] = _correlation(moved[there], clear[there])
-    observed = _correlation(alike[both], clear[both])
-    n = alike.shape[1]
-    contrasts = [_contrast(*free(rng.integers(n, size=n))) for _ in range(_DRAWS)]
+    places = np.argsort(rng.random((permutations, gains.shape[1])), axis=1)
+    null = _correlations(alike, clear, both, places)
+    observed = _correlations(alike, clear, both, np.arange(gains.shape[1])[None])[0]
+    n = gains.shape[1]
+    drawn = rng.multinomial(n, np.full(n, 1 / n), size=_DRAWS).astype(float)
+    contrasts = _contrasts(
+        _without_levels(alike, both, drawn), _without_levels(gains, both, drawn), drawn
+    )
     low, high = np.nanquantile(contrasts, [0.025, 0.975])
     return {
         "pairs": int(both.sum()),
-        "within": _correlation(x, y),
-        "p": statistics.two_sided(observed, null),
-        "contrast": _contrast(x, y),
+        "within": float(np.corrcoef(x, y)[0, 1]),
+        "p": statistics.two_sided(float(observed), null),
+        "contrast": float(_contrasts(alike_clear[None], clear[None], once)[0]),
         "low": float(low),
         "high": float(high),
     }
 
 
-def _contrast(alike: np.ndarray, gains: np.ndarray) -> float:
-    """Returns the mean gain of the third of the pairs most alike minus that of the least alike."""
-    third = len(alike) // 3
-    if not third:
-        return float("nan")
-    order = np.argsort(alike, kind="stable")
-    return float(gains[order[-third:]].mean() - gains[order[:third]].mean())
+def _without_levels(values: np.ndarray, there: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Takes away what rows and columns have for a level, by weighted least squares.
+
+    What `statistics.without_levels` does, of many draws of the columns at once. A column's level is
+    its mean once the rows' levels are gone, so that these alone have to be solved for.
+
+    Args:
+      values: [I, T].
+      there: bool [I, T], the cells that count; the others become NaN.
+      weights: [B, T], how often each column was drawn.
+
+    Returns:
+      [B, I, T].
+    """
+    mask, filled = there.astype(float), np.where(there, values, 0.0)
+    share = mask / np.maximum(mask.sum(axis=0), 1)
+    within = filled - mask * (share * filled).sum(axis=0)  # columns without their means
+    projector = np.einsum("it,ij->tij", mask, np.eye(len(values))) - np.einsum(
+        "it,jt->tij", mask, share
+    )
+    normal = np.einsum("bt,tij->bij", weights, projector)
+    rows = np.einsum("bij,bj->bi", np.linalg.pinv(normal), weights @ within.T)
+    rest = values - rows[:, :, None]
+    columns = np.einsum("it,bit->bt", share, np.where(there, rest, 0.0))
+    return np.where(there, rest - columns[:, None], np.nan)
 
 
-def _correlation(x: np.ndarray, y: np.ndarray) -> float:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.corrcoef(x, y)[0, 1]) if len(x) > 2 else float("nan")
+def _correlations(
+    alike: np.ndarray, clear: np.ndarray, both: np.ndarray, places: np.ndarray
+) -> np.ndarray:
+    """Correlates gains without levels [I, T] with similarities whose columns are permuted [B, T].
+
+    A cell counts where both are known: a language's likeness to itself is not.
+    """
+    found = []
+    block = max(1, _AT_ONCE // both.size)
+    for start in range(0, len(places), block):
+        moved = np.moveaxis(alike[:, places[start : start + block]], 0, 1)  # [B, I, T]
+        there = (both & np.isfinite(moved)).astype(float)
+        x, y = np.where(there > 0, moved, 0.0), np.where(both, clear, 0.0)
+        n, sx, sy, sxx, syy, sxy = (
+            np.sum(values, axis=(1, 2))
+            for values in (there, x, y * there, x * x, y * y * there, x * y)
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            spread = (sxx - sx**2 / n) * (syy - sy**2 / n)
+            found.append((sxy - sx * sy / n) / np.sqrt(spread))
+    return np.concatenate(found)
+
+
+def _contrasts(alike: np.ndarray, gains: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the mean gain of the third of the pairs most alike minus that of the least alike.
+
+    Args:
+      alike: [B, I, T], NaN where a pair does not count.
+      gains: likewise.
+      weights: [B, T], how often a column counts.
+
+    Returns:
+      [B], NaN where there are fewer than three pairs.
+    """
+    draws = len(weights)
+    x, y = alike.reshape(draws, -1), np.nan_to_num(gains).reshape(draws, -1)
+    w = np.where(np.isfinite(alike), weights[:, None], 0.0).reshape(draws, -1)
+    order = np.argsort(np.where(np.isfinite(x), x, np.inf), axis=1, kind="stable")
+    y, w = (np.take_along_axis(values, order, axis=1) for values in (y, w))
+    total = w.sum(axis=1, keepdims=True)
+    third = total // 3
+    before = np.cumsum(w, axis=1) - w
+    least = np.clip(third - before, 0, w)
+    most = np.clip(before + w - (total - third), 0, w)
+    with np.errstate(invalid="ignore"):
+        return ((most * y).sum(axis=1) - (least * y).sum(axis=1)) / third[:, 0]
 
 
 # --- In words -------------------------------------------------------------------------------------

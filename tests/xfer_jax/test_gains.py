@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xfer_jax import cli, features, gains, tables
+from xfer_jax import cli, features, gains, statistics, tables
 
 CODES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 SOURCES = ("en", "de", "ar", "fi")
@@ -161,6 +161,40 @@ def test_a_family_is_as_alike_as_its_languages_are_on_average():
     assert gains._mean_similarity(similarity, codes, ["et", "fi", "hu"], "en") == 8.0
     assert gains._mean_similarity(similarity, codes, ["et", "fi", "hu"], "fi") == 10.0
     assert np.isnan(gains._mean_similarity(similarity, codes, ["fi"], "fi"))
+
+
+def test_levels_are_taken_away_of_many_draws_at_once():
+    rng = np.random.default_rng(0)
+    values, there = rng.normal(size=(4, 9)), rng.random((4, 9)) > 0.2
+    weights = rng.multinomial(9, np.full(9, 1 / 9), size=20)
+    found = gains._without_levels(values, there, weights.astype(float))
+    for of_draw, times in zip(found, weights, strict=True):
+        columns = np.repeat(np.arange(9), times)
+        expected = statistics.without_levels(values[:, columns], there[:, columns])
+        np.testing.assert_allclose(of_draw[:, columns], expected, atol=1e-9)
+
+
+def test_permuted_correlations_and_contrasts_are_those_of_a_loop():
+    rng = np.random.default_rng(1)
+    alike, clear = rng.normal(size=(3, 8)), rng.normal(size=(3, 8))
+    alike[1, 4] = np.nan
+    both = np.isfinite(alike) & (rng.random((3, 8)) > 0.1)
+    places = np.stack([rng.permutation(8) for _ in range(30)])
+    found = gains._correlations(alike, clear, both, places)
+    for value, place in zip(found, places, strict=True):
+        there = both & np.isfinite(alike[:, place])
+        expected = np.corrcoef(alike[:, place][there], clear[there])[0, 1]
+        assert value == pytest.approx(expected)
+    weights = rng.multinomial(8, np.full(8, 1 / 8), size=30)
+    x, y = (np.broadcast_to(np.where(both, v, np.nan), (30, 3, 8)) for v in (alike, clear))
+    contrasts = gains._contrasts(x, y, weights.astype(float))
+    for value, times in zip(contrasts, weights, strict=True):
+        columns = np.repeat(np.arange(8), times)
+        order = np.argsort(alike[:, columns][both[:, columns]], kind="stable")
+        sorted_gains = clear[:, columns][both[:, columns]][order]
+        third = len(order) // 3
+        expected = sorted_gains[-third:].mean() - sorted_gains[:third].mean()
+        assert value == pytest.approx(expected)
 
 
 def test_subsets_follow_their_rules():
