@@ -397,13 +397,15 @@ def lines(task: str, found: Mapping[str, pd.DataFrame]) -> list[str]:
     against = "as many steps more in the source" if baseline == MORE else "no intermediate task"
     subsets = [name for name in SUBSETS if name in set(of_task["subset"])]
     shown = [f"{task}: points that an intermediate task adds, against {against}"]
-    shown.append(f"  {'intermediate':<24}" + "".join(f"{name:>24}" for name in subsets))
+    wide = max(len("intermediate"), *(len(str(name)) for name in of_task["intermediate"]))
+    shown.append(f"  {'intermediate':<{wide}}" + "".join(f"{name:>22}" for name in subsets))
     for intermediate, rows in of_task.groupby("intermediate", sort=False):
         by_subset = {
             row.subset: f"{row.gain:+.1f} {_interval(row)}".rstrip() for row in rows.itertuples()
         }
         shown.append(
-            f"  {intermediate:<24}" + "".join(f"{by_subset.get(name, ''):>24}" for name in subsets)
+            f"  {intermediate:<{wide}}"
+            + "".join(f"{by_subset.get(name, ''):>22}" for name in subsets)
         )
     shown += [f"  {name}: {SUBSETS[name]}" for name in subsets]
     related = found.get("gain_features", pd.DataFrame())
