@@ -8,7 +8,7 @@ commands run as a user runs them, start-up and all.
 """
 
 import argparse
-import resource
+import os
 import subprocess
 import sys
 import tempfile
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--permutations", type=int, default=10_000)
     parser.add_argument("--results", type=Path, default=record.RESULTS)
     args = parser.parse_args(argv)
-    seconds = {}
+    seconds, peak = {}, 0
     with tempfile.TemporaryDirectory() as name:
         scores, own = write(Path(name), 0)
         out = Path(name, "out")
@@ -75,15 +75,17 @@ def main(argv: list[str] | None = None) -> int:
             "report": (str(out),),
         }.items():  # fmt: skip
             began = time.monotonic()
-            subprocess.run(
+            process = subprocess.Popen(
                 [sys.executable, "-m", "xfer_jax.cli", command, *arguments],
-                check=True,
                 stdout=subprocess.DEVNULL,
             )
+            _, status, used = os.wait4(process.pid, 0)  # of this child, not of all there were
+            if os.waitstatus_to_exitcode(status):
+                raise RuntimeError(f"xfer-jax {command} failed")
+            peak = max(peak, used.ru_maxrss * 1024)
             seconds[command] = round(time.monotonic() - began, 1)
         compared = pd.read_csv(out / "correlations.csv")
         pairs = int((compared["of"] == "pair").sum())
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     whole = sum(seconds.values())
     print(
         f"{SOURCES} x {TARGETS} languages, {pairs} features of pairs, {args.permutations:,}"

@@ -4,7 +4,8 @@ A task's name is `xfer_<family>.<language>`, e.g. `xfer_panx.sw`, with an option
 training data: `.n100.s0` (100 examples drawn with seed 0; the 10 of `.n10.s0` are among them) or
 `.matched.s0` (as many as the family's smallest language has). `xfer_<family>.all_langs` is the
 mixture of all its languages, `xfer_<family>.uralic` that of a language family's
-(`languages.GROUPS`), of which `.n3000.s0` takes 3,000 examples in all, equally many of each.
+(`languages.GROUPS`), of which `.n3000.s0` takes 3,000 examples in all, equally many of each where
+there are as many (of `all_langs` it takes 3,000 of each).
 `xfer_intermediate.ner.uralic` is the same by the kind of task (`KINDS`), and
 `xfer_intermediate.ner_and_text.uralic` also keeps span corruption of plain text in the mixture.
 `xfer_probe.<family>.<language>` is the plain text of the same examples, masked, to ask what a
@@ -174,12 +175,12 @@ def tasks(name: str) -> tuple[Task, ...]:
     if kind is None:
         return _of_family(name, match["family"], group, size, seed, matched)
     labelled, with_text = kind.removesuffix(AND_TEXT), kind.endswith(AND_TEXT)
-    if group not in languages.GROUPS:
+    if group not in {**languages.GROUPS, **languages.LANGUAGES}:
         raise _unknown(name)
     found = _of_family(name, KINDS.get(labelled, labelled), group, size, seed, matched)
     if with_text:
         text = "pocket_text" if labelled.startswith("pocket") else TEXT
-        found += _of_family(name, text, group, None, 0, False)
+        found += tuple(_of_family(name, text, of.language, None, 0, False)[0] for of in found)
     return found
 
 
@@ -217,6 +218,10 @@ def _of_family(
     if size < len(codes):
         raise RequestError(f"{name}: {size} examples are fewer than its {len(codes)} languages")
     shares = _shares(size, codes, family.small)
+    if sum(shares.values()) < size:
+        raise RequestError(
+            f"{name} asks for {size} training examples; its languages have {sum(shares.values())}"
+        )
     return tuple(Task(family, code, shares[code], seed) for code in codes)
 
 

@@ -477,6 +477,8 @@ def _growth(
     laws, needs, points = [], [], []
     for task in tasks:
         of_task = table[(table["task"] == task.name) & (table["source"] != table["target"])]
+        for column in ("arm", "intermediate"):  # as zero-shot scores are compared
+            of_task = of_task[of_task[column] == of_task[column].min()]
         axis = _axis(of_task)
         if axis is None:
             continue

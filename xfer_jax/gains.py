@@ -9,6 +9,7 @@ Knows only tables. Intermediates are named as `study` names them, `pocket_ner.hi
 `panx.uralic.n3000.s0`, or by a language alone.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -28,7 +29,7 @@ _FEWEST_CELLS = 6  # of intermediate and target: two in each third
 # Subsets of the cells that means are given of, by what makes them so.
 SUBSETS = {
     "all": "targets that neither the intermediate task nor the source is in",
-    "distant": "of them, the third of the pairs of source and target least alike in syntax",
+    "distant": "of them, those in the third of all source-target pairs least alike in syntax",
     "low-resource": f"of them, targets with fewer than {LOW_RESOURCE:.0f} billion tokens in mC4",
     "seen": "targets in the intermediate task's own languages",
     "own": "the source itself",
@@ -81,9 +82,10 @@ def analyse(
 
 def of_cells(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """Returns the gains of all zero-shot cells, a row a cell and seed, and notes."""
-    rows = table[(table["n_shots"] == 0) & (table["arm"] == table["arm"].min())]
-    rows = rows[["task", "intermediate", "source", "target", "seed", "score"]]
+    rows = table[table["n_shots"] == 0]
+    rows = rows[rows["arm"] == rows.groupby("task")["arm"].transform("min")]
     cell = ["task", "source", "target", "seed"]
+    rows = rows[rows["n_train"] == rows.groupby(cell)["n_train"].transform("max")]
     rows = rows.groupby([*cell, "intermediate"], sort=False)["score"].mean().reset_index()
     notes, found = [], []
     for task, of_task in rows.groupby("task", sort=False):
@@ -109,6 +111,7 @@ def of_cells(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(), notes
 
 
+@functools.cache
 def languages_of(intermediate: str) -> tuple[str, ...]:
     """Returns the languages that an intermediate task is in; none where its name does not tell."""
     family, _, rest = intermediate.partition(".")
@@ -121,7 +124,7 @@ def languages_of(intermediate: str) -> tuple[str, ...]:
     if group in languages.GROUPS:
         return languages.GROUPS[group]
     code = tables.code_of(group, strict=False)
-    return (code,) if code in languages.LANGUAGES or len(code) == 3 else ()
+    return (code,) if code in languages.LANGUAGES else ()
 
 
 def _subsets(
@@ -153,6 +156,7 @@ def _mean(rows: pd.DataFrame, seed: int) -> dict[str, float]:
     """Returns the mean gain over pairs of source and target, with an interval over languages.
 
     A pair counts as often as its languages were drawn; sources are drawn where there are enough.
+    The interval is of these models: it does not know that training again would give others.
     """
     grid = rows.groupby(["source", "target"])["gain"].mean().unstack()
     values = grid.to_numpy(float)
@@ -162,7 +166,7 @@ def _mean(rows: pd.DataFrame, seed: int) -> dict[str, float]:
     drawn = rng.multinomial(len(codes), np.full(len(codes), 1 / len(codes)), size=_DRAWS)
     across = drawn[:, [codes.index(code) for code in grid.columns]].astype(float)
     down = np.ones((_DRAWS, len(grid)))
-    if len(grid) >= tables.FEWEST:
+    if len(grid) >= tables.FEWEST and (rows["source"] != rows["target"]).any():
         down = drawn[:, [codes.index(code) for code in grid.index]].astype(float)
     with np.errstate(invalid="ignore"):
         total = ((down @ np.nan_to_num(values)) * across).sum(axis=1)
@@ -202,8 +206,17 @@ def _related(
     rows = rows[rows["spoken"] != ""]
     if rows.empty:
         return []
-    # Tasks in the same languages are as alike to a target as each other: their mean counts.
-    grid = rows.groupby(["spoken", of])["gain"].mean().unstack()
+    # Tasks in the same languages are as alike to a target as each other: their mean counts. Which
+    # cells there are differs between intermediates, so that means over them would not do: the level
+    # of a target is fitted beside those of the sources.
+    fitted = {}
+    for spoken, of_spoken in rows.groupby("spoken"):
+        cells = of_spoken.groupby(["source", "target"])["gain"].mean().unstack()
+        down, across = statistics.levels(cells.to_numpy(float), cells.notna().to_numpy())
+        fitted[spoken] = pd.Series(
+            *((across, cells.columns) if of == "target" else (down, cells.index))
+        )
+    grid = pd.DataFrame(fitted).T
     values = grid.to_numpy(float)
     found: list[dict[str, float | str]] = []
     for name, similarity in known.items():
@@ -248,6 +261,7 @@ def _judge(
     if both.sum() < _FEWEST_CELLS or spoken < 2 or others < tables.FEWEST:
         return None
 
+    alike = alike - np.nanmean(np.where(both, alike, np.nan), axis=1, keepdims=True)
     once = np.ones((1, gains.shape[1]))
     clear, alike_clear = (_without_levels(v, both, once)[0] for v in (gains, alike))
     x, y = alike_clear[both], clear[both]
@@ -375,7 +389,8 @@ def answer(task: str, found: Mapping[str, pd.DataFrame]) -> str | None:
     for row in rows[rows["feature"] == "syntax"].itertuples():
         points = f"{row.contrast:+.1f} {_interval(row)}, p = {row.p:.3f}"
         if row.p <= _LEVEL:
-            said += f"; where target and intermediate language are alike in syntax, more: {points}"
+            how = "more" if row.contrast > 0 else "less"
+            said += f"; where target and intermediate language are alike in syntax, {how}: {points}"
         else:
             said += f"; that they are alike in syntax makes no difference beyond chance: {points}"
     return f"{said}."

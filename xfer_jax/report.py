@@ -709,7 +709,8 @@ def _gains(page: _Page, task: str) -> list[str]:
         _table(("intermediate", *subsets), body),
         "<p>"
         + "; ".join(f"<i>{name}</i>: {_text(gains.SUBSETS[name])}" for name in subsets)
-        + ". Intervals (95%) are from resampling languages.</p>",
+        + ". Intervals (95%) are from resampling languages, for these very models: an intermediate"
+        " task is trained once, and fewer than four sources are not resampled.</p>",
     ]
     related = page.of("gain_features", task)
     if not related.empty:

@@ -303,6 +303,23 @@ def false_discovery(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
 # --- Features that two languages have or not ------------------------------------------------------
 
 
+def levels(values: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fits a level to each row and each column, whose sums come nearest to the values.
+
+    Args:
+      values: [S, T].
+      there: bool [S, T], the cells that count.
+
+    Returns:
+      Those of the rows [S] and of the columns [T]; a constant may be in either.
+    """
+    filled, mask = np.where(there, values, 0.0), there.astype(float)
+    normal = np.block([[np.diag(mask.sum(axis=1)), mask], [mask.T, np.diag(mask.sum(axis=0))]])
+    totals = np.concatenate([filled.sum(axis=1), filled.sum(axis=0)])
+    effects = np.linalg.lstsq(normal, totals, rcond=None)[0]
+    return effects[: len(values)], effects[len(values) :]
+
+
 def without_levels(values: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Takes away, by least squares, what rows and columns have for a level of their own.
 
@@ -310,11 +327,7 @@ def without_levels(values: np.ndarray, there: np.ndarray) -> np.ndarray:
       values: [S, T].
       there: bool [S, T], the cells that count; the others become NaN.
     """
-    filled, mask = np.where(there, values, 0.0), there.astype(float)
-    normal = np.block([[np.diag(mask.sum(axis=1)), mask], [mask.T, np.diag(mask.sum(axis=0))]])
-    totals = np.concatenate([filled.sum(axis=1), filled.sum(axis=0)])
-    effects = np.linalg.lstsq(normal, totals, rcond=None)[0]
-    down, across = effects[: len(values)], effects[len(values) :]
+    down, across = levels(values, there)
     return np.where(there, values - down[:, None] - across, np.nan)
 
 

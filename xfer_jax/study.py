@@ -59,6 +59,8 @@ class Study:
             raise RequestError(f"unknown engine {self.engine!r}: there are {', '.join(ENGINES)}")
         if self.pretrain and self.initial_checkpoint:
             raise RequestError("a study has pretrain or initial_checkpoint, not both")
+        if not all(isinstance(name, str) for name in self.intermediates):
+            raise RequestError(f"study.Study.intermediates must be names: {self.intermediates!r}")
         for name in ("tasks", "seeds", "n_shots", "arms", "intermediates"):
             values = getattr(self, name)
             if isinstance(values, str) or not values or len(set(values)) < len(values):
@@ -125,6 +127,12 @@ def jobs(study: Study) -> list[Job]:
             found.append(_between(study, intermediate, root))
     for task in study.tasks:
         run, _ = _load(study, task, ("SOURCE = 'en'", "MODEL_DIR = ''"))
+        if run.train_steps_relative is None and set(study.intermediates) != {NO_INTERMEDIATE}:
+            raise RequestError(
+                f"{task} is trained for TRAIN_STEPS in all, of which an intermediate task would"
+                " take its share: set TRAIN_STEPS_RELATIVE, and TRAIN_STEPS = None, in"
+                " study.Study.settings"
+            )
         taught, _, source = run.task.rpartition(".")
         asked = run.targets[0].rpartition(".")[0] if run.targets else taught
         targets = tuple(study.targets or (name.rpartition(".")[2] for name in run.targets))

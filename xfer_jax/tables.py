@@ -142,7 +142,7 @@ def zero_shot(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     for task, of_task in table.groupby("task", sort=False):
         rows = of_task
         for column in ("arm", "intermediate"):
-            first = min(rows[column])
+            first = min(rows[column], key=lambda name: (name not in ("", "more"), name))
             if first:
                 notes.append(f"{task}: only rows of {column} {first} are compared")
             rows = rows[rows[column] == first]

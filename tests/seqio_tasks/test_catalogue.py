@@ -151,6 +151,11 @@ def test_small_languages_give_what_they_have_and_others_the_rest():
     assert {indic[code] for code in ("bn", "hi", "mr", "ur")} == {225}
 
 
+def test_a_family_gives_as_many_examples_as_its_name_says():
+    with pytest.raises(RequestError, match=r"asks for 5000 .* its languages have 1100"):
+        catalogue.tasks("xfer_panx.niger_congo.n5000.s0")
+
+
 def test_a_family_cannot_have_fewer_examples_than_languages():
     with pytest.raises(RequestError, match="2 examples are fewer than its 3 languages"):
         catalogue.tasks("xfer_panx.uralic.n2.s0")
@@ -174,7 +179,10 @@ def test_intermediate_tasks_go_by_their_kind():
     ]
     for name in catalogue.intermediates():
         assert catalogue.tasks(name)
-    for wrong in ("xfer_intermediate.ner.sw", "xfer_intermediate.nre.uralic"):
+    assert names_of("xfer_intermediate.ner_and_text.sw") == ["xfer_panx.sw", "xfer_text.sw"]
+    # text is of the languages that are labelled: else it would be more than half
+    assert len(names_of("xfer_intermediate.ner_and_text.niger_congo")) == 4
+    for wrong in ("xfer_intermediate.ner.all_langs", "xfer_intermediate.nre.uralic"):
         with pytest.raises(RequestError, match="unknown task"):
             catalogue.tasks(wrong)
 

@@ -36,7 +36,7 @@ def scores(
                     score += 5 + points * SYNTAX[CODES.index(intermediate[-2:]), j]
                 rows.append((TASK, intermediate, source, target, score))
     frame = pd.DataFrame(rows, columns=["task", "intermediate", "source", "target", "score"])
-    return frame.assign(n_shots=0, arm="", seed=0)
+    return frame.assign(n_shots=0, arm="", seed=0, n_train=0)
 
 
 def analyse(table: pd.DataFrame, made_up: bool = True):
@@ -96,6 +96,59 @@ def test_a_planted_benefit_of_like_languages_is_found(seed):
     assert "alike in syntax, more" in gains.answer(TASK, found)
 
 
+def test_what_does_harm_is_said_to():
+    found, _ = analyse(scores(-30.0))
+    assert syntax_of_targets(found)["contrast"] < 0
+    assert "alike in syntax, less: -" in gains.answer(TASK, found)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_the_effect_of_one_side_is_not_found_on_the_other(side):
+    """Every language is a source and a target, and no cell is of one with itself."""
+    found = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        rows = []
+        for intermediate in ("hi", "id", "fi", "ar", "ru"):
+            likeness = SYNTAX[CODES.index(intermediate)]
+            for source in CODES:
+                for target in CODES:
+                    gain = 30 * likeness[CODES.index(source if side == "source" else target)]
+                    row = (intermediate, source, target, gain + rng.normal(0, 2), ("all",))
+                    if source != target and intermediate not in (source, target):
+                        rows.append(row)
+        frame = pd.DataFrame(rows, columns=["intermediate", "source", "target", "gain", "subset"])
+        known = {"syntax": SYNTAX}
+        found.append(
+            {
+                of: gains._related(frame, of, CODES, known, 299, seed)[0]["p"]
+                for of in ("source", "target")
+            }
+        )
+    other = {"source": "target", "target": "source"}[side]
+    assert sum(p[side] <= 0.02 for p in found) >= 11
+    assert sum(p[other] <= 0.05 for p in found) <= 3
+
+
+def test_the_interval_of_the_own_language_is_that_of_a_mean():
+    rng = np.random.default_rng(0)
+    codes = [f"l{i}" for i in range(16)]
+    rows = pd.DataFrame({"source": codes, "target": codes, "gain": rng.normal(0, 3, 16)})
+    found = gains._mean(rows, 0)
+    expected = 2 * 1.96 * rows["gain"].std() / 4
+    assert found["high"] - found["low"] == pytest.approx(expected, rel=0.15)
+
+
+def test_of_several_training_sizes_the_largest_is_compared_task_by_task():
+    table = scores(0.0, noise=0.0)
+    fewer = table[table["intermediate"] == "more"].assign(n_train=10)
+    fewer["score"] -= 20
+    other = table.assign(task="xfer_pocket_nli", arm="matched")
+    cells, _ = gains.of_cells(pd.concat([table.assign(n_train=100), fewer, other]))
+    np.testing.assert_allclose(cells["gain"], 3.0)
+    assert set(cells["task"]) == {TASK, "xfer_pocket_nli"}
+
+
 def test_an_absent_benefit_is_not_invented():
     """Under the null a nominal 5% may reject 5% of the time: of 60 tables, 8 at most (99.4%)."""
     p = [
@@ -149,6 +202,7 @@ def test_intervals_of_means_hold_what_was_planted():
         ("hi", ("hi",)),
         ("Swahili", ("sw",)),
         ("something", ()),
+        ("qqp", ()),
     ],
 )
 def test_languages_of_intermediates(name, spoken):

@@ -542,6 +542,13 @@ def test_a_study_with_intermediate_tasks_runs(file, tmp_path, capsys):
             "study.Study.intermediates = ('pocket_text.hi',)\nstudy.Study.files = ()",
             "steps there are in all",
         ),
+        (
+            "study.Study.intermediates = ('', 'pocket_ner.hi')\n"
+            "study.Study.settings = ('TRAIN_STEPS = 9', 'TRAIN_STEPS_RELATIVE = None')\n"
+            "study.Study.intermediate_steps = 2",
+            "set TRAIN_STEPS_RELATIVE",
+        ),
+        ("study.Study.intermediates = ('', None)", "intermediates must be names"),
         ("study.Study.intermediate_steps = 0", "intermediate_steps must be an integer"),
     ],
 )
