@@ -30,7 +30,7 @@ _FEWEST_CELLS = 6  # of intermediate and target: two in each third
 SUBSETS = {
     "all": "targets that neither the intermediate task nor the source is in",
     "distant": "of them, those in the third of all source-target pairs least alike in syntax",
-    "low-resource": f"of them, targets with fewer than {LOW_RESOURCE:.0f} billion tokens in mC4",
+    "low-resource": f"of them, those known to have under {LOW_RESOURCE:.0f} billion tokens in mC4",
     "seen": "targets in the intermediate task's own languages",
     "own": "the source itself",
 }
