@@ -67,7 +67,11 @@ def test_tasks_lists_names_languages_and_where_the_data_comes_from(capsys):
 def test_tasks_are_listed_by_group(capsys):
     assert cli.main(["tasks", "--filter", "intermediate"]) == 0
     *listed, summary = capsys.readouterr().out.splitlines()
-    assert summary.startswith("9 tasks; ")
+    families = [line for line in listed if line.startswith("xfer_intermediate.")]
+    assert [line.split()[0] for line in families] == list(catalogue.intermediates())
+    assert "xfer_intermediate.ner.uralic               xfer_panx: et fi hu" in families
+    assert summary.startswith(f"{9 + len(families)} tasks; ")
+    del listed[-len(families) :]
     names = ("squad", "squad2", "ccg", "qqp", "mnli", "anli")
     names += ("hellaswag", "cosmosqa", "commonsenseqa")
     assert [line.split()[0] for line in listed] == [f"xfer_{name}.en" for name in names]
@@ -78,6 +82,9 @@ def test_tasks_are_listed_by_group(capsys):
     listed = capsys.readouterr().out.splitlines()[:-1]
     assert len(listed) == 12
     assert listed[0].endswith(" test xquad/ar:3.0.0/test (1,190)")
+    assert cli.main(["tasks", "tatoeba", "--filter", "xtreme_r"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert listed[0].startswith("tatoeba                retrieval, 41 languages: ")
     assert cli.main(["tasks", "qqp", "--filter", "xtreme_r"]) == 2
     assert "no task's name of xtreme_r contains 'qqp'" in one_line(capsys)
 
@@ -173,7 +180,7 @@ def test_a_task_s_file_names_tasks_and_splits_that_there_are(task):
     bindings = ["MODEL_DIR = 'out'", "VOCAB_SIZE = 512", "SOURCE = 'en'"]
     configuration.load("train", ["gin/models/pocket.gin", f"gin/tasks/{task}"], bindings)
     run = configuration.build(train.Run)
-    assert run.train_split in catalogue.task(run.task).family.splits
+    assert all(run.train_split in task.family.splits for task in catalogue.tasks(run.task))
     assert all(run.eval_split in catalogue.task(name).family.splits for name in run.targets)
 
 
