@@ -69,7 +69,7 @@ def page(folder: Path) -> str:
     lines = [
         "# Speed",
         "",
-        f"Measured by `make bench` on {steps['date']}: {machine['processor']}, {machine['cores']}"
+        f"Measured by the commands of `make bench` on {steps['date']}: {machine['processor']}, {machine['cores']}"
         f" cores, {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}, jax"
         f" {machine['jax']}; a float32 matrix product reaches {steps['matmul_gflops']:.0f} GFLOP/s."
         " GPU and TPU: not measured.",

@@ -31,7 +31,7 @@ SIZES = {  # mT5-small
     "num_encoder_layers": 8, "num_decoder_layers": 8, "dropout_rate": 0.1, "dtype": "float32",
 }  # fmt: skip
 FULL = (16, 128, 8)  # examples, tokens of inputs and of targets
-MIX_BATCH = 16
+MIX_BATCH, MIX_ROUNDS = 16, 4
 # XNLI in the release's format, by mT5's vocabulary: a log-normal with this median and sigma, within
 # these bounds (English validation: 50, 0.42), and targets of a digit and an end of sequence.
 MEDIAN, SIGMA, SHORTEST, LONGEST, TARGETS = 50, 0.42, 14, 250, 2
@@ -215,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
             engines = [
                 peers.Engine(peer, folder, "train", of_peer) for peer, of_peer in batches.items()
             ]
-            rounds = args.rounds if work == "full" else 2
+            rounds = args.rounds if work == "full" else MIX_ROUNDS
             results[work] = compare(config, engines, sizes[work], rounds, peak)
             for engine in engines:
                 engine.close()
