@@ -69,8 +69,8 @@ def page(folder: Path) -> str:
     lines = [
         "# Speed",
         "",
-        f"Measured by the commands of `make bench` on {steps['date']}: {machine['processor']}, {machine['cores']}"
-        f" cores, {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}, jax"
+        f"Measured by the commands of `make bench` on {steps['date']}: {machine['processor']},"
+        f" {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}, jax"
         f" {machine['jax']}; a float32 matrix product reaches {steps['matmul_gflops']:.0f} GFLOP/s."
         " GPU and TPU: not measured.",
         "",
