@@ -70,8 +70,9 @@ def page(folder: Path) -> str:
         "# Speed",
         "",
         f"Measured by the commands of `make bench` on {steps['date']}: {machine['processor']},"
-        f" {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, Python {machine['python']}, jax"
-        f" {machine['jax']}; a float32 matrix product reaches {steps['matmul_gflops']:.0f} GFLOP/s."
+        f" {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']},"
+        f" Python {machine['python']}, jax {machine['jax']}; a float32 matrix product reaches"
+        f" {steps['matmul_gflops']:.0f} GFLOP/s."
         " GPU and TPU: not measured.",
         "",
         "mT5-small's shape with all 250,112 pieces, float32, dropout 0.1, Adafactor. Utilisation is"
