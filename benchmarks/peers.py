@@ -100,8 +100,7 @@ def _ours(folder: Path, work: str) -> Work:
 
         def step(batch: Batch) -> float:
             nonlocal params, state
-            features = _features(batch)
-            on_mesh = partitioning.place(mesh, features, len(features["encoder_input_tokens"]))
+            on_mesh = partitioning.place(mesh, _features(batch))
             seed, rate = np.uint32(0), np.float32(LEARNING_RATE)
             params, state, sums = programs.update(params, state, on_mesh, seed, rate)
             host_memory.give_back()

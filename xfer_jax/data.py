@@ -425,6 +425,12 @@ def pack(sizes: np.ndarray, lengths: tuple[int, int]) -> list[list[int]]:
     return [row for row in rows if row]
 
 
+def _spread(count: int) -> list[int]:
+    """Returns an order of rows, long examples first, of which all stretches are alike."""
+    golden = (5**0.5 - 1) / 2
+    return np.argsort(np.arange(count) * golden % 1.0).tolist()
+
+
 def _rows_of(count: int, most: int, shares: int) -> int:
     """Returns how many rows a batch is filled up to: one of few numbers that `shares` divides."""
     power_of_two = 1 << math.ceil(math.log2(count))
@@ -442,8 +448,13 @@ def length_ladder(most: int) -> np.ndarray:
     return np.asarray([*(step for step in steps if step < most), int(_round_up(np.asarray(most)))])
 
 
-def _pad(rows: Sequence[np.ndarray], length: int) -> np.ndarray:
-    out = np.zeros((len(rows), length), np.int32)
+def _usual_sum(sizes: np.ndarray, count: int) -> int:
+    """Returns what so many examples add up to at most, but for about one batch in a thousand."""
+    return int(_round_up(math.ceil(count * sizes.mean() + 3 * count**0.5 * sizes.std())))
+
+
+def _pad(rows: Sequence[np.ndarray], length: int, filler: int = 0) -> np.ndarray:
+    out = np.full((len(rows), length), filler, np.int32)
     for i, row in enumerate(rows):
         out[i, : len(row)] = row
     return out
@@ -486,6 +497,7 @@ class TrainingBatches:
         self._stream, self._batch_size, self._num_batches = stream, batch_size, num_batches
         self._shares, self._share = shares, share
         self.lengths = row_lengths(sizes)
+        self._usual_targets = _usual_sum(sizes[:, 1], -(-batch_size // shares))
 
     def __len__(self) -> int:
         return self._num_batches
@@ -494,14 +506,24 @@ class TrainingBatches:
         """Returns this process's rows of a step's batch, int32 [rows, length], 0 where nothing is.
 
         `encoder_segment_ids` and `decoder_segment_ids` number a row's examples from 1.
+        `target_positions` [shares, positions] says where the tokens of the targets are: in the
+        flattened rows of a share, then -1. The loss takes only those: most of a row of targets is
+        padding where the longest decides, and a step of the vocabulary is dear.
         """
         first = step * self._batch_size
         picks = [self._stream[i] for i in range(first, first + self._batch_size)]
         layout = pack(np.asarray([pick.size for pick in picks]), self.lengths)
         count = _rows_of(len(layout), self._batch_size, self._shares)
         layout += [[] for _ in range(count - len(layout))]
+        layout = [layout[i] for i in _spread(count)]
         parts = range(self._shares)[self._share]
         each = count // self._shares
+        places = each * self.lengths[1]
+        of_rows = [sum(picks[i].size[1] for i in row) for row in layout]
+        of_shares = np.sum(np.reshape(of_rows, (self._shares, each)), axis=1)
+        # Two numbers at most, so that few shapes are compiled.
+        positions = min(self._usual_targets, places)
+        positions = positions if of_shares.max() <= positions else places
         examples = [
             [picks[i].read() for i in row] for row in layout[parts.start * each : parts.stop * each]
         ]
@@ -514,10 +536,13 @@ class TrainingBatches:
             [[np.full(len(tokens), i) for i, tokens in enumerate(row, 1)] for row in feature]
             for feature in (inputs, targets)
         ]
+        target_tokens = _joined(targets, self.lengths[1])
+        real = [np.flatnonzero(of_share) for of_share in target_tokens.reshape(len(parts), -1)]
         return {
             "encoder_input_tokens": _joined(inputs, self.lengths[0]),
             "decoder_input_tokens": _joined(before, self.lengths[1]),
-            "decoder_target_tokens": _joined(targets, self.lengths[1]),
+            "decoder_target_tokens": target_tokens,
+            "target_positions": _pad(real, positions, -1),
             "encoder_segment_ids": _joined(numbers[0], self.lengths[0]),
             "decoder_segment_ids": _joined(numbers[1], self.lengths[1]),
         }

@@ -1,17 +1,40 @@
-"""Cross-entropy with z-loss over mT5's large vocabulary, in float32."""
+"""Cross-entropy with z-loss over mT5's large vocabulary, in float32.
+
+The vocabulary goes through the output kernel in pieces of at most `max_logits` logits, so that
+[B, L, V] float32 never exists in memory when it would be larger. One pass gives the loss and the
+gradient of the states under the logits; the kernel's own gradient, which is as large as the kernel,
+is computed when it is asked for: after the network's backward pass, which frees what that kept.
+"""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 # Logits that a device holds at a time (128 MiB); above it the loss goes over the vocabulary in
-# pieces, and once more for the gradient.
+# pieces, and once more for the kernel's gradient.
 MAX_LOGITS = 1 << 25
 _LANES = 128  # a piece is this many columns, or a multiple
+
+
+class Sums(NamedTuple):
+    """Sums over tokens times weights, float32 scalars."""
+
+    loss: jax.Array  # with the z-loss
+    z_loss: jax.Array
+    weight: jax.Array
+    correct: jax.Array  # tokens of non-zero weight whose likeliest token is the target
+
+
+class Backward(NamedTuple):
+    """Gradients of a summed loss."""
+
+    to_hidden: jax.Array  # as the states
+    # (kernel, after) -> its gradient [E, V], which is computed once the scalar `after` is there
+    to_kernel: Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def token_losses(
@@ -33,9 +56,9 @@ def token_losses(
     Returns:
       float32 [B, L], nats.
     """
-    flat = hidden.reshape(targets.size, -1).astype(jnp.float32)
-    log_z, target_logit, _ = _logit_sums(flat, kernel, targets.reshape(-1), shards, max_logits)
-    return (log_z - target_logit).reshape(targets.shape)
+    tokens = _Tokens(_flat(hidden), targets.reshape(-1))
+    found, _ = _forward(tokens, _in_shards(kernel, shards), max_logits)
+    return (found.log_z - found.target).reshape(targets.shape)
 
 
 def sequence_loss(
@@ -46,15 +69,12 @@ def sequence_loss(
     z_loss: float = 1e-4,
     shards: int = 1,
     max_logits: int = MAX_LOGITS,
-) -> dict[str, jax.Array]:
+    normalizing_factor: float = 1.0,
+) -> tuple[Sums, Backward]:
     """Sums -log p(target) + z_loss · (log Z)² over a batch, from the states under the logits.
 
     The z-loss keeps the partition function Z near 1 (Mesh TensorFlow; T5X's
     `cross_entropy_with_logits`).
-
-    The vocabulary goes through the output kernel in pieces of at most `max_logits` logits,
-    recomputed for the backward pass, so that [B, L, V] float32 never exists in memory when it would
-    be larger.
 
     Args:
       hidden: [B, L, E] output of the decoder.
@@ -65,113 +85,140 @@ def sequence_loss(
       shards: equal parts that the vocabulary lies in, on one device each; every piece then takes
         some columns of every part.
       max_logits: size of a piece.
+      normalizing_factor: divides the gradients, not the sums.
 
     Returns:
-      float32 scalars, sums over tokens times weights: `loss` (with the z-loss), `z_loss`, `weight`,
-      and `correct` (tokens of non-zero weight whose likeliest token is the target).
+      The sums, and the gradients of their loss.
     """
-    flat = hidden.reshape(targets.size, -1).astype(jnp.float32)
-    log_z, target_logit, most = _logit_sums(flat, kernel, targets.reshape(-1), shards, max_logits)
+    tokens = _Tokens(_flat(hidden), targets.reshape(-1))
+    kernel_ExSxV = _in_shards(kernel, shards)
+    found, raised = _forward(tokens, kernel_ExSxV, max_logits)
     weights_N = weights.reshape(-1).astype(jnp.float32)
-    z_N = z_loss * jnp.square(log_z)
-    hit_N = (target_logit >= most) & (weights_N != 0)
-    return {
-        "loss": jnp.sum((log_z - target_logit + z_N) * weights_N),
-        "z_loss": jnp.sum(z_N * weights_N),
-        "weight": jnp.sum(weights_N),
-        "correct": jnp.sum(hit_N.astype(jnp.float32)),
-    }
+    z_N = z_loss * jnp.square(found.log_z)
+    hit_N = (found.target >= found.largest) & (weights_N != 0)
+    sums = Sums(
+        loss=jnp.sum((found.log_z - found.target + z_N) * weights_N),
+        z_loss=jnp.sum(z_N * weights_N),
+        weight=jnp.sum(weights_N),
+        correct=jnp.sum(hit_N.astype(jnp.float32)),
+    )
+    # d loss / d logit = to_log_z · p - to_target · [is the target]
+    to_target_N = weights_N / normalizing_factor
+    to_log_z_N = to_target_N * (1.0 + 2.0 * z_loss * found.log_z)
+    to_hidden_NxE = to_log_z_N[:, None] * found.mean - to_target_N[:, None] * _target_columns(
+        tokens, kernel_ExSxV
+    )
+    to_kernel = functools.partial(
+        _kernel_gradient, shards, max_logits,
+        tokens, raised, found.largest, to_log_z_N / found.z, to_target_N,
+    )  # fmt: skip
+    return sums, Backward(to_hidden_NxE.reshape(hidden.shape).astype(hidden.dtype), to_kernel)
 
 
 # --- Over the vocabulary in pieces ----------------------------------------------------------------
-# Shapes: N tokens, S shards, C columns of a piece in each.
+# Shapes: N tokens, E embedding, S shards, V columns of a shard, C columns of a piece in each.
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _logit_sums(
-    hidden_NxE: jax.Array, kernel: jax.Array, targets_N: jax.Array, shards: int, max_logits: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns of each token log Z, its target's logit, and the largest logit (no gradient)."""
-    return _forward(hidden_NxE, kernel, targets_N, shards, max_logits)[0]
+class _Tokens(NamedTuple):
+    states: jax.Array  # [N, E] under the logits
+    targets: jax.Array  # [N]
 
 
-def _forward(hidden_NxE, kernel, targets_N, shards, max_logits):
-    kernel_ExSxV = kernel.reshape(kernel.shape[0], shards, -1)
-    width = _width(hidden_NxE, kernel_ExSxV, max_logits)
-    whole = width == kernel_ExSxV.shape[2]
+class _Found(NamedTuple):
+    largest: jax.Array  # [N] logit
+    z: jax.Array  # [N] sum of exp(logit - largest)
+    target: jax.Array  # [N] its logit
+    mean: jax.Array  # [N, E] of the kernel's columns, by their probabilities
 
-    def add_piece(start, width, sums):
-        logits_NxSxC = _logits(hidden_NxE, kernel_ExSxV, start, width)
-        most_N, z_N, target_N = sums
-        new_most_N = jnp.maximum(most_N, jnp.max(logits_NxSxC, axis=(1, 2)))
-        above_NxSxC = logits_NxSxC - new_most_N[:, None, None]
-        z_N = z_N * jnp.exp(most_N - new_most_N) + jnp.sum(jnp.exp(above_NxSxC), axis=(1, 2))
-        column_NxS = _target_columns(targets_N, kernel_ExSxV) - start
-        here_NxS = (column_NxS >= 0) & (column_NxS < width)
-        found_NxSx1 = jnp.take_along_axis(
-            logits_NxSxC, jnp.clip(column_NxS, 0, width - 1)[:, :, None], axis=2
-        )
-        target_N += jnp.sum(jnp.where(here_NxS, found_NxSx1[:, :, 0], 0.0), axis=1)
-        return (new_most_N, z_N, target_N), logits_NxSxC
-
-    none = jnp.zeros(targets_N.shape, jnp.float32)
-    sums = (jnp.full_like(none, -jnp.inf), none, none)
-    if whole:
-        sums, logits = add_piece(0, width, sums)
-    else:
-        logits = None
-        sums = _over_pieces(lambda *piece: add_piece(*piece)[0], sums, kernel_ExSxV, width)
-    most_N, z_N, target_N = sums
-    log_z_N = most_N + jnp.log(z_N)
-    return (log_z_N, target_N, most_N), (hidden_NxE, kernel, targets_N, log_z_N, logits)
+    @property
+    def log_z(self) -> jax.Array:
+        return self.largest + jnp.log(self.z)
 
 
-def _backward(shards, max_logits, kept, gradients):
-    hidden_NxE, kernel, targets_N, log_z_N, logits = kept
-    to_log_z_N, to_target_N, _ = gradients
-    kernel_ExSxV = kernel.reshape(kernel.shape[0], shards, -1)
+def _forward(
+    tokens: _Tokens, kernel_ExSxV: jax.Array, max_logits: int
+) -> tuple[_Found, jax.Array | None]:
+    """Returns what is known of each token, and exp(logit - largest) if that is but one piece."""
 
-    def of_piece(start, width, logits_NxSxC):
-        """Returns a piece's share of the states' gradient, and the gradient of its columns."""
+    def add_piece(start: Any, width: int, found: _Found) -> tuple[_Found, jax.Array]:
         columns_ExSxC = lax.dynamic_slice_in_dim(kernel_ExSxV, start, width, axis=2)
-        column_NxS = _target_columns(targets_N, kernel_ExSxV) - start
-        is_target_NxSxC = column_NxS[:, :, None] == jnp.arange(width)
-        p_NxSxC = jnp.exp(logits_NxSxC - log_z_N[:, None, None])
-        to_logits_NxSxC = to_log_z_N[:, None, None] * p_NxSxC + jnp.where(
+        logits_NxSxC = _product("ne,esc->nsc", tokens.states, columns_ExSxC)
+        largest_N = jnp.maximum(found.largest, jnp.max(logits_NxSxC, axis=(1, 2)))
+        raised_NxSxC = jnp.exp(logits_NxSxC - largest_N[:, None, None])
+        fewer_N = jnp.exp(found.largest - largest_N)
+        column_NxS, here_NxS = _target_places(tokens, kernel_ExSxV, start, width)
+        of_target_NxS = jnp.take_along_axis(logits_NxSxC, column_NxS[:, :, None], axis=2)[:, :, 0]
+        return _Found(
+            largest_N,
+            found.z * fewer_N + jnp.sum(raised_NxSxC, axis=(1, 2)),
+            found.target + jnp.sum(jnp.where(here_NxS, of_target_NxS, 0.0), axis=1),
+            found.mean * fewer_N[:, None] + _product("nsc,esc->ne", raised_NxSxC, columns_ExSxC),
+        ), raised_NxSxC
+
+    none = jnp.zeros(tokens.targets.shape, jnp.float32)
+    found = _Found(jnp.full_like(none, -jnp.inf), none, none, jnp.zeros_like(tokens.states))
+    width = _width(tokens, kernel_ExSxV, max_logits)
+    raised = None
+    if width == kernel_ExSxV.shape[2]:
+        found, raised = add_piece(0, width, found)
+    else:
+        found = _over_pieces(lambda *piece: add_piece(*piece)[0], found, kernel_ExSxV, width)
+    return found._replace(mean=found.mean / found.z[:, None]), raised
+
+
+def _kernel_gradient(
+    shards: int,
+    max_logits: int,
+    tokens: _Tokens,
+    raised: jax.Array | None,
+    largest_N: jax.Array,
+    to_raised_N: jax.Array,
+    to_target_N: jax.Array,
+    kernel: jax.Array,
+    after: jax.Array,
+) -> jax.Array:
+    kernel_ExSxV = _in_shards(kernel, shards)
+    # Adds nothing, but is an order that XLA keeps (on CPUs it drops `lax.optimization_barrier`).
+    nothing = jnp.minimum(jnp.abs(after), 0.0)
+    tokens = tokens._replace(states=tokens.states + nothing)
+
+    def of_piece(start: Any, width: int, raised_NxSxC: jax.Array) -> jax.Array:
+        column_NxS, here_NxS = _target_places(tokens, kernel_ExSxV, start, width)
+        is_target_NxSxC = (column_NxS[:, :, None] == jnp.arange(width)) & here_NxS[:, :, None]
+        to_logits_NxSxC = to_raised_N[:, None, None] * raised_NxSxC - jnp.where(
             is_target_NxSxC, to_target_N[:, None, None], 0.0
         )
-        return (
-            _product("nsc,esc->ne", to_logits_NxSxC, columns_ExSxC),
-            _product("ne,nsc->esc", hidden_NxE, to_logits_NxSxC),
-        )
+        return _product("ne,nsc->esc", tokens.states, to_logits_NxSxC)
 
-    if logits is not None:
-        to_hidden, to_kernel = of_piece(0, logits.shape[2], logits)
-    else:
+    if raised is not None:
+        return of_piece(0, raised.shape[2], raised).reshape(kernel.shape)
 
-        def add_piece(start, width, so_far):
-            logits_NxSxC = _logits(hidden_NxE, kernel_ExSxV, start, width)
-            to_hidden, to_columns = of_piece(start, width, logits_NxSxC)
-            return so_far[0] + to_hidden, lax.dynamic_update_slice_in_dim(
-                so_far[1], to_columns, start, axis=2
-            )
+    def add_piece(start: Any, width: int, so_far_ExSxV: jax.Array) -> jax.Array:
+        columns_ExSxC = lax.dynamic_slice_in_dim(kernel_ExSxV, start, width, axis=2)
+        logits_NxSxC = _product("ne,esc->nsc", tokens.states, columns_ExSxC)
+        piece_ExSxC = of_piece(start, width, jnp.exp(logits_NxSxC - largest_N[:, None, None]))
+        return lax.dynamic_update_slice_in_dim(so_far_ExSxV, piece_ExSxC, start, axis=2)
 
-        width = _width(hidden_NxE, kernel_ExSxV, max_logits)
-        none = (jnp.zeros_like(hidden_NxE), jnp.zeros_like(kernel_ExSxV))
-        to_hidden, to_kernel = _over_pieces(add_piece, none, kernel_ExSxV, width)
-    return to_hidden, to_kernel.reshape(kernel.shape), None
+    width = _width(tokens, kernel_ExSxV, max_logits)
+    none = jnp.zeros_like(kernel_ExSxV)
+    return _over_pieces(add_piece, none, kernel_ExSxV, width).reshape(kernel.shape)
 
 
-_logit_sums.defvjp(_forward, _backward)
+def _flat(hidden: jax.Array) -> jax.Array:
+    return hidden.reshape(-1, hidden.shape[-1]).astype(jnp.float32)
 
 
-def _width(hidden_NxE: jax.Array, kernel_ExSxV: jax.Array, max_logits: int) -> int:
+def _in_shards(kernel: jax.Array, shards: int) -> jax.Array:
+    return kernel.reshape(kernel.shape[0], shards, -1)
+
+
+def _width(tokens: _Tokens, kernel_ExSxV: jax.Array, max_logits: int) -> int:
     """Returns how many columns of every shard a piece has: all, if so many logits may be kept."""
-    tokens, emb_dim = hidden_NxE.shape
+    count, emb_dim = tokens.states.shape
     _, shards, columns = kernel_ExSxV.shape
-    if tokens * shards * columns <= max_logits:
+    if count * shards * columns <= max_logits:
         return columns
-    width = max_logits // (max(tokens, emb_dim) * shards)  # its columns of the kernel are copied
+    width = max_logits // (max(count, emb_dim) * shards)  # its columns of the kernel are copied
     return min(columns, max(width - width % _LANES, width if width < _LANES else 0, 1))
 
 
@@ -184,22 +231,28 @@ def _over_pieces(
     return add_piece(pieces * width, rest, sums) if rest else sums
 
 
-def _logits(hidden_NxE: jax.Array, kernel_ExSxV: jax.Array, start: Any, width: int) -> jax.Array:
-    columns_ExSxC = lax.dynamic_slice_in_dim(kernel_ExSxV, start, width, axis=2)
-    return _product("ne,esc->nsc", hidden_NxE, columns_ExSxC)
-
-
 def _product(axes: str, x: jax.Array, y: jax.Array) -> jax.Array:
     """Computes an einsum; where there is but one shard, as a plain product of two matrices."""
     if y.shape[1] > 1:
         return jnp.einsum(axes, x, y)
-    plain = jnp.einsum(
-        axes.replace("s", ""), *(jnp.squeeze(a, 1) if a.ndim == 3 else a for a in (x, y))
-    )
-    return plain if axes.endswith("ne") else plain[:, None]
+    if axes == "nsc,esc->ne":
+        # In this order, or XLA's CPU backend first copies the kernel.
+        return lax.optimization_barrier(jnp.einsum("ec,nc->en", y[:, 0], x[:, 0])).T
+    plain = jnp.einsum(axes.replace("s", ""), *(a[:, 0] if a.ndim == 3 else a for a in (x, y)))
+    return plain[:, None]
 
 
-def _target_columns(targets_N: jax.Array, kernel_ExSxV: jax.Array) -> jax.Array:
-    """Returns where each target stands in each shard, [N, S]; beyond its ends in all but one."""
+def _target_places(
+    tokens: _Tokens, kernel_ExSxV: jax.Array, start: Any, width: int
+) -> tuple[jax.Array, jax.Array]:
+    """Returns each target's column in every shard's piece, [N, S], and where it truly is there."""
     _, shards, columns = kernel_ExSxV.shape
-    return targets_N[:, None] - columns * jnp.arange(shards)
+    column_NxS = tokens.targets[:, None] - columns * jnp.arange(shards) - start
+    return jnp.clip(column_NxS, 0, width - 1), (column_NxS >= 0) & (column_NxS < width)
+
+
+def _target_columns(tokens: _Tokens, kernel_ExSxV: jax.Array) -> jax.Array:
+    """Returns each target's column of the kernel, [N, E]."""
+    column_NxS, here_NxS = _target_places(tokens, kernel_ExSxV, 0, kernel_ExSxV.shape[2])
+    found_ExSxN = jnp.take_along_axis(kernel_ExSxV, column_NxS.T[None], axis=2)
+    return jnp.sum(jnp.where(here_NxS.T[None], found_ExSxN, 0.0), axis=1).T

@@ -176,18 +176,26 @@ def local_rows(mesh: Mesh, batch_size: int) -> slice:
     return slice(min(start for start, *_ in bounds), max(stop for _, stop, _ in bounds))
 
 
-def place(mesh: Mesh, rows: Any, batch_size: int) -> Any:
+def place(mesh: Mesh, rows: Any) -> Any:
     """Lays a batch out over the mesh, cut along `data`.
 
     Args:
       mesh: from `make_mesh`.
       rows: tree of arrays [rows, …], those that `local_rows` names.
-      batch_size: rows of all processes together.
     """
     cut = NamedSharding(mesh, PartitionSpec("data"))
+    times = processes_share(mesh)
     return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(cut, x, (batch_size, *x.shape[1:])), rows
+        lambda x: jax.make_array_from_process_local_data(cut, x, (len(x) * times, *x.shape[1:])),
+        rows,
     )
+
+
+def processes_share(mesh: Mesh) -> int:
+    """Returns how many times the rows that this process feeds make up a whole batch."""
+    shares = mesh.shape["data"]
+    here = local_rows(mesh, shares)
+    return shares // (here.stop - here.start)
 
 
 def fetch(array: jax.Array) -> np.ndarray:

@@ -146,7 +146,7 @@ class Predictor:
 
     def _place(self, batch: np.ndarray) -> jax.Array:
         rows = partitioning.local_rows(self.mesh, len(batch))
-        return partitioning.place(self.mesh, batch[rows], len(batch))
+        return partitioning.place(self.mesh, batch[rows])
 
     def _label_tokens(self, task: Task) -> decoding.Labels:
         encoded = (self.vocabulary.encode(label) for label in task.family.labels)

@@ -91,7 +91,7 @@ class Encoder:
             rows = [data.ended(tokens[i], self.length) for i in indices]
             batch = data.pad_to_ladder(rows, size, self.length)
             here = partitioning.local_rows(self.mesh, size)
-            placed = partitioning.place(self.mesh, batch[here], size)
+            placed = partitioning.place(self.mesh, batch[here])
             means = mean_states(self.module, self.params, placed, self.layer)
             vectors[indices] = partitioning.fetch(means)[: len(indices)]
             advance(len(indices))

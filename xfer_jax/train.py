@@ -112,18 +112,20 @@ def train_step(
       max_logits: likewise, of all devices together.
       params: the parameters.
       state: of the optimizer; its `count` is the step.
-      batch: features by the names of `Transformer.__call__`.
+      batch: features by the names of `Transformer.__call__`, and `target_positions` if the loss is
+        to take these alone, see `data.TrainingBatches`.
       seed: of dropout, with the step.
       learning_rate: of this step.
     """
     dropout = jax.random.fold_in(jax.random.key(seed), state.count)
-    targets = batch["decoder_target_tokens"]
+    batch = dict(batch)
+    positions = batch.pop("target_positions", None)
     table = params["token_embedder"]["embedding"]
     ids, batch = _renumbered(batch, len(table))
     looked_up = params | {"token_embedder": {"embedding": table.at[ids].get(mode="clip")}}
     module = Transformer(dataclasses.replace(module.config, vocab_size=len(ids)))
 
-    def loss_of(params: dict) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def states_of(params: dict) -> jax.Array:
         hidden = model.call(
             module,
             params,
@@ -132,14 +134,30 @@ def train_step(
             enable_dropout=module.config.dropout_rate > 0,
             rngs={"dropout": dropout},
         )
-        kernel = params["decoder"]["logits_dense"]["kernel"]
-        sums = sequence_loss(hidden, kernel, targets, targets > 0, z_loss, shards, max_logits)
-        return sums["loss"] / normalizing_factor, sums
+        return hidden if positions is None else _at(hidden, positions)
 
-    (_, sums), gradients = jax.value_and_grad(loss_of, has_aux=True)(looked_up)
+    targets = batch["decoder_target_tokens"]
+    if positions is not None:
+        targets = jnp.where(positions >= 0, _at(targets, positions), 0)
+    hidden, to_params = jax.vjp(states_of, looked_up)
+    kernel = params["decoder"]["logits_dense"]["kernel"]
+    sums, back = sequence_loss(
+        hidden, kernel, targets, targets > 0, z_loss, shards, max_logits, normalizing_factor
+    )
+    (gradients,) = to_params(back.to_hidden)
+    # The kernel's gradient is as large as all the states: only once those are gone.
+    last = gradients["token_embedder"]["embedding"]
+    gradients["decoder"]["logits_dense"] = {"kernel": back.to_kernel(kernel, last[0, 0])}
     rows = optimizer.Rows(ids, gradients["token_embedder"]["embedding"])
-    gradients |= {"token_embedder": {"embedding": rows}}
-    return *optimizer.update(params, gradients, state, learning_rate), sums
+    gradients["token_embedder"] = {"embedding": rows}
+    return *optimizer.update(params, gradients, state, learning_rate), sums._asdict()
+
+
+def _at(x: jax.Array, positions: jax.Array) -> jax.Array:
+    """Returns what x [rows, L, …] holds at positions [shares, N] of each share's rows."""
+    of_shares = x.reshape(len(positions), -1, *x.shape[2:])
+    where = jnp.maximum(positions, 0).reshape(*positions.shape, *[1] * (x.ndim - 2))
+    return jnp.take_along_axis(of_shares, where, axis=1)
 
 
 def _renumbered(
@@ -373,10 +391,9 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             watch.steps(running=True)
             while step < last_step:
                 batch = next(batches)
-                rows = len(batch["encoder_input_tokens"]) * shares // (share.stop - share.start)
-                bar.add_tokens(batch, rows)
+                bar.add_tokens(batch, partitioning.processes_share(mesh))
                 rate = rates[step - first_step]
-                on_mesh = partitioning.place(mesh, batch, rows)
+                on_mesh = partitioning.place(mesh, batch)
                 params, state, sums = shared.update(params, state, on_mesh, seed, rate)
                 if not pending:  # it may have been compiled just now
                     host_memory.give_back()

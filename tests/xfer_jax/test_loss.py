@@ -33,11 +33,11 @@ def test_the_loss_of_any_logits_equals_float64(scale, z_loss, max_logits):
     targets = rng.integers(17, size=(3, 5))
     kernel = jnp.eye(17)  # so that the states are the logits
     expected, expected_z = float64_loss(logits, targets, z_loss)
-    sums = loss.sequence_loss(
+    sums, _ = loss.sequence_loss(
         logits, kernel, targets, np.ones((3, 5)), z_loss, max_logits=max_logits
     )
-    assert float(sums["loss"]) == pytest.approx(expected.sum(), rel=1e-5)
-    assert float(sums["z_loss"]) == pytest.approx(expected_z.sum(), rel=1e-5)
+    assert float(sums.loss) == pytest.approx(expected.sum(), rel=1e-5)
+    assert float(sums.z_loss) == pytest.approx(expected_z.sum(), rel=1e-5)
     if z_loss == 0:
         found = loss.token_losses(logits, kernel, targets, max_logits=max_logits)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
@@ -72,18 +72,17 @@ def test_sums_and_gradients_equal_t5x_s_in_any_pieces(t5x, states, kind, max_log
     targets = t5x.batch(kind)["decoder_target_tokens"]
 
     @jax.jit
-    def sums_of(hidden, kernel):
-        sums = loss.sequence_loss(hidden, kernel, targets, targets > 0, max_logits=max_logits)
-        return sums["loss"], sums
+    def sums_and_gradients(hidden, kernel):
+        sums, back = loss.sequence_loss(hidden, kernel, targets, targets > 0, max_logits=max_logits)
+        return sums, back.to_hidden, back.to_kernel(kernel, sums.loss)
 
-    gradient = jax.value_and_grad(sums_of, argnums=(0, 1), has_aux=True)
-    (_, sums), (to_hidden, to_kernel) = gradient(hidden, kernel)
+    sums, to_hidden, to_kernel = sums_and_gradients(hidden, kernel)
 
     expected = t5x.json("reference")[kind]
-    assert float(sums["loss"]) == pytest.approx(expected["loss"], abs=1e-4)
-    assert float(sums["z_loss"]) == pytest.approx(expected["z_loss"], abs=1e-4)
-    assert float(sums["weight"]) == expected["weight_sum"]
-    assert float(sums["correct"]) == expected["accuracy_total"]
+    assert float(sums.loss) == pytest.approx(expected["loss"], abs=1e-4)
+    assert float(sums.z_loss) == pytest.approx(expected["z_loss"], abs=1e-4)
+    assert float(sums.weight) == expected["weight_sum"]
+    assert float(sums.correct) == expected["accuracy_total"]
 
     gradients = flatten_dict(to_params(to_hidden)[0], sep="/")
     gradients["decoder/logits_dense/kernel"] += to_kernel
@@ -101,12 +100,36 @@ def test_shards_of_the_vocabulary_change_nothing(max_logits, shards):
     kernel = jnp.asarray(rng.standard_normal((16, VOCAB)), jnp.float32)
     targets = rng.integers(VOCAB, size=(8, 12))
 
-    def total(hidden, kernel, *pieces):
-        return loss.sequence_loss(hidden, kernel, targets, targets > 40, 1e-4, *pieces)["loss"]
+    def everything(*pieces):
+        sums, back = loss.sequence_loss(hidden, kernel, targets, targets > 40, 1e-4, *pieces)
+        return sums, back.to_hidden, back.to_kernel(kernel, sums.loss)
 
-    both = jax.value_and_grad(total, argnums=(0, 1))
-    expected, found = both(hidden, kernel), both(hidden, kernel, shards, max_logits)
+    expected, found = everything(), everything(shards, max_logits)
     for array, reference in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(array, reference, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("max_logits", PIECES)
+@pytest.mark.parametrize("z_loss", [0.0, 1e-4, 0.1])
+def test_gradients_are_those_of_the_loss_written_out(z_loss, max_logits):
+    rng = np.random.default_rng(3)
+    hidden = jnp.asarray(rng.standard_normal((8, 12, 16)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((16, VOCAB)), jnp.float32)
+    targets = rng.integers(VOCAB, size=(8, 12))
+    weights = rng.choice([0.0, 0.25, 1.5], size=(8, 12)).astype(np.float32)
+
+    def written_out(hidden, kernel):
+        logits = hidden @ kernel
+        log_z = jax.nn.logsumexp(logits, axis=-1)
+        target = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+        return jnp.sum(weights * (log_z - target + z_loss * log_z**2)) / 3.0
+
+    expected = jax.grad(written_out, argnums=(0, 1))(hidden, kernel)
+    _, back = loss.sequence_loss(
+        hidden, kernel, targets, weights, z_loss, 1, max_logits, normalizing_factor=3.0
+    )
+    found = back.to_hidden, back.to_kernel(kernel, jnp.float32(-2.0))
+    for array, reference in zip(found, expected, strict=True):
         np.testing.assert_allclose(array, reference, rtol=1e-5, atol=1e-5)
 
 
@@ -121,7 +144,7 @@ def test_weights_scale_the_loss_and_choose_what_accuracy_counts(max_logits):
     weights[0, :2] = 0.0, 0.25
 
     as_float32 = (jnp.asarray(x, jnp.float32) for x in (hidden, kernel))
-    sums = loss.sequence_loss(*as_float32, targets, weights, z_loss=0.01, max_logits=max_logits)
+    sums, _ = loss.sequence_loss(*as_float32, targets, weights, z_loss=0.01, max_logits=max_logits)
     total, z = float64_loss(logits, targets, 0.01)
     hit = (logits.argmax(-1) == targets) & (weights > 0)
     expected = {
@@ -130,7 +153,9 @@ def test_weights_scale_the_loss_and_choose_what_accuracy_counts(max_logits):
         "weight": weights.sum(),
         "correct": hit.sum(),
     }
-    assert {name: float(x) for name, x in sums.items()} == pytest.approx(expected, rel=1e-5)
+    assert {name: float(x) for name, x in sums._asdict().items()} == pytest.approx(
+        expected, rel=1e-5
+    )
 
 
 def test_the_logits_of_a_whole_batch_never_exist_in_memory():
@@ -146,12 +171,11 @@ def test_the_logits_of_a_whole_batch_never_exist_in_memory():
             )
         ]
 
-        def total(hidden, kernel, targets, weights):
-            return loss.sequence_loss(hidden, kernel, targets, weights, max_logits=max_logits)[
-                "loss"
-            ]
+        def gradients(hidden, kernel, targets, weights):
+            sums, back = loss.sequence_loss(hidden, kernel, targets, weights, max_logits=max_logits)
+            return back.to_hidden, back.to_kernel(kernel, sums.loss)
 
-        program = jax.make_jaxpr(jax.grad(total, argnums=(0, 1)))(*shapes)
+        program = jax.make_jaxpr(gradients)(*shapes)
         return max(array.size for array in _arrays(program.jaxpr))
 
     whole, piece = 4 * 64 * 1024, 16 * 1024

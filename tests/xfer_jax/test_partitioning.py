@@ -53,7 +53,7 @@ def run(mesh):
     params = jax.device_put(start, partitioning.shardings(train.layout(config, mesh)["target"]))
     state = programs.fresh(params)
     losses = []
-    on_mesh = partitioning.place(mesh, batch, 8)
+    on_mesh = partitioning.place(mesh, batch)
     program = programs.update.lower(params, state, on_mesh, np.uint32(0), np.float32(0.01))
     # A vocabulary that is cut stays cut: nobody gathers the table, the kernel or their gradients.
     lines = program.compile().as_text().splitlines()
@@ -61,7 +61,7 @@ def run(mesh):
     whole = ("f32[512,128]", "f32[128,512]") if mesh.shape["model"] > 1 else ()
     assert not [line for line in gathered for shape in whole if shape in line], gathered
     for step in range(steps):
-        on_mesh = partitioning.place(mesh, batch, 8)
+        on_mesh = partitioning.place(mesh, batch)
         params, state, sums = programs.update(
             params, state, on_mesh, np.uint32(0), np.float32(0.01)
         )
