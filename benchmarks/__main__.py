@@ -28,6 +28,7 @@ ALL = (train_step, decode, loss_memory, input_pipeline, startup, analysis, study
 TITLES = {
     peers.OURS: "xfer-jax",
     peers.EAGER: "Hugging Face, eager",
+    peers.LARGE_PAGES: "Hugging Face, eager, large pages",
     peers.COMPILED: "Hugging Face, `torch.compile`",
     peers.T5X: "T5X's network and Adafactor",
 }
@@ -78,7 +79,9 @@ def page(folder: Path) -> str:
         "mT5-small's shape with all 250,112 pieces, float32, dropout 0.1, Adafactor. Utilisation is"
         " the operations of the real tokens (three times a forward pass, `cost.forward_flops`) by"
         " the time and by what a matrix product reaches. Peak memory is the process's while it"
-        " trains.",
+        " trains. Engines take turns, of a step that is not timed and then timed ones. xfer-jax asks"
+        " for large pages of memory (`GLIBC_TUNABLES`) by itself; what Hugging Face does when it is"
+        " started with them is a row of its own.",
         "",
         "**16 examples of 128 and 8 tokens, no padding**",
         "",

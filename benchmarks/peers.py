@@ -23,6 +23,7 @@ import numpy as np
 from xfer_jax import host_memory
 
 OURS, EAGER, COMPILED, T5X = "xfer-jax", "hf-eager", "hf-compile", "t5x"
+LARGE_PAGES = "hf-large-pages"  # eager, with the kernel asked for memory as this engine asks
 LEARNING_RATE, Z_LOSS = 1e-3, 1e-4
 # `inputs` [B, K] and `targets` [B, L], int32, 0 is padding; or this engine's own features
 Batch = dict[str, np.ndarray]
@@ -31,7 +32,7 @@ Work = Callable[[Batch], Any]
 
 def available(engine: str) -> bool:
     """Whether the packages of an engine are installed."""
-    needed = {OURS: "jax", EAGER: "transformers", COMPILED: "transformers", T5X: "t5x"}[engine]
+    needed = {OURS: "jax", T5X: "t5x"}.get(engine, "transformers")
     return importlib.util.find_spec(needed) is not None
 
 
@@ -58,6 +59,8 @@ class Engine:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env=os.environ
+            | ({host_memory.SETTINGS: host_memory.LARGE_PAGES} if name == LARGE_PAGES else {}),
         )
         self.load_seconds = self._reply()["seconds"]
 
@@ -273,6 +276,7 @@ def main() -> None:
     work = {
         OURS: lambda: _ours(args.folder, args.work),
         EAGER: lambda: _hugging_face(args.folder, args.work, compiled=False),
+        LARGE_PAGES: lambda: _hugging_face(args.folder, args.work, compiled=False),
         COMPILED: lambda: _hugging_face(args.folder, args.work, compiled=True),
         T5X: lambda: _t5x(args.folder, args.work),
     }[args.engine]()

@@ -6,8 +6,8 @@ import platform
 import sys
 from pathlib import Path
 
-_SETTINGS = "GLIBC_TUNABLES"  # of glibc, from 2.35 on; read when a process starts
-_LARGE_PAGES = "glibc.malloc.hugetlb=1"
+SETTINGS = "GLIBC_TUNABLES"  # of glibc, from 2.35 on; read when a process starts
+LARGE_PAGES = "glibc.malloc.hugetlb=1"
 _KERNEL_S = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -19,9 +19,9 @@ def restart_with_large_pages() -> None:
     process, its number and its arguments stay the same.
     """
     on_request = _KERNEL_S.is_file() and "[madvise]" in _KERNEL_S.read_text()
-    if not on_request or platform.libc_ver()[0] != "glibc" or _SETTINGS in os.environ:
+    if not on_request or platform.libc_ver()[0] != "glibc" or SETTINGS in os.environ:
         return
-    os.environ[_SETTINGS] = _LARGE_PAGES
+    os.environ[SETTINGS] = LARGE_PAGES
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
