@@ -8,23 +8,16 @@ are left out: Hugging Face's comes with the extra `parity`, T5X's when it can be
 
 import json
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import (
-    analysis,
-    decode,
-    input_pipeline,
-    loss_memory,
-    peers,
-    record,
-    startup,
-    study,
-    train_step,
-)
+from benchmarks import peers, record
 
-ALL = (train_step, decode, loss_memory, input_pipeline, startup, analysis, study)
+ALL = (
+    "train_step", "decode", "loss_memory", "input_pipeline", "startup", "analysis", "study",
+)  # fmt: skip
 TITLES = {
     peers.OURS: "xfer-jax",
     peers.EAGER: "Hugging Face, eager",
@@ -79,9 +72,9 @@ def page(folder: Path) -> str:
         "mT5-small's shape with all 250,112 pieces, float32, dropout 0.1, Adafactor. Utilisation is"
         " the operations of the real tokens (three times a forward pass, `cost.forward_flops`) by"
         " the time and by what a matrix product reaches. Peak memory is the process's while it"
-        " trains. Engines take turns, of a step that is not timed and then timed ones. xfer-jax asks"
-        " for large pages of memory (`GLIBC_TUNABLES`) by itself; what Hugging Face does when it is"
-        " started with them is a row of its own.",
+        " trains. Engines take turns, of a step that is not timed and then timed ones. xfer-jax"
+        " asks for large pages of memory (`GLIBC_TUNABLES`) by itself; what Hugging Face does when"
+        " it is started with them is a row of its own.",
         "",
         "**16 examples of 128 and 8 tokens, no padding**",
         "",
@@ -146,10 +139,12 @@ def page(folder: Path) -> str:
 
 
 def main() -> int:
-    """Runs them one after the other; returns the exit code."""
-    for module in ALL:
-        print(f"\n--- {module.__name__.removeprefix('benchmarks.')}", flush=True)
-        module.main([])
+    """Runs them one after the other, each a process of its own; returns the exit code."""
+    for name in ALL:
+        print(f"\n--- {name}", flush=True)
+        code = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
+        if code:
+            return code
     path = record.RESULTS / "README.md"
     path.write_text(page(record.RESULTS), encoding="utf-8")
     print(f"\nwrote {path}")

@@ -28,7 +28,8 @@ from xfer_jax import progress
 CACHE_FORMAT = 1
 INPUTS, TARGETS = "inputs", "targets"
 _LENGTH_MULTIPLE = 8  # lengths of rows are rounded up to it
-_ROW_STEPS = 8  # a batch has a multiple of an eighth of a power of two of rows
+_STEPS = 8  # rows of a batch are rounded up to an eighth of a power of two
+_WORTH = 0.75  # the loss takes a share of the target tokens' places alone, up to this one
 
 Lengths = dict[
     str, int
@@ -431,10 +432,10 @@ def _spread(count: int) -> list[int]:
     return np.argsort(np.arange(count) * golden % 1.0).tolist()
 
 
-def _rows_of(count: int, most: int, shares: int) -> int:
-    """Returns how many rows a batch is filled up to: one of few numbers that `shares` divides."""
+def _coarse(count: int, multiple: int = 1) -> int:
+    """Returns the next of few numbers that `multiple` divides."""
     power_of_two = 1 << math.ceil(math.log2(count))
-    return min(most, int(_round_up(count, math.lcm(max(1, power_of_two // _ROW_STEPS), shares))))
+    return int(_round_up(count, math.lcm(max(1, power_of_two // _STEPS), multiple)))
 
 
 def _round_up(length: Any, multiple: int = _LENGTH_MULTIPLE) -> Any:
@@ -446,11 +447,6 @@ def length_ladder(most: int) -> np.ndarray:
     powers = [1 << i for i in range(4, 20)]
     steps = sorted([*powers, *(p + p // 2 for p in powers)])
     return np.asarray([*(step for step in steps if step < most), int(_round_up(np.asarray(most)))])
-
-
-def _usual_sum(sizes: np.ndarray, count: int) -> int:
-    """Returns what so many examples add up to at most, but for about one batch in a thousand."""
-    return int(_round_up(math.ceil(count * sizes.mean() + 3 * count**0.5 * sizes.std())))
 
 
 def _pad(rows: Sequence[np.ndarray], length: int, filler: int = 0) -> np.ndarray:
@@ -497,7 +493,13 @@ class TrainingBatches:
         self._stream, self._batch_size, self._num_batches = stream, batch_size, num_batches
         self._shares, self._share = shares, share
         self.lengths = row_lengths(sizes)
-        self._usual_targets = _usual_sum(sizes[:, 1], -(-batch_size // shares))
+        # Tokens that a share's targets hardly ever exceed: one of few numbers, as languages share
+        # what is compiled.
+        each, (inputs, targets) = batch_size / shares, sizes.mean(axis=0)
+        of_inputs, of_targets = sizes.std(axis=0)
+        if shares > 1:  # shares hold as many rows, not as many examples
+            of_targets = math.hypot(of_targets, targets * of_inputs / inputs)
+        self._usual_targets = _coarse(math.ceil(each * targets + 4 * each**0.5 * of_targets))
 
     def __len__(self) -> int:
         return self._num_batches
@@ -513,7 +515,7 @@ class TrainingBatches:
         first = step * self._batch_size
         picks = [self._stream[i] for i in range(first, first + self._batch_size)]
         layout = pack(np.asarray([pick.size for pick in picks]), self.lengths)
-        count = _rows_of(len(layout), self._batch_size, self._shares)
+        count = min(self._batch_size, _coarse(len(layout), self._shares))
         layout += [[] for _ in range(count - len(layout))]
         layout = [layout[i] for i in _spread(count)]
         parts = range(self._shares)[self._share]
@@ -521,9 +523,8 @@ class TrainingBatches:
         places = each * self.lengths[1]
         of_rows = [sum(picks[i].size[1] for i in row) for row in layout]
         of_shares = np.sum(np.reshape(of_rows, (self._shares, each)), axis=1)
-        # Two numbers at most, so that few shapes are compiled.
-        positions = min(self._usual_targets, places)
-        positions = positions if of_shares.max() <= positions else places
+        fits = of_shares.max() <= self._usual_targets <= _WORTH * places
+        positions = self._usual_targets if fits else places
         examples = [
             [picks[i].read() for i in row] for row in layout[parts.start * each : parts.stop * each]
         ]

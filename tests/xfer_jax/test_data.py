@@ -410,11 +410,39 @@ def test_rows_hold_the_longest_and_as_many_targets_as_go_with_the_inputs():
 
 @pytest.mark.parametrize("shares", [1, 2, 3])
 def test_batches_have_few_numbers_of_rows(shares):
-    counts = {data._rows_of(count, 12 * shares, shares) for count in range(1, 12 * shares + 1)}
+    counts = {data._coarse(count, shares) for count in range(1, 12 * shares + 1)}
     assert all(count % shares == 0 for count in counts)
-    assert max(counts) == 12 * shares
-    assert all(data._rows_of(n, 1024, 1) <= 1.25 * n for n in range(1, 1025))
-    assert len({data._rows_of(n, 1024, 1) for n in range(256, 513)}) <= 6
+    assert all(n <= data._coarse(n) <= 1.25 * n for n in range(1, 1025))
+    assert len({data._coarse(n) for n in range(256, 513)}) <= 6
+
+
+@pytest.mark.parametrize("shares", [1, 2, 4])
+@pytest.mark.parametrize(("longest", "rare"), [(2, 2), (24, 2), (24, 24)])
+def test_the_loss_is_told_of_every_target_token_once(shares, longest, rare):
+    """Labels of two tokens; then answers, a few of them long; then such as nobody expected."""
+    rng = np.random.default_rng(0)
+    inputs, targets = rng.integers(8, 49, 512), np.full(512, 2)
+    targets[::64] = longest
+    sizes = np.stack([inputs, targets], axis=1)
+    targets[256:] = np.maximum(targets[256:], rare)
+    picks = [
+        data.Pick(
+            (n, m),
+            lambda n=n, m=m: {"inputs": np.full(n, 7, np.int32), "targets": rng.integers(1, 9, m)},
+        )
+        for n, m in zip(inputs.tolist(), targets.tolist(), strict=True)
+    ]
+    batches = data.TrainingBatches(grain.MapDataset.source(picks), sizes, 32, 16, shares)
+    widths = set()
+    for batch in (batches[i] for i in range(16)):
+        of_shares = batch["decoder_target_tokens"].reshape(shares, -1)
+        widths.add(batch["target_positions"].shape[1] / of_shares.shape[1])
+        for tokens, positions in zip(of_shares, batch["target_positions"], strict=True):
+            there = positions[positions >= 0]
+            assert there.tolist() == np.flatnonzero(tokens).tolist()
+            assert (positions[len(there) :] == -1).all()
+    assert min(widths) < 0.76, "most of the places are left out"
+    assert (max(widths) == 1) == (rare > 2), "where there are too many tokens, none is"
 
 
 def test_two_constructions_yield_the_same_batches_whatever_the_run_s_length(tiny_world):

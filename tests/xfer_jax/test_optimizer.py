@@ -39,6 +39,26 @@ def updated(t5x, t5x_module):
     return from_step
 
 
+@pytest.mark.parametrize("kind", ["unpacked", "packed"])
+@pytest.mark.parametrize("shares", [1, 2])
+def test_a_loss_of_the_real_target_tokens_alone_is_the_same(t5x, t5x_module, kind, shares):
+    update = jax.jit(functools.partial(train.train_step, t5x_module, 1e-4, 1.0, 1, 1 << 24))
+    batch = t5x.batch(kind)
+    of_shares = np.asarray(batch["decoder_target_tokens"]).reshape(shares, -1)
+    positions = np.full((shares, of_shares.shape[1] - 1), -1, np.int32)
+    for row, tokens in zip(positions, of_shares, strict=True):
+        row[: np.count_nonzero(tokens)] = np.flatnonzero(tokens)
+    params = jax.tree.map(jnp.asarray, t5x.params)
+    (expected, _, sums), (found, _, of_positions) = (
+        update(params, optimizer.init(params), features, np.uint32(0), np.float32(1e-3))
+        for features in (batch, batch | {"target_positions": positions})
+    )
+    for name, value in sums.items():
+        assert float(of_positions[name]) == pytest.approx(float(value), rel=1e-6), name
+    for array, reference in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(array, reference, rtol=0, atol=PARAMETER_TOLERANCE[1])
+
+
 @pytest.mark.parametrize("after", [1, 2, 5])
 @pytest.mark.parametrize("start", [0, 1_000_000])
 def test_updates_equal_t5x_s(t5x, updated, start, after):

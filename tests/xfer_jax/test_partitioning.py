@@ -50,10 +50,15 @@ batch = jax.tree.map(np.int32, {
 
 def run(mesh):
     programs = train.programs(config, mesh, 1e-4, 1.0)
+    of_shares = batch["decoder_target_tokens"].reshape(mesh.shape["data"], -1)
+    positions = np.full((len(of_shares), of_shares.shape[1] + 3), -1, np.int32)
+    for row, tokens in zip(positions, of_shares):
+        row[: np.count_nonzero(tokens)] = np.flatnonzero(tokens)
     params = jax.device_put(start, partitioning.shardings(train.layout(config, mesh)["target"]))
     state = programs.fresh(params)
     losses = []
-    on_mesh = partitioning.place(mesh, batch)
+    features = batch | {"target_positions": positions}
+    on_mesh = partitioning.place(mesh, features)
     program = programs.update.lower(params, state, on_mesh, np.uint32(0), np.float32(0.01))
     # A vocabulary that is cut stays cut: nobody gathers the table, the kernel or their gradients.
     lines = program.compile().as_text().splitlines()
@@ -61,7 +66,7 @@ def run(mesh):
     whole = ("f32[512,128]", "f32[128,512]") if mesh.shape["model"] > 1 else ()
     assert not [line for line in gathered for shape in whole if shape in line], gathered
     for step in range(steps):
-        on_mesh = partitioning.place(mesh, batch)
+        on_mesh = partitioning.place(mesh, features)
         params, state, sums = programs.update(
             params, state, on_mesh, np.uint32(0), np.float32(0.01)
         )
