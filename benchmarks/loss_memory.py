@@ -36,7 +36,7 @@ def in_pieces(
 ) -> tuple[jax.Array, jax.Array]:
     """Its gradients as training has them."""
     sums, back = sequence_loss(hidden, kernel, targets, jnp.ones(targets.shape))
-    return back.to_hidden, back.to_kernel(kernel, sums.loss)
+    return back.to_hidden, back.to_kernel(sums.loss)
 
 
 def memory(gradients: Any, length: int) -> int:

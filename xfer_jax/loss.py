@@ -1,12 +1,11 @@
 """Cross-entropy with z-loss over mT5's large vocabulary, in float32.
 
 The vocabulary goes through the output kernel in pieces of at most `max_logits` logits, so that
-[B, L, V] float32 never exists in memory when it would be larger. One pass gives the loss and the
-gradient of the states under the logits; the kernel's own gradient, which is as large as the kernel,
-is computed when it is asked for: after the network's backward pass, which frees what that kept.
+[B, L, V] float32 never exists in memory when it would be larger; they are computed anew for the
+gradients. Where one piece is all, the kernel's gradient, which is as large as the kernel, is
+computed when it is asked for: after the network's backward pass, which frees what that kept.
 """
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 # Logits that a device holds at a time (128 MiB); above it the loss goes over the vocabulary in
-# pieces, and once more for the kernel's gradient.
+# pieces, and once more for the gradients.
 MAX_LOGITS = 1 << 25
 _LANES = 128  # a piece is this many columns, or a multiple
 
@@ -33,8 +32,8 @@ class Backward(NamedTuple):
     """Gradients of a summed loss."""
 
     to_hidden: jax.Array  # as the states
-    # (kernel, after) -> its gradient [E, V], which is computed once the scalar `after` is there
-    to_kernel: Callable[[jax.Array, jax.Array], jax.Array]
+    # (after) -> the kernel's, [E, V]; of one piece, computed once the scalar `after` is there
+    to_kernel: Callable[[jax.Array], jax.Array]
 
 
 def token_losses(
@@ -105,13 +104,46 @@ def sequence_loss(
     # d loss / d logit = to_log_z · p - to_target · [is the target]
     to_target_N = weights_N / normalizing_factor
     to_log_z_N = to_target_N * (1.0 + 2.0 * z_loss * found.log_z)
-    to_hidden_NxE = to_log_z_N[:, None] * found.mean - to_target_N[:, None] * _target_columns(
-        tokens, kernel_ExSxV
-    )
-    to_kernel = functools.partial(
-        _kernel_gradient, shards, max_logits,
-        tokens, raised, found.largest, to_log_z_N / found.z, to_target_N,
-    )  # fmt: skip
+    to_raised_N = to_log_z_N / found.z
+
+    def to_logits(start: Any, width: int, raised_NxSxC: jax.Array) -> jax.Array:
+        # The difference before any product, which accelerators round: p - 1 is tiny once learnt.
+        column_NxS, here_NxS = _target_places(tokens, kernel_ExSxV, start, width)
+        is_target_NxSxC = (column_NxS[:, :, None] == jnp.arange(width)) & here_NxS[:, :, None]
+        return to_raised_N[:, None, None] * raised_NxSxC - jnp.where(
+            is_target_NxSxC, to_target_N[:, None, None], 0.0
+        )
+
+    if raised is not None:
+        to_logits_NxSxV = to_logits(0, raised.shape[2], raised)
+        to_hidden_NxE = _product("nsc,esc->ne", to_logits_NxSxV, kernel_ExSxV)
+
+        def to_kernel(after: jax.Array) -> jax.Array:
+            # An order that XLA keeps: its CPU backend drops `lax.optimization_barrier`.
+            nothing = jnp.minimum(jnp.abs(after), 0.0)
+            to_kernel_ExSxV = _product("ne,nsc->esc", tokens.states + nothing, to_logits_NxSxV)
+            return to_kernel_ExSxV.reshape(kernel.shape)
+
+    else:
+
+        def add_piece(start: Any, width: int, so_far: tuple[jax.Array, jax.Array]) -> Any:
+            columns_ExSxC = lax.dynamic_slice_in_dim(kernel_ExSxV, start, width, axis=2)
+            logits_NxSxC = _product("ne,esc->nsc", tokens.states, columns_ExSxC)
+            raised_NxSxC = jnp.exp(logits_NxSxC - found.largest[:, None, None])
+            to_logits_NxSxC = to_logits(start, width, raised_NxSxC)
+            to_columns_ExSxC = _product("ne,nsc->esc", tokens.states, to_logits_NxSxC)
+            return (
+                so_far[0] + _product("nsc,esc->ne", to_logits_NxSxC, columns_ExSxC),
+                lax.dynamic_update_slice_in_dim(so_far[1], to_columns_ExSxC, start, axis=2),
+            )
+
+        width = _width(tokens, kernel_ExSxV, max_logits)
+        nothing = (jnp.zeros_like(tokens.states), jnp.zeros_like(kernel_ExSxV))
+        to_hidden_NxE, of_kernel = _over_pieces(add_piece, nothing, kernel_ExSxV, width)
+
+        def to_kernel(after: jax.Array) -> jax.Array:
+            return of_kernel.reshape(kernel.shape)
+
     return sums, Backward(to_hidden_NxE.reshape(hidden.shape).astype(hidden.dtype), to_kernel)
 
 
@@ -128,7 +160,6 @@ class _Found(NamedTuple):
     largest: jax.Array  # [N] logit
     z: jax.Array  # [N] sum of exp(logit - largest)
     target: jax.Array  # [N] its logit
-    mean: jax.Array  # [N, E] of the kernel's columns, by their probabilities
 
     @property
     def log_z(self) -> jax.Array:
@@ -152,56 +183,17 @@ def _forward(
             largest_N,
             found.z * fewer_N + jnp.sum(raised_NxSxC, axis=(1, 2)),
             found.target + jnp.sum(jnp.where(here_NxS, of_target_NxS, 0.0), axis=1),
-            found.mean * fewer_N[:, None] + _product("nsc,esc->ne", raised_NxSxC, columns_ExSxC),
         ), raised_NxSxC
 
     none = jnp.zeros(tokens.targets.shape, jnp.float32)
-    found = _Found(jnp.full_like(none, -jnp.inf), none, none, jnp.zeros_like(tokens.states))
+    found = _Found(jnp.full_like(none, -jnp.inf), none, none)
     width = _width(tokens, kernel_ExSxV, max_logits)
     raised = None
     if width == kernel_ExSxV.shape[2]:
         found, raised = add_piece(0, width, found)
     else:
         found = _over_pieces(lambda *piece: add_piece(*piece)[0], found, kernel_ExSxV, width)
-    return found._replace(mean=found.mean / found.z[:, None]), raised
-
-
-def _kernel_gradient(
-    shards: int,
-    max_logits: int,
-    tokens: _Tokens,
-    raised: jax.Array | None,
-    largest_N: jax.Array,
-    to_raised_N: jax.Array,
-    to_target_N: jax.Array,
-    kernel: jax.Array,
-    after: jax.Array,
-) -> jax.Array:
-    kernel_ExSxV = _in_shards(kernel, shards)
-    # Adds nothing, but is an order that XLA keeps (on CPUs it drops `lax.optimization_barrier`).
-    nothing = jnp.minimum(jnp.abs(after), 0.0)
-    tokens = tokens._replace(states=tokens.states + nothing)
-
-    def of_piece(start: Any, width: int, raised_NxSxC: jax.Array) -> jax.Array:
-        column_NxS, here_NxS = _target_places(tokens, kernel_ExSxV, start, width)
-        is_target_NxSxC = (column_NxS[:, :, None] == jnp.arange(width)) & here_NxS[:, :, None]
-        to_logits_NxSxC = to_raised_N[:, None, None] * raised_NxSxC - jnp.where(
-            is_target_NxSxC, to_target_N[:, None, None], 0.0
-        )
-        return _product("ne,nsc->esc", tokens.states, to_logits_NxSxC)
-
-    if raised is not None:
-        return of_piece(0, raised.shape[2], raised).reshape(kernel.shape)
-
-    def add_piece(start: Any, width: int, so_far_ExSxV: jax.Array) -> jax.Array:
-        columns_ExSxC = lax.dynamic_slice_in_dim(kernel_ExSxV, start, width, axis=2)
-        logits_NxSxC = _product("ne,esc->nsc", tokens.states, columns_ExSxC)
-        piece_ExSxC = of_piece(start, width, jnp.exp(logits_NxSxC - largest_N[:, None, None]))
-        return lax.dynamic_update_slice_in_dim(so_far_ExSxV, piece_ExSxC, start, axis=2)
-
-    width = _width(tokens, kernel_ExSxV, max_logits)
-    none = jnp.zeros_like(kernel_ExSxV)
-    return _over_pieces(add_piece, none, kernel_ExSxV, width).reshape(kernel.shape)
+    return found, raised
 
 
 def _flat(hidden: jax.Array) -> jax.Array:
@@ -249,10 +241,3 @@ def _target_places(
     _, shards, columns = kernel_ExSxV.shape
     column_NxS = tokens.targets[:, None] - columns * jnp.arange(shards) - start
     return jnp.clip(column_NxS, 0, width - 1), (column_NxS >= 0) & (column_NxS < width)
-
-
-def _target_columns(tokens: _Tokens, kernel_ExSxV: jax.Array) -> jax.Array:
-    """Returns each target's column of the kernel, [N, E]."""
-    column_NxS, here_NxS = _target_places(tokens, kernel_ExSxV, 0, kernel_ExSxV.shape[2])
-    found_ExSxN = jnp.take_along_axis(kernel_ExSxV, column_NxS.T[None], axis=2)
-    return jnp.sum(jnp.where(here_NxS.T[None], found_ExSxN, 0.0), axis=1).T

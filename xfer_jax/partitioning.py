@@ -184,18 +184,19 @@ def place(mesh: Mesh, rows: Any) -> Any:
       rows: tree of arrays [rows, …], those that `local_rows` names.
     """
     cut = NamedSharding(mesh, PartitionSpec("data"))
-    times = processes_share(mesh)
     return jax.tree.map(
-        lambda x: jax.make_array_from_process_local_data(cut, x, (len(x) * times, *x.shape[1:])),
+        lambda x: jax.make_array_from_process_local_data(
+            cut, x, (all_rows(mesh, len(x)), *x.shape[1:])
+        ),
         rows,
     )
 
 
-def processes_share(mesh: Mesh) -> int:
-    """Returns how many times the rows that this process feeds make up a whole batch."""
+def all_rows(mesh: Mesh, count: int) -> int:
+    """Returns how many rows a batch has of which this process feeds so many."""
     shares = mesh.shape["data"]
     here = local_rows(mesh, shares)
-    return shares // (here.stop - here.start)
+    return count * shares // (here.stop - here.start)
 
 
 def fetch(array: jax.Array) -> np.ndarray:

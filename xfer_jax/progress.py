@@ -61,12 +61,12 @@ class Bar:
         if self._tqdm.disable and time.monotonic() - self._last_line > _LOG_SECONDS:
             self._line()
 
-    def add_tokens(self, batch: dict[str, np.ndarray], times: int) -> None:
-        """Counts the tokens of a batch that is so many times what is here of it."""
+    def add_tokens(self, batch: dict[str, np.ndarray], rows: int) -> None:
+        """Counts the tokens of a batch of so many rows, from those of them that are here."""
         for name in ("encoder_input_tokens", "decoder_target_tokens"):
             here = batch[name]
-            self._tokens += int(np.count_nonzero(here)) * times
-            self._places += here.size * times
+            self._tokens += int(np.count_nonzero(here)) * rows // len(here)
+            self._places += here.size * rows // len(here)
 
     @property
     def padding(self) -> float | None:

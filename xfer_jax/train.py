@@ -145,9 +145,9 @@ def train_step(
         hidden, kernel, targets, targets > 0, z_loss, shards, max_logits, normalizing_factor
     )
     (gradients,) = to_params(back.to_hidden)
-    # The kernel's gradient is as large as all the states: only once those are gone.
+    # The kernel's gradient is as large as all the states: not before those are gone.
     last = gradients["token_embedder"]["embedding"]
-    gradients["decoder"]["logits_dense"] = {"kernel": back.to_kernel(kernel, last[0, 0])}
+    gradients["decoder"]["logits_dense"] = {"kernel": back.to_kernel(last[0, 0])}
     rows = optimizer.Rows(ids, gradients["token_embedder"]["embedding"])
     gradients["token_embedder"] = {"embedding": rows}
     return *optimizer.update(params, gradients, state, learning_rate), sums._asdict()
@@ -391,7 +391,8 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             watch.steps(running=True)
             while step < last_step:
                 batch = next(batches)
-                bar.add_tokens(batch, partitioning.processes_share(mesh))
+                rows = partitioning.all_rows(mesh, len(batch["encoder_input_tokens"]))
+                bar.add_tokens(batch, rows)
                 rate = rates[step - first_step]
                 on_mesh = partitioning.place(mesh, batch)
                 params, state, sums = shared.update(params, state, on_mesh, seed, rate)

@@ -74,7 +74,7 @@ def test_sums_and_gradients_equal_t5x_s_in_any_pieces(t5x, states, kind, max_log
     @jax.jit
     def sums_and_gradients(hidden, kernel):
         sums, back = loss.sequence_loss(hidden, kernel, targets, targets > 0, max_logits=max_logits)
-        return sums, back.to_hidden, back.to_kernel(kernel, sums.loss)
+        return sums, back.to_hidden, back.to_kernel(sums.loss)
 
     sums, to_hidden, to_kernel = sums_and_gradients(hidden, kernel)
 
@@ -102,7 +102,7 @@ def test_shards_of_the_vocabulary_change_nothing(max_logits, shards):
 
     def everything(*pieces):
         sums, back = loss.sequence_loss(hidden, kernel, targets, targets > 40, 1e-4, *pieces)
-        return sums, back.to_hidden, back.to_kernel(kernel, sums.loss)
+        return sums, back.to_hidden, back.to_kernel(sums.loss)
 
     expected, found = everything(), everything(shards, max_logits)
     for array, reference in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
@@ -128,7 +128,7 @@ def test_gradients_are_those_of_the_loss_written_out(z_loss, max_logits):
     _, back = loss.sequence_loss(
         hidden, kernel, targets, weights, z_loss, 1, max_logits, normalizing_factor=3.0
     )
-    found = back.to_hidden, back.to_kernel(kernel, jnp.float32(-2.0))
+    found = back.to_hidden, back.to_kernel(jnp.float32(-2.0))
     for array, reference in zip(found, expected, strict=True):
         np.testing.assert_allclose(array, reference, rtol=1e-5, atol=1e-5)
 
@@ -173,7 +173,7 @@ def test_the_logits_of_a_whole_batch_never_exist_in_memory():
 
         def gradients(hidden, kernel, targets, weights):
             sums, back = loss.sequence_loss(hidden, kernel, targets, weights, max_logits=max_logits)
-            return back.to_hidden, back.to_kernel(kernel, sums.loss)
+            return back.to_hidden, back.to_kernel(sums.loss)
 
         program = jax.make_jaxpr(gradients)(*shapes)
         return max(array.size for array in _arrays(program.jaxpr))
