@@ -133,6 +133,40 @@ def test_gradients_are_those_of_the_loss_written_out(z_loss, max_logits):
         np.testing.assert_allclose(array, reference, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("max_logits", [1 << 24, 7 * 24])
+def test_a_learnt_token_s_gradient_survives_products_of_rounded_numbers(monkeypatch, max_logits):
+    # Accelerators round what they multiply (TF32, bfloat16): p - 1 must be formed before.
+    exact = loss._product
+
+    def rounding(axes, x, y):
+        return exact(axes, *(jax.lax.reduce_precision(a, 8, 7) for a in (x, y)))
+
+    rng = np.random.default_rng(4)
+    hidden, kernel = (
+        np.asarray(jnp.asarray(rng.standard_normal(shape), jnp.bfloat16), np.float64)
+        for shape in ((1, 7, 16), (16, 64))
+    )
+    kernel[:, 5] = 1.375 * np.sign(hidden[0, 0])  # the first token is learnt
+    targets = np.asarray([[5, 1, 2, 3, 4, 6, 7]])
+    raised = np.exp(hidden[0, 0] @ (kernel - kernel[:, 5:6]))
+    raised[5] = 0.0
+    to_logits = raised / (1.0 + raised.sum())
+    to_logits[5] = -to_logits.sum()  # p - 1, without its rounding
+    assert 1e-4 < -to_logits[5] < 1e-3
+    expected = kernel @ to_logits
+
+    monkeypatch.setattr(loss, "_product", rounding)
+    _, back = loss.sequence_loss(
+        *(jnp.asarray(a, jnp.float32) for a in (hidden, kernel)),
+        targets,
+        np.ones((1, 7)),
+        z_loss=0.0,
+        max_logits=max_logits,
+    )
+    error = np.linalg.norm(back.to_hidden[0, 0] - expected) / np.linalg.norm(expected)
+    assert error < 0.01
+
+
 @pytest.mark.parametrize("max_logits", [1 << 24, 40, 13])
 def test_weights_scale_the_loss_and_choose_what_accuracy_counts(max_logits):
     rng = np.random.default_rng(1)

@@ -225,6 +225,51 @@ def test_of_two_processes_one_writes_and_speaks(runs):
     assert found == expected
 
 
+# Three devices a process, two to a model: both processes feed the rows of the middle pair.
+OVERLAP = """
+import sys
+
+import jax
+import numpy as np
+
+from xfer_jax import partitioning
+
+partitioning.join(sys.argv[1], 2, int(sys.argv[2]))
+mesh = partitioning.make_mesh(2)
+here = partitioning.local_rows(mesh, 3)
+assert (here.start, here.stop) == ((0, 2), (1, 3))[jax.process_index()]
+whole = {"rows": np.arange(24).reshape(6, 4), "shares": np.arange(6).reshape(3, 2)}
+mine = {
+    "rows": whole["rows"][partitioning.local_rows(mesh, 6)],
+    "shares": whole["shares"][here],
+}
+assert [len(x) for x in mine.values()] == [4, 2]
+for name, array in partitioning.place(mesh, mine).items():
+    np.testing.assert_array_equal(partitioning.fetch(array), whole[name])
+    for shard in array.addressable_shards:
+        np.testing.assert_array_equal(shard.data, whole[name][shard.index])
+print("all there")
+"""
+
+
+def test_two_processes_feed_rows_that_both_of_them_hold():
+    coordinator = f"localhost:{free_port()}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", OVERLAP, coordinator, str(index)],
+            env=environment(devices=3),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for process in processes:
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert "all there" in output
+
+
 def test_a_process_that_cannot_join_says_so_in_one_line(command):
     result = subprocess.run(
         [sys.executable, "-m", "xfer_jax.cli", *command("train", MODEL_DIR="x"), "--multiprocess"],
