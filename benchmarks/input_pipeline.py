@@ -43,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
         cache = write_cache(Path(name))
         began = time.monotonic()
         source = data.Supervised(cache, LENGTHS)
-        batches = data.TrainingBatches(source.stream(0), source.sizes(), BATCH, BATCHES)
+        batches = data.TrainingBatches(
+            source.stream(0), data.Layout(source.sizes(), BATCH), BATCHES
+        )
         training = data.TrainingData(batches, EXAMPLES, 0, 0, [])
         iterator = training.iterator(0)
         first = next(iterator)

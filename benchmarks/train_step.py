@@ -96,7 +96,9 @@ def packed(examples: list[data.Example]) -> list[Batch]:
         for example, size in zip(examples, sizes.tolist(), strict=True)
     ]
     stream = grain.MapDataset.source(picks)
-    batches = data.TrainingBatches(stream, sizes, MIX_BATCH, len(examples) // MIX_BATCH)
+    batches = data.TrainingBatches(
+        stream, data.Layout(sizes, MIX_BATCH), len(examples) // MIX_BATCH
+    )
     return [batches[i] for i in range(len(batches))]
 
 

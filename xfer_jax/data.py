@@ -29,6 +29,7 @@ CACHE_FORMAT = 1
 INPUTS, TARGETS = "inputs", "targets"
 _LENGTH_MULTIPLE = 8  # lengths of rows are rounded up to it
 _STEPS = 8  # rows of a batch are rounded up to an eighth of a power of two
+_DRAWN = 32  # batches that a layout is found by
 _WORTH = 0.75  # the loss takes a share of the target tokens' places alone, up to this one
 
 Lengths = dict[
@@ -463,6 +464,50 @@ def pad_to_ladder(rows: Sequence[np.ndarray], batch_size: int, most: int) -> np.
     return _pad([*rows, *[np.zeros(0, np.int32)] * (batch_size - len(rows))], length)
 
 
+class Layout:
+    """How a run's batches lie in rows: of one length, in few numbers, in equal shares.
+
+    Every shape costs a compilation. So batches have at least as many rows as most of them need, and
+    the loss takes one number of target positions, or all.
+    """
+
+    def __init__(self, sizes: np.ndarray, batch_size: int, shares: int = 1):
+        """Finds out from batches drawn of the sizes what most of them need.
+
+        Args:
+          sizes: int [examples, 2], lengths of inputs and targets that occur.
+          batch_size: examples a batch, a multiple of `shares`.
+          shares: equal parts that the rows of a batch are cut into, one for each group of devices.
+        """
+        self.lengths = row_lengths(sizes)
+        self.shares = shares
+        self.batch_size = batch_size
+        drawn = np.random.default_rng(0).integers(len(sizes), size=(_DRAWN, batch_size))
+        counts = [len(pack(sizes[batch], self.lengths)) for batch in drawn]
+        self._usual_rows = math.ceil(np.median(counts))
+        tokens = [self._tokens_of_shares(self.rows(sizes[batch]), sizes[batch]) for batch in drawn]
+        # That a share hardly ever exceeds: one of few numbers, as languages share what is compiled.
+        self._usual_targets = _coarse(math.ceil(np.mean(tokens) + 4 * np.std(tokens)))
+
+    def rows(self, sizes: np.ndarray) -> list[list[int]]:
+        """Returns the examples of every row of a batch, some of none, given the examples' sizes."""
+        packed = pack(sizes, self.lengths)
+        count = _coarse(max(len(packed), self._usual_rows), self.shares)
+        count = min(self.batch_size, count)
+        packed += [[] for _ in range(count - len(packed))]
+        return [packed[i] for i in _spread(count)]
+
+    def positions(self, rows: Sequence[Sequence[int]], sizes: np.ndarray) -> int:
+        """Returns how many places of target tokens the loss takes of every share."""
+        places = len(rows) // self.shares * self.lengths[1]
+        enough = self._tokens_of_shares(rows, sizes).max() <= self._usual_targets
+        return self._usual_targets if enough and self._usual_targets <= _WORTH * places else places
+
+    def _tokens_of_shares(self, rows: Sequence[Sequence[int]], sizes: np.ndarray) -> np.ndarray:
+        of_rows = [sum(sizes[i, 1] for i in row) for row in rows]
+        return np.sum(np.reshape(of_rows, (self.shares, -1)), axis=1)
+
+
 class TrainingBatches:
     """Random access to the batch of any step, a pure function of (stream, step), for Grain.
 
@@ -474,32 +519,20 @@ class TrainingBatches:
     def __init__(
         self,
         stream: grain.MapDataset,
-        sizes: np.ndarray,
-        batch_size: int,
+        layout: Layout,
         num_batches: int,
-        shares: int = 1,
         share: slice = slice(None),
     ):
         """Lays out the batches.
 
         Args:
           stream: of `Pick`.
-          sizes: int [examples, 2], that occur in it.
-          batch_size: examples a batch, a multiple of `shares`.
+          layout: of every batch.
           num_batches: how many.
-          shares: equal parts that the rows of a batch are cut into, one for each group of devices.
-          share: those of them that this process feeds to its devices.
+          share: those of the layout's shares that this process feeds to its devices.
         """
-        self._stream, self._batch_size, self._num_batches = stream, batch_size, num_batches
-        self._shares, self._share = shares, share
-        self.lengths = row_lengths(sizes)
-        # Tokens that a share's targets hardly ever exceed: one of few numbers, as languages share
-        # what is compiled.
-        each, (inputs, targets) = batch_size / shares, sizes.mean(axis=0)
-        of_inputs, of_targets = sizes.std(axis=0)
-        if shares > 1:  # shares hold as many rows, not as many examples
-            of_targets = math.hypot(of_targets, targets * of_inputs / inputs)
-        self._usual_targets = _coarse(math.ceil(each * targets + 4 * each**0.5 * of_targets))
+        self._stream, self.layout = stream, layout
+        self._num_batches, self._share = num_batches, share
 
     def __len__(self) -> int:
         return self._num_batches
@@ -512,22 +545,15 @@ class TrainingBatches:
         flattened rows of a share, then -1. The loss takes only those: most of a row of targets is
         padding where the longest decides, and a step of the vocabulary is dear.
         """
-        first = step * self._batch_size
-        picks = [self._stream[i] for i in range(first, first + self._batch_size)]
-        layout = pack(np.asarray([pick.size for pick in picks]), self.lengths)
-        count = min(self._batch_size, _coarse(len(layout), self._shares))
-        layout += [[] for _ in range(count - len(layout))]
-        layout = [layout[i] for i in _spread(count)]
-        parts = range(self._shares)[self._share]
-        each = count // self._shares
-        places = each * self.lengths[1]
-        of_rows = [sum(picks[i].size[1] for i in row) for row in layout]
-        of_shares = np.sum(np.reshape(of_rows, (self._shares, each)), axis=1)
-        fits = of_shares.max() <= self._usual_targets <= _WORTH * places
-        positions = self._usual_targets if fits else places
-        examples = [
-            [picks[i].read() for i in row] for row in layout[parts.start * each : parts.stop * each]
-        ]
+        first = step * self.layout.batch_size
+        picks = [self._stream[i] for i in range(first, first + self.layout.batch_size)]
+        sizes = np.asarray([pick.size for pick in picks])
+        rows = self.layout.rows(sizes)
+        positions = self.layout.positions(rows, sizes)
+        parts = range(self.layout.shares)[self._share]
+        each = len(rows) // self.layout.shares
+        own = rows[parts.start * each : parts.stop * each]
+        examples = [[picks[i].read() for i in row] for row in own]
         inputs, targets = (
             [[example[feature] for example in row] for row in examples]
             for feature in (INPUTS, TARGETS)
@@ -537,15 +563,16 @@ class TrainingBatches:
             [[np.full(len(tokens), i) for i, tokens in enumerate(row, 1)] for row in feature]
             for feature in (inputs, targets)
         ]
-        target_tokens = _joined(targets, self.lengths[1])
+        inputs_length, targets_length = self.layout.lengths
+        target_tokens = _joined(targets, targets_length)
         real = [np.flatnonzero(of_share) for of_share in target_tokens.reshape(len(parts), -1)]
         return {
-            "encoder_input_tokens": _joined(inputs, self.lengths[0]),
-            "decoder_input_tokens": _joined(before, self.lengths[1]),
+            "encoder_input_tokens": _joined(inputs, inputs_length),
+            "decoder_input_tokens": _joined(before, targets_length),
             "decoder_target_tokens": target_tokens,
             "target_positions": _pad(real, positions, -1),
-            "encoder_segment_ids": _joined(numbers[0], self.lengths[0]),
-            "decoder_segment_ids": _joined(numbers[1], self.lengths[1]),
+            "encoder_segment_ids": _joined(numbers[0], inputs_length),
+            "decoder_segment_ids": _joined(numbers[1], targets_length),
         }
 
 
@@ -603,8 +630,8 @@ def training_data(
       temperature: tasks of a mixture take part by their number of examples to the power of
         1 / temperature (Raffel et al. 2020, arXiv 1910.10683, 3.5.2): 1, as they come; None, in
         equal parts.
-      shares: see `TrainingBatches`.
-      share: likewise.
+      shares: see `Layout`.
+      share: see `TrainingBatches`.
 
     Raises:
       RequestError: see `open_cache`, `Supervised` and `Chunks`; a probe's text is not for training.
@@ -635,8 +662,9 @@ def training_data(
     if temperature is not None:
         weights = [len(source) ** (1 / temperature) for source in all_sources]
     stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, weights)
+    layout = Layout(np.concatenate(sizes), batch_size, shares)
     return TrainingData(
-        TrainingBatches(stream, np.concatenate(sizes), batch_size, num_batches, shares, share),
+        TrainingBatches(stream, layout, num_batches, share),
         examples=sum(len(source) for source in all_sources),
         truncated_inputs=sum(source.truncated_inputs for source in all_sources),
         long_targets=sum(source.long_targets for source in all_sources),

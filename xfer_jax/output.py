@@ -7,12 +7,13 @@ import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
-
-from tensorboardX import SummaryWriter
+from typing import TYPE_CHECKING, Any
 
 from seqio_tasks.errors import RequestError
 from xfer_jax import checkpoints, partitioning
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 CONFIG_FILE = "config.gin"
 
@@ -79,8 +80,10 @@ def set_metrics(path: Path, step: int, values: dict[str, float]) -> None:
     write_jsonl(path, sorted([*others, {"step": step, **values}], key=lambda r: r["step"]))
 
 
-def events(folder: Path, suffix: str = "") -> SummaryWriter:
+def events(folder: Path, suffix: str = "") -> "SummaryWriter":
     """Opens a folder's TensorBoard events; `suffix` tells files of one second apart."""
+    from tensorboardX import SummaryWriter  # imports PyTorch, 1.5 s, where there is one
+
     return SummaryWriter(
         str(folder), filename_suffix=f"{suffix}.v2", write_to_disk=partitioning.is_first()
     )

@@ -11,7 +11,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gin
 import jax
@@ -19,7 +19,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from tensorboardX import SummaryWriter
 
 from seqio_tasks import catalogue, vocabulary
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
@@ -38,6 +37,9 @@ from xfer_jax import (
 from xfer_jax.loss import MAX_LOGITS, sequence_loss
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 
 @gin.configurable(module="xfer_jax.train")
@@ -113,7 +115,7 @@ def train_step(
       params: the parameters.
       state: of the optimizer; its `count` is the step.
       batch: features by the names of `Transformer.__call__`, and `target_positions` if the loss is
-        to take these alone, see `data.TrainingBatches`.
+        to take these alone, see `data.Layout`.
       seed: of dropout, with the step.
       learning_rate: of this step.
     """
@@ -438,7 +440,7 @@ def _all_finite(params: dict) -> jax.Array:
 
 
 def _log(
-    writer: SummaryWriter, pending: list[dict[str, jax.Array]], step: int, rate: float
+    writer: "SummaryWriter", pending: list[dict[str, jax.Array]], step: int, rate: float
 ) -> dict[str, str]:
     sums = jax.device_get(pending)
     totals = {name: float(np.sum([s[name] for s in sums])) for name in sums[0]}

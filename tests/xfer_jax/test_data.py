@@ -363,7 +363,7 @@ def test_batches_are_packed_into_few_shapes_and_shifted_right(tiny_world):
     batches = [training.batches[step] for step in range(len(training.batches))]
     shapes = {tuple(array.shape for array in batch.values()) for batch in batches}
     assert len(shapes) <= 5
-    lengths = training.batches.lengths
+    lengths = training.batches.layout.lengths
     assert all(n % 8 == 0 for n in lengths)
     assert lengths[0] <= LENGTHS["inputs"]
     for batch in batches:
@@ -417,6 +417,23 @@ def test_batches_have_few_numbers_of_rows(shares):
 
 
 @pytest.mark.parametrize("shares", [1, 2, 4])
+def test_batches_that_need_few_rows_have_as_many_as_the_others(shares):
+    rng = np.random.default_rng(0)
+    sizes = np.stack([rng.integers(8, 33, 2000), np.full(2000, 2)], axis=1)
+    layout = data.Layout(sizes, 32, shares)
+    needed, found = collections.Counter(), collections.Counter()
+    for batch in rng.integers(len(sizes), size=(200, 32)):
+        rows = layout.rows(sizes[batch])
+        assert sorted(i for row in rows for i in row) == list(range(32))
+        assert all(sizes[batch][row].sum(axis=0)[0] <= layout.lengths[0] for row in rows)
+        needed[data._coarse(sum(map(bool, rows)), shares)] += 1
+        found[len(rows)] += 1
+    usual, _ = needed.most_common(1)[0]
+    assert min(needed) < min(found) == usual
+    assert len(found) < len(needed)
+
+
+@pytest.mark.parametrize("shares", [1, 2, 4])
 @pytest.mark.parametrize(("longest", "rare"), [(2, 2), (24, 2), (24, 24)])
 def test_the_loss_is_told_of_every_target_token_once(shares, longest, rare):
     """Labels of two tokens; then answers, a few of them long; then such as nobody expected."""
@@ -432,7 +449,9 @@ def test_the_loss_is_told_of_every_target_token_once(shares, longest, rare):
         )
         for n, m in zip(inputs.tolist(), targets.tolist(), strict=True)
     ]
-    batches = data.TrainingBatches(grain.MapDataset.source(picks), sizes, 32, 16, shares)
+    batches = data.TrainingBatches(
+        grain.MapDataset.source(picks), data.Layout(sizes, 32, shares), 16
+    )
     widths = set()
     for batch in (batches[i] for i in range(16)):
         of_shares = batch["decoder_target_tokens"].reshape(shares, -1)
@@ -564,7 +583,7 @@ def test_every_example_of_any_stream_is_in_exactly_one_batch():
         for example, (n, m) in zip(examples, sizes.tolist(), strict=True)
     ]
     stream = grain.MapDataset.source(picks).repeat()
-    batches = data.TrainingBatches(stream, sizes, 5, 400)
+    batches = data.TrainingBatches(stream, data.Layout(sizes, 5), 400)
     window = 5 * WINDOW
     for w in range(7):  # the seventh goes over into the second epoch
         seen = [p for step in range(w * WINDOW, (w + 1) * WINDOW) for p in pairs(batches[step])]
@@ -617,7 +636,7 @@ def test_subsets_are_padded_like_the_whole(tiny_world, subset):
     def lengths(name: str) -> tuple[int, int]:
         tasks = [catalogue.task(name)]
         training = data.training_data(tasks, "train", tiny_world, LENGTHS, 2, 1, 0)
-        return training.batches.lengths
+        return training.batches.layout.lengths
 
     assert lengths(f"{NER}.{subset}") == lengths(NER)
 
@@ -630,4 +649,4 @@ def test_a_long_target_outside_of_a_subset_is_no_error(tiny_world):
     assert own < counts.max()
     lengths = {"inputs": LENGTHS["inputs"], "targets": int(counts.max()) - 1}
     training = data.training_data([task], "train", tiny_world, lengths, 2, 1, 0)
-    assert training.batches.lengths[1] >= own
+    assert training.batches.layout.lengths[1] >= own
