@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import peers, record
+from benchmarks import peers, record, train_step
 
 ALL = (
     "train_step", "decode", "loss_memory", "input_pipeline", "startup", "analysis", "study",
@@ -34,19 +34,19 @@ def read(folder: Path, name: str) -> dict[str, Any]:
 
 def steps_table(found: dict[str, dict[str, Any]]) -> list[str]:
     """Returns the lines of a table of engines at one kind of training."""
-    ours = found[peers.OURS]
     lines = [
         "| | examples/s | tokens/s | padding | peak memory | utilisation | xfer-jax is faster by |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, of in found.items():
-        # Engines take turns, so that the ratio of a round is of the same minute.
-        ratios = sorted(b / a for a, b in zip(ours["seconds"], of["seconds"], strict=True))
-        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        spread = ""
+        if name != peers.OURS:
+            ratios = train_step.ratios(of)
+            spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         lines.append(
             f"| {TITLES[name]} | {of['examples_per_second']:.2f} | {of['tokens_per_second']:.0f}"
             f" | {of['padding']:.0%} | {of['peak_bytes'] / 2**30:.2f} GiB"
-            f" | {of['utilisation']:.0%} | {'' if name == peers.OURS else spread} |"
+            f" | {of['utilisation']:.0%} | {spread} |"
         )
     return lines
 
@@ -72,9 +72,9 @@ def page(folder: Path) -> str:
         "mT5-small's shape with all 250,112 pieces, float32, dropout 0.1, Adafactor. Utilisation is"
         " the operations of the real tokens (three times a forward pass, `cost.forward_flops`) by"
         " the time and by what a matrix product reaches. Peak memory is the process's while it"
-        " trains. Engines take turns, of a step that is not timed and then timed ones. xfer-jax"
-        " asks for large pages of memory (`GLIBC_TUNABLES`) by itself; what Hugging Face does when"
-        " it is started with them is a row of its own.",
+        " trains. xfer-jax and one of the others take turns, which begin with two steps that are"
+        " not timed. xfer-jax asks for large pages of memory (`GLIBC_TUNABLES`) by itself; what"
+        " Hugging Face does when it is started with them is a row of its own.",
         "",
         "**16 examples of 128 and 8 tokens, no padding**",
         "",

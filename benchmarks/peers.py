@@ -60,6 +60,7 @@ class Engine:
             stdout=subprocess.PIPE,
             text=True,
             env=os.environ
+            | {"JAX_COMPILATION_CACHE_DIR": str(folder / "programs")}
             | ({host_memory.SETTINGS: host_memory.LARGE_PAGES} if name == LARGE_PAGES else {}),
         )
         self.load_seconds = self._reply()["seconds"]

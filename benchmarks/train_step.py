@@ -2,14 +2,14 @@
 
     python -m benchmarks.train_step [--engines xfer-jax,hf-eager,t5x]
 
-Same weights, dropout, Adafactor; every engine is a process of its own, and they take turns. Two
-kinds of work: one batch of full rows; and examples as long as XNLI's, of which every engine makes
-batches as it really does. Hugging Face pads to the longest of a batch (`DataCollatorForSeq2Seq`);
-this engine packs a batch's examples into
-few rows.
+Same weights, dropout, Adafactor; every engine is a process of its own, and this one takes turns
+with each of the others. Two kinds of work: one batch of full rows; and examples as long as XNLI's,
+of which every engine makes batches as it really does. Hugging Face pads to the longest of a batch
+(`DataCollatorForSeq2Seq`); this engine packs a batch's examples into few rows.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -35,6 +35,7 @@ MIX_BATCH = 16
 # XNLI in the release's format, by mT5's vocabulary: a log-normal with this median and sigma, within
 # these bounds (English validation: 50, 0.42), and targets of a digit and an end of sequence.
 MEDIAN, SIGMA, SHORTEST, LONGEST, TARGETS = 50, 0.42, 14, 250, 2
+_UNTIMED = 2  # steps at the beginning of a turn
 
 
 def write_weights(folder: Path, sizes: dict[str, Any]) -> model.Config:
@@ -124,46 +125,80 @@ def flops(config: model.Config, sizes: np.ndarray) -> float:
     return sum(3 * cost.forward_flops(config, int(k), int(n)) for k, n in sizes)
 
 
-def compare(
-    config: model.Config, engines: list[peers.Engine], sizes: np.ndarray, rounds: int, peak: float
-) -> dict[str, dict[str, Any]]:
-    """Lets engines take turns; returns what each did, by name.
+def take_turns(
+    folder: Path, batches: dict[str, list[Batch]], rounds: int
+) -> dict[str, list[list[dict[str, Any]]]]:
+    """Has engines train in turns; returns the replies of every turn, by name.
+
+    The first turn warms up. Another begins with steps that are not kept: the kernel, and a virtual
+    machine's host, have taken the memory back meanwhile, as they do not in a run.
 
     Args:
+      folder: with the weights.
+      batches: of every engine, the same examples.
+      rounds: turns of each after the first.
+    """
+    engines = [peers.Engine(name, folder, "train", of) for name, of in batches.items()]
+    replies: dict[str, list[list[dict[str, Any]]]] = {engine.name: [] for engine in engines}
+    for turn in range(rounds + 1):
+        for engine in engines:
+            indices = range(len(engine.batches))
+            for i in itertools.islice(itertools.cycle(indices), _UNTIMED if turn else 0):
+                engine.run(i)
+            replies[engine.name].append([engine.run(i) for i in indices])
+    for engine in engines:
+        engine.close()
+    return replies
+
+
+def compare(
+    folder: Path,
+    config: model.Config,
+    batches: dict[str, list[Batch]],
+    sizes: np.ndarray,
+    rounds: int,
+    peak: float,
+) -> dict[str, dict[str, Any]]:
+    """Has this engine train beside each of its peers, two at a time; returns what each did.
+
+    More would leave each other no memory.
+
+    Args:
+      folder: with the weights.
       config: the model's sizes.
-      engines: all with batches of the same examples.
+      batches: of every engine, the same examples.
       sizes: int [examples, 2], of the examples' inputs and targets.
-      rounds: how often each works off its batches, after once to warm up. A turn begins with a
-        step that is not timed: the kernel, and a virtual machine's host, have taken the memory back
-        meanwhile, as they do not in a run.
+      rounds: turns of each.
       peak: operations a second that this machine reaches in a matrix product.
     """
-    first = {engine.name: [engine.run(i) for i in range(len(engine.batches))] for engine in engines}
-    seconds: dict[str, list[float]] = {engine.name: [] for engine in engines}
-    last: dict[str, dict[str, Any]] = {}
-    for _ in range(rounds):
-        for engine in engines:
-            engine.run(0)
-            replies = [engine.run(i) for i in range(len(engine.batches))]
-            seconds[engine.name].append(sum(reply["seconds"] for reply in replies))
-            last[engine.name] = replies[-1]
-    results = {}
-    for engine in engines:
-        times = np.asarray(seconds[engine.name])
-        median = float(np.median(times))
-        real = int(sizes.sum())
-        size = sum(batch[name].size for batch in engine.batches for name in names(batch))
-        results[engine.name] = {
-            "seconds": [round(float(x), 3) for x in times],
+
+    def summary(name: str, warm_up: list[dict], turns: list[list[dict]]) -> dict[str, Any]:
+        seconds = [sum(reply["seconds"] for reply in turn) for turn in turns]
+        median = float(np.median(seconds))
+        size = sum(batch[key].size for batch in batches[name] for key in names(batch))
+        return {
+            "seconds": [round(x, 3) for x in seconds],
             "examples_per_second": round(len(sizes) / median, 3),
-            "tokens_per_second": round(real / median, 1),
-            "padding": round(1 - real / size, 3),
-            "shapes": len({tuple(x.shape for x in batch.values()) for batch in engine.batches}),
-            "peak_bytes": last[engine.name]["peak_bytes"],
-            "warm_up_seconds": round(sum(x["seconds"] for x in first[engine.name]) - median, 1),
+            "tokens_per_second": round(int(sizes.sum()) / median, 1),
+            "padding": round(1 - int(sizes.sum()) / size, 3),
+            "shapes": len({tuple(x.shape for x in batch.values()) for batch in batches[name]}),
+            "peak_bytes": turns[-1][-1]["peak_bytes"],
+            "warm_up_seconds": round(sum(reply["seconds"] for reply in warm_up) - median, 1),
             "utilisation": round(flops(config, sizes) / median / peak, 3),
-            "last_result": last[engine.name]["result"],
+            "last_result": turns[-1][-1]["result"],
         }
+
+    others = [{name: batches[name]} for name in batches if name != peers.OURS]
+    results: dict[str, dict[str, Any]] = {peers.OURS: {}}
+    own: list[list[dict]] = []
+    for other in others or [{}]:
+        replies = take_turns(folder, {peers.OURS: batches[peers.OURS], **other}, rounds)
+        of_ours = replies.pop(peers.OURS)
+        own += of_ours[1:] if own else of_ours  # later processes find their programs compiled
+        for name, of in replies.items():
+            results[name] = summary(name, of[0], of[1:])
+            results[name]["ours_seconds"] = summary(peers.OURS, of[0], of_ours[1:])["seconds"]
+    results[peers.OURS] = summary(peers.OURS, own[0], own[1:])
     return results
 
 
@@ -211,19 +246,12 @@ def main(argv: list[str] | None = None) -> int:
         }
         for work, batches in {
             "full": dict.fromkeys(present, full_batches(2)),
-            "mix": {
-                peer: packed(examples) if peer == peers.OURS else padded(examples)
-                for peer in present
-                if peer
-                in (peers.OURS, peers.EAGER)  # `torch.compile` has a program for every length
+            "mix": {  # `torch.compile` has a program for every length
+                peers.OURS: packed(examples),
+                **{peer: padded(examples) for peer in present if peer == peers.EAGER},
             },
         }.items():
-            engines = [
-                peers.Engine(peer, folder, "train", of_peer) for peer, of_peer in batches.items()
-            ]
-            results[work] = compare(config, engines, sizes[work], args.rounds, peak)
-            for engine in engines:
-                engine.close()
+            results[work] = compare(folder, config, batches, sizes[work], args.rounds, peak)
             show(work, results[work])
     print(f"wrote {record.keep('train_step', results, args.results)}")
     return 0
@@ -231,15 +259,19 @@ def main(argv: list[str] | None = None) -> int:
 
 def show(work: str, results: dict[str, dict[str, Any]]) -> None:
     """Prints one kind of work's results, and how many times faster this engine is."""
-    ours = results[peers.OURS]
     print(f"\n{work}: {'examples/s':>22} {'tokens/s':>9} {'padding':>8} {'peak GiB':>9} {'MFU':>6}")
     for name, of in results.items():
-        ratio = ours["examples_per_second"] / of["examples_per_second"]
         print(
-            f"  {name:<12} {of['examples_per_second']:>14.2f} {of['tokens_per_second']:>9.0f}"
+            f"  {name:<14} {of['examples_per_second']:>12.2f} {of['tokens_per_second']:>9.0f}"
             f" {of['padding']:>8.1%} {of['peak_bytes'] / 2**30:>9.2f} {of['utilisation']:>6.1%}"
-            f"   x{ratio:.2f}   {of['seconds']}"
+            + (f"   x{np.median(ratios(of)):.2f} " if name != peers.OURS else "         ")
+            + f"{of['seconds']}"
         )
+
+
+def ratios(of: dict[str, Any]) -> list[float]:
+    """Returns how many times faster this engine was than a peer, by turn."""
+    return [b / a for a, b in zip(of["ours_seconds"], of["seconds"], strict=True)]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from typing import Any
 
 from seqio_tasks import metrics, sources
 from seqio_tasks.catalogue import XTREME_R, Example, Family
-from seqio_tasks.errors import RequestError
 
 PROMPT = "tag: "  # before the tokens of an input
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
@@ -57,44 +56,13 @@ def spans(tokens: list[str], tags: list[str]) -> list[str]:
 
 
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
-    """Reads `token<TAB>tag` lines, a blank line between sentences.
-
-    Raises:
-      RequestError: a line of another form (file and line number), or a file without tags, such as
-        XTREME's test files.
-    """
-    tokens: list[str] = []
-    tags: list[str] = []
-
-    def example() -> Example:
-        return {
-            "tokens": list(tokens),
-            "tags": list(tags),
-            "langs": [language] * len(tokens),
-            "spans": spans(tokens, tags),
+    """Reads sentences and their entities, see `sources.tagged_sentences`."""
+    for sentence in sources.tagged_sentences(path, split, TAGS):
+        yield {
+            **sentence,
+            "langs": [language] * len(sentence["tokens"]),
+            "spans": spans(**sentence),
         }
-
-    for number, line in sources.lines(path):
-        if not line.strip():
-            if tokens:
-                yield example()
-                tokens.clear()
-                tags.clear()
-            continue
-        token, tab, tag = line.partition("\t")
-        if not tab and split == "test":
-            raise RequestError(
-                f"{path}, line {number}: no tag; XTREME strips the test labels, use validation"
-            )
-        if not token.strip() or tag not in TAGS:
-            raise RequestError(
-                f"{path}, line {number}: expected token<TAB>tag with a tag of {', '.join(TAGS)},"
-                f" found {line[:80]!r}"
-            )
-        tokens.append(token.strip())
-        tags.append(tag)
-    if tokens:
-        yield example()
 
 
 def preprocess(dataset: Any, language: str) -> Any:

@@ -4,7 +4,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,48 @@ def lines(path: Path) -> Iterator[tuple[int, str]]:
             except UnicodeDecodeError:
                 raise RequestError(f"{path}, line {number}: not UTF-8") from None
             yield number, text.rstrip("\r\n")
+
+
+def tagged_sentences(
+    path: Path,
+    split: str,
+    known: tuple[str, ...] = (),
+    clean: Callable[[str], str] = str.strip,
+    remedy: str = "use validation",
+) -> Iterator[dict[str, Any]]:
+    """Yields the tokens and tags of `token<TAB>tag` lines, a blank line between sentences.
+
+    Args:
+      path: the file.
+      split: of the data; test files may lack the tags.
+      known: the tags that there are; empty: any.
+      clean: of a token.
+      remedy: where the test labels are lacking, for the error.
+
+    Raises:
+      RequestError: a line of another form (file and line number), or a file without tags, such as
+        XTREME's test files.
+    """
+    tokens: list[str] = []
+    tags: list[str] = []
+    for number, line in lines(path):
+        if not line.strip():
+            if tokens:
+                yield {"tokens": tokens, "tags": tags}
+                tokens, tags = [], []
+            continue
+        token, tab, tag = line.partition("\t")
+        where = f"{path}, line {number}"
+        if not tab and split == "test":
+            raise RequestError(f"{where}: no tag; XTREME strips the test labels, {remedy}")
+        token = clean(token)
+        if not token or len(tag.split()) != 1 or (known and tag not in known):
+            form = f"a tag of {', '.join(known)}" if known else "a tag without spaces"
+            raise RequestError(f"{where}: expected token<TAB>tag with {form}, found {line[:80]!r}")
+        tokens.append(token)
+        tags.append(tag)
+    if tokens:
+        yield {"tokens": tokens, "tags": tags}
 
 
 def unquote(line: str, where: str) -> list[str]:

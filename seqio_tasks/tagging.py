@@ -14,7 +14,6 @@ from typing import Any
 
 from seqio_tasks import metrics, sources
 from seqio_tasks.catalogue import INTERMEDIATE, XTREME_R, Example, Family
-from seqio_tasks.errors import RequestError
 
 # the 38 languages of XTREME-R's UD-POS
 # fmt: off
@@ -32,48 +31,17 @@ _FILE_SPLIT = {"train": "train", "validation": "dev", "test": "test"}
 
 
 def _reader(known: tuple[str, ...]) -> Callable[[Path, str, str], Iterator[Example]]:
-    """Returns a reader of `token<TAB>tag` lines, a blank line between sentences.
-
-    Args:
-      known: the tags that there are; empty: any.
-    """
-
     def read(path: Path, language: str, split: str) -> Iterator[Example]:
-        """Reads sentences.
-
-        Raises:
-          RequestError: a line of another form (file and line number), or a file without tags, such
-            as XTREME's test files.
-        """
+        """Reads sentences, see `sources.tagged_sentences`."""
         del language
-        tokens: list[str] = []
-        tags: list[str] = []
-        for number, line in sources.lines(path):
-            if not line.strip():
-                if tokens:
-                    yield {"tokens": list(tokens), "tags": list(tags)}
-                    tokens.clear()
-                    tags.clear()
-                continue
-            token, tab, tag = line.partition("\t")
-            if not tab and split == "test":
-                raise RequestError(
-                    f"{path}, line {number}: no tag; XTREME strips the test labels, make the file"
-                    " of the treebanks themselves or use validation"
-                )
-            token = "".join(token.replace("\u200c", "").split())
-            if not token or len(tag.split()) != 1 or (known and tag not in known):
-                form = f"a tag of {', '.join(known)}" if known else "a tag without spaces"
-                raise RequestError(
-                    f"{path}, line {number}: expected token<TAB>tag with {form},"
-                    f" found {line[:80]!r}"
-                )
-            tokens.append(token)
-            tags.append(tag)
-        if tokens:
-            yield {"tokens": tokens, "tags": tags}
+        remedy = "make the file of the treebanks themselves or use validation"
+        return sources.tagged_sentences(path, split, known, _one_word, remedy)
 
     return read
+
+
+def _one_word(token: str) -> str:
+    return "".join(token.replace("\u200c", "").split())
 
 
 def _preprocess(prompt: str) -> Callable[[Any, str], Any]:

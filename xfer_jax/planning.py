@@ -14,7 +14,8 @@ from xfer_jax import cost, ledger, progress, study
 from xfer_jax.study import DONE_FILE, Job, Study
 
 _TOO_LARGE = (
-    ": too much for one; let several share a batch or a model, or take a smaller BATCH_SIZE"
+    ": too much for one; let several share a batch or a model, set REMAT, or take a smaller"
+    " BATCH_SIZE"
 )
 _RENEW_SECONDS = 1.0  # between looks at the ledger
 
@@ -40,23 +41,27 @@ def plan(grid: Study, out: Path | None, device_name: str) -> str:
     unknown = False  # how much there is to score
     for (task, kind), of_stage in stages.items():
         run, _ = study.load(grid, of_stage[0], out or Path("OUT"))
+        longest = run.lengths["inputs"], run.lengths["targets"]
         limit = run.eval_examples or 0
-        inputs, targets, examples = (grid.assumed or {}).get(
-            task, (run.lengths["inputs"], run.lengths["targets"], limit)
-        )
+        assumed = (grid.assumed or {}).get(task)
+        inputs, targets, examples = assumed or (*longest, limit)
         examples = min(examples, limit) if limit else examples
         steps = run.train_steps_relative or run.train_steps or 0
         doing = [job for job in of_stage if job.name not in done]
-        one_example = cost.training_flops(run.model, inputs, targets)
-        flops = len(doing) * steps * run.batch_size * one_example
+        count, row = float(run.batch_size), longest  # T5X pads every example to the longest
+        if assumed and grid.engine == "native":
+            row = min(cost.LONGEST * inputs, longest[0]), min(cost.LONGEST * targets, longest[1])
+            count *= inputs / row[0] / (1 - cost.PADDING)
+        flops = len(doing) * steps * count * cost.training_flops(run.model, *row)
         hours = flops / (device.tflops * 1e12 * cost.UTILISATION) / 3600
         cells = sum(len(job.targets) for job in doing)
+        emitted = min(cost.LONGEST * targets, longest[1])
         one_cell = cost.decoding_seconds(
-            run.model, device, examples, run.eval_batch_size, inputs, targets
+            run.model, device, examples, run.eval_batch_size, inputs, emitted
         )
         training, scoring = training + hours, scoring + cells * one_cell / 3600
         unknown |= bool(cells) and not examples
-        peak = max(peak, cost.training_bytes(run.model, run.batch_size, inputs, targets))
+        peak = max(peak, cost.training_bytes(run.model, count, *row))
         total_cells = sum(len(job.targets) for job in of_stage)
         rows.append(
             (task, kind, len(of_stage), len(of_stage) - len(doing), total_cells or "",

@@ -119,31 +119,16 @@ def matrix(
     sources = [code for code in labels if any(source == code for source, _ in scores)]
     targets = [code for code in labels if any(target == code for _, target in scores)]
     values = np.asarray([[scores.get((s, t), np.nan) for t in targets] for s in sources])
-    many = max(len(sources), len(targets)) > _MANY
-    cell = (0.13, 0.13) if many else (0.5, 0.34)
-    size = (2.6 + cell[0] * len(targets), 1.3 + cell[1] * len(sources))
-    figure, axes = _figure(*size)
-    edges = np.arange(len(targets) + 1) - 0.5, np.arange(len(sources) + 1) - 0.5
-    image = axes.pcolormesh(
-        *edges, np.ma.masked_invalid(values), cmap=_COLOURS, vmin=0, vmax=100,
-        edgecolors="none" if many else "face", linewidth=0, rasterized=many,
-    )  # fmt: skip
-    axes.set_ylim(len(sources) - 0.5, -0.5)
-    if not many:
-        for (row, column), value in np.ndenumerate(values):
-            if np.isfinite(value):
-                axes.text(
-                    column, row, f"{value:.0f}", ha="center", va="center", fontsize=8.5,
-                    color=_ON_DARK if value > 60 else _ON_LIGHT,
-                    fontweight="bold" if sources[row] == targets[column] else "normal",
-                )  # fmt: skip
-    size_of_text = 5 if many else 9
-    axes.set_xticks(range(len(targets)), targets, fontsize=size_of_text, rotation=90 * many)
-    axes.set_yticks(range(len(sources)), [labels[code] for code in sources], fontsize=size_of_text)
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    figure, axes = _heat_map(
+        values,
+        [labels[code] for code in sources],
+        targets,
+        margins=(2.6, 1.3),
+        colours=(_COLOURS, 0, 100),
+        text="{:.0f}".format,
+        dark=values > 60,
+        bold=np.equal.outer(sources, targets),
+    )
     if groups:
         for codes, line in ((targets, axes.axvline), (sources, axes.axhline)):
             for i in range(1, len(codes)):
@@ -152,9 +137,6 @@ def matrix(
     axes.set_ylabel("fine-tuned in")
     axes.set_xlabel("asked in")
     axes.xaxis.set_label_position("top")
-    bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(length=0, labelsize=8, labelcolor=MUTED)
     _titled(figure, title, subtitle)
     return figure
 
@@ -168,25 +150,66 @@ def gains(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> Fi
       rows: names, of intermediate tasks.
       columns: names, of languages asked.
     """
-    many = len(columns) > _MANY
-    figure, axes = _figure(3.2 + (0.13 if many else 0.5) * len(columns), 1.1 + 0.34 * len(rows))
     most = max(float(np.nanmax(np.abs(values))), 1.0)
+    figure, _ = _heat_map(
+        values,
+        rows,
+        columns,
+        margins=(3.2, 1.1),
+        colours=(_TWO_SIDED, -most, most),
+        text=lambda value: f"{value:+.1f}".replace("-", "−"),
+        dark=np.abs(values) > 0.7 * most,
+    )
+    return figure
+
+
+def _heat_map(
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    *,
+    margins: tuple[float, float],
+    colours: tuple[Any, float, float],
+    text: Callable[[float], str],
+    dark: np.ndarray,
+    bold: np.ndarray | None = None,
+) -> tuple[Figure, Axes]:
+    """Draws a table's cells as colours, with the numbers in them where there are not too many.
+
+    Args:
+      values: [rows, columns]; NaN stays blank.
+      rows: names, down.
+      columns: names, across.
+      margins: beside the cells and above them, inches.
+      colours: a colour map, and the values of its ends.
+      text: of a cell.
+      dark: bool [rows, columns], cells that want light text.
+      bold: likewise, cells to set off.
+    """
+    many_rows, many_columns = (len(names) > _MANY for names in (rows, columns))
+    many = many_rows or many_columns
+    width, height = 0.13 if many_columns else 0.5, 0.13 if many_rows else 0.34
+    figure, axes = _figure(margins[0] + width * len(columns), margins[1] + height * len(rows))
     edges = np.arange(len(columns) + 1) - 0.5, np.arange(len(rows) + 1) - 0.5
+    colour_map, low, high = colours
     image = axes.pcolormesh(
-        *edges, np.ma.masked_invalid(values), cmap=_TWO_SIDED, vmin=-most, vmax=most,
+        *edges, np.ma.masked_invalid(values), cmap=colour_map, vmin=low, vmax=high,
         edgecolors="none" if many else "face", linewidth=0, rasterized=many,
     )  # fmt: skip
     axes.set_ylim(len(rows) - 0.5, -0.5)
     if not many:
         for (row, column), value in np.ndenumerate(values):
             if np.isfinite(value):
-                colour = _ON_DARK if abs(value) > 0.7 * most else _ON_LIGHT
                 axes.text(
-                    column, row, f"{value:+.1f}".replace("-", "−"), ha="center", va="center",
-                    fontsize=8, color=colour,
+                    column, row, text(value), ha="center", va="center", fontsize=8.5,
+                    color=_ON_DARK if dark[row, column] else _ON_LIGHT,
+                    fontweight="bold" if bold is not None and bold[row, column] else "normal",
                 )  # fmt: skip
-    axes.set_xticks(range(len(columns)), columns, fontsize=5 if many else 9, rotation=90 * many)
-    axes.set_yticks(range(len(rows)), rows, fontsize=9)
+    rotation = 90 * many_columns
+    axes.set_xticks(
+        range(len(columns)), columns, fontsize=5 if many_columns else 9, rotation=rotation
+    )
+    axes.set_yticks(range(len(rows)), rows, fontsize=5 if many_rows else 9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     for side in axes.spines.values():
@@ -194,7 +217,7 @@ def gains(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> Fi
     bar = figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=MUTED)
-    return figure
+    return figure, axes
 
 
 def _titled(figure: Figure, title: str, subtitle: str) -> None:

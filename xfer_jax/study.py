@@ -49,8 +49,8 @@ class Study:
     files: Sequence[str] = ()  # gin files after the task's: 'gin/runs/from_scratch.gin'
     settings: Sequence[str] = ()  # bindings of every run: "EVALUATOR_NUM_EXAMPLES = 500"
     keep_few_shot: bool = False  # checkpoints of few-shot training, which nothing starts from
-    # by task, what costs are estimated with: tokens of inputs and of targets, as padded, and
-    # examples that are scored in a target
+    # by task, what costs are estimated with: mean tokens of inputs and of targets, and examples
+    # that are scored in a target
     assumed: Mapping[str, tuple[int, int, int]] | None = None
     engine: str = "native"  # or 't5x': T5X's own binary does every job
 

@@ -78,8 +78,13 @@ def test_both_kinds_of_batches_hold_the_examples(monkeypatch):
 def test_the_table_compares_rounds_with_each_other():
     of = {"tokens_per_second": 1.0, "padding": 0.5, "peak_bytes": 2**31, "utilisation": 0.25}
     found = {
-        peers.OURS: of | {"seconds": [1.0, 2.0, 1.0], "examples_per_second": 4.0},
-        peers.EAGER: of | {"seconds": [3.0, 4.0, 2.5], "examples_per_second": 1.5},
+        peers.OURS: of | {"seconds": [1.0, 9.0, 1.0], "examples_per_second": 4.0},
+        peers.EAGER: of
+        | {
+            "seconds": [3.0, 4.0, 2.5],
+            "ours_seconds": [1.0, 2.0, 1.0],
+            "examples_per_second": 1.5,
+        },
     }
     last = bench.steps_table(found)[-1]
     assert last.endswith("| 1.50 | 1 | 50% | 2.00 GiB | 25% | 2.50 (2.00 to 3.00) |")

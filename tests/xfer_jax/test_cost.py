@@ -1,5 +1,7 @@
 """Costs against published sizes, XLA's count of operations, and numbers worked out elsewhere."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,3 +58,11 @@ def test_a_checkpoint_is_as_large_as_its_arrays():
 def test_an_unknown_device_is_an_error_that_names_the_nearest():
     with pytest.raises(RequestError, match=r"unknown device 'h10' \(did you mean h100"):
         cost.device("h10")
+
+
+def test_layers_that_are_computed_anew_are_not_kept():
+    def beside_parameters(config):
+        return cost.training_bytes(config, 64, 512, 64) - cost.training_bytes(config, 0, 512, 64)
+
+    anew = beside_parameters(dataclasses.replace(BASE, remat=True)) / beside_parameters(BASE)
+    assert 1 / 24 < anew < 1 / 6  # a layer of 24, and every layer's input

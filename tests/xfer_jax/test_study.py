@@ -1,6 +1,7 @@
 """Studies of the tiny world: what they lay out, run, resume, share and collect."""
 
 import csv
+import dataclasses
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from xfer_jax import (
     checkpoints,
     cli,
     configuration,
+    cost,
     execution,
     ledger,
     planning,
@@ -403,6 +405,12 @@ def test_a_study_that_has_not_begun_says_so(file, tmp_path, capsys):
     assert "nothing has been run; 7 jobs to do" in capsys.readouterr().out
 
 
+def pflop(shown: str) -> float:
+    """Returns what a plan says of XNLI's source models."""
+    xnli = next(line.split() for line in shown.splitlines() if re.match(r"xnli +source", line))
+    return float(xnli[-3].replace(",", ""))
+
+
 def test_the_published_grid_has_its_174_pairs_and_24_models(capsys):
     configuration.load("study", ["gin/studies/muller2022.gin"], [])
     grid = configuration.build(study.Study)
@@ -422,11 +430,14 @@ def test_the_published_grid_has_its_174_pairs_and_24_models(capsys):
     assert "too much" not in shown
     assert "1638 jobs, 0 done; 24 source models, 2160 cells" in shown
     # 24 models x 3 seeds, and 3 x 174 pairs x 3 sizes; XNLI alone: 7 x 3 x 8,000 x 1,024 examples
-    # of 0.092 TFLOP
-    xnli = next(line.split() for line in shown.splitlines() if re.match(r"xnli +source", line))
-    assert float(xnli[-3].replace(",", "")) == pytest.approx(
-        21 * 8000 * 1024 * 0.092 / 1e3, rel=1e-3
-    )
+    examples = 21 * 8000 * 1024
+    base, _ = study.load(grid, every[0], Path("out"))
+    # of 50 and 2 tokens, in rows four times as long of which a fifth is padding;
+    row = cost.training_flops(base.model, 200, 8)
+    assert pflop(shown) == pytest.approx(examples / 4 / 0.8 * row / 1e15, rel=1e-3)
+    # T5X pads each to 1,024 and 128 tokens: 0.965 TFLOP.
+    padded = planning.plan(dataclasses.replace(grid, engine="t5x"), None, "h100")
+    assert pflop(padded) == pytest.approx(examples * 0.965 / 1e3, rel=1e-3)
 
 
 def test_the_ledger_is_rebuilt_from_the_folders(finished, file, capsys):
