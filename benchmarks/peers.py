@@ -8,6 +8,7 @@ machine. FOLDER holds a Hugging Face checkpoint, which all three read, and `ENGI
 import argparse
 import contextlib
 import importlib.util
+import itertools
 import json
 import os
 import resource
@@ -232,10 +233,11 @@ def _t5x(folder: Path, work: str) -> Work:
         return optimizer.apply_gradient(gradients, learning_rate=LEARNING_RATE), mean
 
     program = jax.jit(update, donate_argnums=0)
+    seeds = itertools.count()  # of the dropout masks
 
     def step(batch: Batch) -> float:
         nonlocal optimizer
-        optimizer, mean = program(optimizer, _features(batch), np.uint32(0))
+        optimizer, mean = program(optimizer, _features(batch), np.uint32(next(seeds)))
         jax.block_until_ready(optimizer.target)
         return float(mean)
 

@@ -29,7 +29,7 @@ CACHE_FORMAT = 1
 INPUTS, TARGETS = "inputs", "targets"
 _LENGTH_MULTIPLE = 8  # lengths of rows are rounded up to it
 _STEPS = 8  # rows of a batch are rounded up to an eighth of a power of two
-_DRAWN = 32  # batches that a layout is found by
+_DRAWN = 4096  # examples that a layout is found by, about
 _WORTH = 0.75  # the loss takes a share of the target tokens' places alone, up to this one
 
 Lengths = dict[
@@ -390,7 +390,7 @@ def check_lengths(lengths: Lengths) -> None:
 # --- Batches --------------------------------------------------------------------------------------
 
 
-def row_lengths(sizes: np.ndarray) -> tuple[int, int]:
+def row_lengths(sizes: np.ndarray, weights: np.ndarray | None = None) -> tuple[int, int]:
     """Chooses how long the rows are that examples are packed into.
 
     Rows hold the longest inputs, and as many tokens of targets as go with so many of inputs. One
@@ -398,12 +398,14 @@ def row_lengths(sizes: np.ndarray) -> tuple[int, int]:
 
     Args:
       sizes: int [examples, 2], lengths of inputs and targets that occur.
+      weights: float [examples], how often they do; None: equally often.
 
     Returns:
       Tokens of inputs and of targets, multiples of 8.
     """
     inputs, targets = sizes.max(axis=0)
-    share = sizes[:, 1].mean() / sizes[:, 0].mean()
+    mean_inputs, mean_targets = np.average(sizes, axis=0, weights=weights)
+    share = mean_targets / mean_inputs
     inputs = int(_round_up(inputs))
     return inputs, int(_round_up(max(targets, math.ceil(inputs * share))))
 
@@ -471,31 +473,45 @@ class Layout:
     the loss takes one number of target positions, or all.
     """
 
-    def __init__(self, sizes: np.ndarray, batch_size: int, shares: int = 1):
+    def __init__(
+        self,
+        sizes: np.ndarray,
+        batch_size: int,
+        shares: int = 1,
+        weights: np.ndarray | None = None,
+    ):
         """Finds out from batches drawn of the sizes what most of them need.
 
         Args:
           sizes: int [examples, 2], lengths of inputs and targets that occur.
           batch_size: examples a batch, a multiple of `shares`.
           shares: equal parts that the rows of a batch are cut into, one for each group of devices.
+          weights: float [examples], how often the sizes occur; None: equally often.
         """
-        self.lengths = row_lengths(sizes)
+        self.lengths = row_lengths(sizes, weights)
         self.shares = shares
         self.batch_size = batch_size
-        drawn = np.random.default_rng(0).integers(len(sizes), size=(_DRAWN, batch_size))
-        counts = [len(pack(sizes[batch], self.lengths)) for batch in drawn]
-        self._usual_rows = math.ceil(np.median(counts))
-        tokens = [self._tokens_of_shares(self.rows(sizes[batch]), sizes[batch]) for batch in drawn]
+        p = None if weights is None else weights / weights.sum()
+        count = min(max(_DRAWN // batch_size, 8), 32)
+        drawn = sizes[np.random.default_rng(0).choice(len(sizes), (count, batch_size), p=p)]
+        packed = [pack(batch, self.lengths) for batch in drawn]
+        self._usual_rows = math.ceil(np.median([len(rows) for rows in packed]))
+        tokens = [
+            self._tokens_of_shares(self._filled_up(rows), batch)
+            for rows, batch in zip(packed, drawn, strict=True)
+        ]
         # That a share hardly ever exceeds: one of few numbers, as languages share what is compiled.
         self._usual_targets = _coarse(math.ceil(np.mean(tokens) + 4 * np.std(tokens)))
 
     def rows(self, sizes: np.ndarray) -> list[list[int]]:
         """Returns the examples of every row of a batch, some of none, given the examples' sizes."""
-        packed = pack(sizes, self.lengths)
+        return self._filled_up(pack(sizes, self.lengths))
+
+    def _filled_up(self, packed: list[list[int]]) -> list[list[int]]:
         count = _coarse(max(len(packed), self._usual_rows), self.shares)
         count = min(self.batch_size, count)
-        packed += [[] for _ in range(count - len(packed))]
-        return [packed[i] for i in _spread(count)]
+        rows = packed + [[] for _ in range(count - len(packed))]
+        return [rows[i] for i in _spread(count)]
 
     def positions(self, rows: Sequence[Sequence[int]], sizes: np.ndarray) -> int:
         """Returns how many places of target tokens the loss takes of every share."""
@@ -658,11 +674,20 @@ def training_data(
             sizes.append(source.sizes())
         streams.append(source.stream(_seed_of(seed, task.name)))
         all_sources.append(source)
-    weights = None
+    weights = np.ones(len(tasks))
     if temperature is not None:
-        weights = [len(source) ** (1 / temperature) for source in all_sources]
-    stream = streams[0] if len(streams) == 1 else grain.MapDataset.mix(streams, weights)
-    layout = Layout(np.concatenate(sizes), batch_size, shares)
+        weights = np.asarray([len(source) ** (1 / temperature) for source in all_sources])
+    stream = streams[0]
+    if len(streams) > 1:
+        stream = grain.MapDataset.mix(streams, None if temperature is None else weights.tolist())
+    layout = Layout(
+        np.concatenate(sizes),
+        batch_size,
+        shares,
+        np.concatenate(
+            [np.full(len(of), weight / len(of)) for of, weight in zip(sizes, weights, strict=True)]
+        ),
+    )
     return TrainingData(
         TrainingBatches(stream, layout, num_batches, share),
         examples=sum(len(source) for source in all_sources),

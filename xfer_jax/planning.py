@@ -1,5 +1,6 @@
 """What a study costs, and how far it is."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -48,16 +49,19 @@ def plan(grid: Study, out: Path | None, device_name: str) -> str:
         examples = min(examples, limit) if limit else examples
         steps = run.train_steps_relative or run.train_steps or 0
         doing = [job for job in of_stage if job.name not in done]
-        count, row = float(run.batch_size), longest  # T5X pads every example to the longest
+        # T5X pads every example to the longest.
+        count, row, scored = float(run.batch_size), longest, longest[0]
         if assumed and grid.engine == "native":
             row = min(cost.LONGEST * inputs, longest[0]), min(cost.LONGEST * targets, longest[1])
-            count *= inputs / row[0] / (1 - cost.PADDING)
+            full = max(inputs / row[0], targets / row[1]) / (1 - cost.PADDING)
+            count *= min(full, 1.0)
+            scored = min(math.ceil(inputs / (1 - cost.PADDING)), longest[0])
         flops = len(doing) * steps * count * cost.training_flops(run.model, *row)
         hours = flops / (device.tflops * 1e12 * cost.UTILISATION) / 3600
         cells = sum(len(job.targets) for job in doing)
         emitted = min(cost.LONGEST * targets, longest[1])
         one_cell = cost.decoding_seconds(
-            run.model, device, examples, run.eval_batch_size, inputs, emitted
+            run.model, device, examples, run.eval_batch_size, scored, emitted
         )
         training, scoring = training + hours, scoring + cells * one_cell / 3600
         unknown |= bool(cells) and not examples

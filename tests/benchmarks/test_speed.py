@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import peers, train_step
+from xfer_jax import model
 
 TINY = train_step.SIZES | {
     "vocab_size": 640, "emb_dim": 32, "num_heads": 2, "head_dim": 16, "mlp_dim": 48,
@@ -73,6 +74,40 @@ def test_both_kinds_of_batches_hold_the_examples(monkeypatch):
         for i in range(1, segments.max() + 1)
     ]
     assert sorted(found) == expected
+
+
+def test_a_turn_s_first_steps_and_the_warm_up_are_not_timed(monkeypatch, tmp_path):
+    """Engines that take as long as they have worked: step k takes k seconds, a peer's thrice."""
+    told = []
+
+    class Engine:
+        def __init__(self, name, folder, work, batches):
+            self.name, self.batches, self.steps = name, batches, 0
+
+        def run(self, index):
+            self.steps += 1
+            told.append((self.name, index))
+            seconds = self.steps * (1.0 if self.name == peers.OURS else 3.0)
+            return {"seconds": seconds, "peak_bytes": self.steps, "result": 0.5}
+
+        def close(self):
+            told.append((self.name, "closed"))
+
+    monkeypatch.setattr(peers, "Engine", Engine)
+    batches = dict.fromkeys((peers.OURS, peers.EAGER, peers.T5X), train_step.full_batches(2))
+    sizes = np.asarray([train_step.FULL[1:]] * 2 * train_step.FULL[0])
+    config = model.Config(**TINY)
+    found = train_step.compare(tmp_path, config, batches, sizes, rounds=2, peak=1e9)
+    assert list(found) == [peers.OURS, peers.EAGER, peers.T5X]
+    # Two steps warm up; of the four of a turn the last two count: 5 + 6 and 9 + 10 seconds.
+    assert found[peers.EAGER]["ours_seconds"] == [11.0, 19.0]
+    assert found[peers.EAGER]["seconds"] == [33.0, 57.0]
+    assert found[peers.OURS]["seconds"] == [11.0, 19.0] * 2
+    assert found[peers.OURS]["peak_bytes"] == 10
+    assert train_step.ratios(found[peers.T5X]) == [3.0, 3.0]
+    assert told.index((peers.EAGER, "closed")) < told.index((peers.T5X, 0)), "two at a time"
+    alone = train_step.compare(tmp_path, config, {peers.OURS: batches[peers.OURS]}, sizes, 2, 1e9)
+    assert list(alone) == [peers.OURS]
 
 
 def test_the_table_compares_rounds_with_each_other():

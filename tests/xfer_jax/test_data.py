@@ -434,6 +434,26 @@ def test_batches_that_need_few_rows_have_as_many_as_the_others(shares):
 
 
 @pytest.mark.parametrize("shares", [1, 2, 4])
+def test_a_batch_never_has_more_rows_than_examples(shares):
+    full = np.full((36, 2), (32, 8))
+    assert len(data.Layout(full, 36, shares).rows(full)) == 36  # 40 would be the next of few
+
+
+def test_a_layout_is_of_what_a_mixture_yields():
+    """Nine in ten of the sizes are long, nine in ten of the examples that come are short."""
+    rng = np.random.default_rng(0)
+    sizes = np.stack([[60, 2]] * 900 + [[6, 2]] * 100)
+    weights = np.repeat([0.1 / 900, 0.9 / 100], [900, 100])
+    layout = data.Layout(sizes, 32, weights=weights)
+    assert layout.lengths == (64, 16)  # inputs are 11.4 tokens long on average, targets 2
+    batches = rng.choice(1000, (50, 32), p=weights)
+    needed = np.median([len(data.pack(sizes[batch], layout.lengths)) for batch in batches])
+    found = np.median([len(layout.rows(sizes[batch])) for batch in batches])
+    assert needed <= found <= 1.25 * needed
+    assert found < 0.5 * len(data.Layout(sizes, 32).rows(sizes[:32]))
+
+
+@pytest.mark.parametrize("shares", [1, 2, 4])
 @pytest.mark.parametrize(("longest", "rare"), [(2, 2), (24, 2), (24, 24)])
 def test_the_loss_is_told_of_every_target_token_once(shares, longest, rare):
     """Labels of two tokens; then answers, a few of them long; then such as nobody expected."""

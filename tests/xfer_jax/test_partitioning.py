@@ -264,10 +264,14 @@ def test_two_processes_feed_rows_that_both_of_them_hold():
         )
         for index in range(2)
     ]
-    for process in processes:
-        output, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        assert "all there" in output
+    try:
+        for process in processes:
+            output, errors = process.communicate(timeout=120)
+            assert process.returncode == 0, errors
+            assert "all there" in output
+    finally:
+        for process in processes:
+            process.kill()
 
 
 def test_a_process_that_cannot_join_says_so_in_one_line(command):
