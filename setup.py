@@ -34,6 +34,7 @@ TASKS = [
     "tensorflow-datasets>=4.9.10,<5",
     "sentencepiece>=0.2.1,<0.3",
     "regex>=2024.11.6,<2028",  # versions are dates
+    "importlib_resources>=6.4,<8",  # TFDS 4.9.10 imports it and does not declare it
 ]
 
 ANALYSIS = [
@@ -44,11 +45,13 @@ ANALYSIS = [
     "threadpoolctl>=3.5,<4",
     "statsmodels>=0.14.4,<0.16",
     "matplotlib>=3.9.2,<4",
+    "jinja2>=3.1.6,<4",
 ]
 
 RUNNING = [
     "absl-py>=2.1,<3",
     "gin-config>=0.5,<0.6",
+    "pydantic>=2.11,<3",
     "tensorboardX>=2.6.2.2,<3",
     "tqdm>=4.66,<5",
     "rich>=13.9,<16",

@@ -1,0 +1,196 @@
+"""Files of users and of this tool: where they are, read whole, written whole or not at all.
+
+The one place that makes paths absolute, reads text and JSON, and names temporary files. Everything
+is UTF-8, whatever the locale says.
+"""
+
+import errno
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from seqio_tasks.errors import RequestError, RunError
+
+_UNFINISHED = ".new"  # how the names of temporary files end
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """Returns a local path as an absolute one, with `~` expanded and without `..`.
+
+    Links are followed only where `..` makes that necessary, so that a path which is written into a
+    script stays the one that the user knows.
+
+    Raises:
+      RequestError: it is empty, no text, or no path at all.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not str(path).strip():
+        raise RequestError(f"a path must be text that is not empty, not {path!r}")
+    if "\0" in str(path):
+        raise RequestError(f"a path must not contain a NUL character: {str(path)!r}")
+    try:
+        found = Path(path).expanduser()
+        return Path(os.path.realpath(found) if ".." in found.parts else found.absolute())
+    except (OSError, RuntimeError, ValueError) as error:  # an unknown ~user, a lost current folder
+        raise RequestError(f"the path {str(path)!r} cannot be used: {error}") from None
+
+
+def refusal(error: OSError, doing: str) -> RequestError | RunError:
+    """Returns the error to raise for a file that cannot be read or written.
+
+    Args:
+      error: what the operating system says.
+      doing: what was tried, e.g. 'out/scores.csv cannot be written'.
+
+    Returns:
+      RunError where the disk or the machine is at its limit, so that the same command can succeed
+      later; RequestError where the request names something that cannot work.
+    """
+    reason = error.strerror or str(error)
+    if error.errno in _DISK:
+        return RunError(f"{doing}: {reason}; make room, and run the same command again")
+    return RequestError(f"{doing}: {reason}")
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+def read_bytes(path: Path) -> bytes:
+    """Reads a file.
+
+    Raises:
+      RequestError: it is missing, a folder, or may not be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise refusal(error, f"{path} cannot be read") from None
+
+
+def read_text(path: Path) -> str:
+    """Reads a file as UTF-8, with or without a byte order mark; line ends stay as they are.
+
+    Raises:
+      RequestError: see `read_bytes`; it is not UTF-8, or holds NUL characters.
+    """
+    content = read_bytes(path)
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise RequestError(f"{path} is UTF-16; save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise RequestError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise RequestError(f"{path}, line {line}: a NUL character; this is no text file")
+    return text
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file.
+
+    Raises:
+      RequestError: see `read_text`; it is no JSON.
+    """
+    return parse_json(read_text(path), str(path))
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """Parses JSON.
+
+    Args:
+      text: UTF-8.
+      where: it comes from, for the error: a file, or a file and a line.
+
+    Raises:
+      RequestError: it is no JSON, or nested too deeply.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f", line {error.lineno}" if error.lineno > 1 else ""
+        raise RequestError(f"{where}{line}: not JSON ({error.msg})") from None
+    except RecursionError:
+        raise RequestError(f"{where}: JSON that is nested too deeply") from None
+    except ValueError as error:  # not UTF-8; a number of thousands of digits
+        raise RequestError(f"{where}: not JSON ({str(error).partition(';')[0]})") from None
+
+
+# --- Writing --------------------------------------------------------------------------------------
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    """Writes a file whole or not at all, and its folder where it is missing.
+
+    Returns:
+      `path`.
+
+    Raises:
+      RequestError: it cannot be written there.
+      RunError: the disk is full or fails.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _staged(path, content).replace(path)
+    except OSError as error:
+        raise refusal(error, f"{path} cannot be written") from None
+    return path
+
+
+def write_all(folder: Path, contents: Mapping[str, str | bytes], last: str) -> None:
+    """Writes several files that belong together: a reader finds all of the new ones, or no `last`.
+
+    All are written under temporary names first: if that fails, the files of before are untouched.
+
+    Args:
+      folder: made where it is missing.
+      contents: by file name.
+      last: the file of `contents` that says that the others are complete. It is removed before the
+        first of them is replaced, and comes back after the last.
+
+    Raises:
+      RequestError: they cannot be written there.
+      RunError: the disk is full or fails.
+    """
+    staged: dict[Path, Path] = {}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            staged[folder / name] = _staged(folder / name, content)
+        (folder / last).unlink(missing_ok=True)
+        for path in sorted(staged, key=lambda path: path.name == last):
+            staged[path].replace(path)
+    except OSError as error:
+        raise refusal(error, f"{folder} cannot be written") from None
+    finally:
+        for temporary in staged.values():
+            temporary.unlink(missing_ok=True)
+
+
+def _staged(path: Path, content: str | bytes) -> Path:
+    """Writes a new file beside `path` under a name that nobody can foresee, and returns it."""
+    # A lone surrogate, which JSON can hold, is no text: it is written as its escape.
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}{_UNFINISHED}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    descriptor = os.open(temporary, flags, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def tidy(folder: Path) -> None:
+    """Removes what writers that were killed have left in a folder, which nobody else writes now."""
+    for leftover in folder.glob(f".*{_UNFINISHED}"):
+        if leftover.is_file() and not leftover.is_symlink():
+            leftover.unlink(missing_ok=True)
