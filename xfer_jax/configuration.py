@@ -162,12 +162,12 @@ def _find(file: str, places: Sequence[str], within: tuple[Path, ...]) -> Path:
     for path in looked:
         if path.is_file():
             return path
-    begin = (
-        f"{within[-1]} includes a file that does not exist" if within else "there is no gin file"
-    )
+    includer = f", which {within[-1]} includes" if within else ""
     folders = ", ".join(dict.fromkeys(str(path.parent) for path in looked))
     near = did_you_mean(file, shipped_files())
-    raise RequestError(f"{begin}: {file}{near}; it was looked for in {folders}")
+    raise RequestError(
+        f"there is no gin file {file}{near}{includer}; it was looked for in {folders}"
+    )
 
 
 def shipped_files() -> list[str]:

@@ -4,6 +4,7 @@ Of several processes only the first writes; all read.
 """
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -35,8 +36,11 @@ def check(folder: Path, config_text: str) -> None:
     Raises:
       RequestError: the folder holds another run's results; shows what differs.
     """
-    if folder.exists() and not folder.is_dir():
-        raise RequestError(f"{folder} is a file; choose another folder for the results")
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise RequestError(
+            f"the folder {folder} cannot be written: {there} is no folder; choose another place"
+        )
     if not _has_results(folder):
         return  # a run that was refused or that failed at once is no reason to refuse the next
     file = folder / CONFIG_FILE

@@ -15,7 +15,7 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from seqio_tasks import files
-from seqio_tasks.errors import RequestError
+from seqio_tasks.errors import RequestError, did_you_mean
 
 T = TypeVar("T")
 _LARGEST = 2**31 - 1  # of counts, which are int32 in compiled programs
@@ -61,7 +61,8 @@ def settings(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable[
             try:
                 initialise(self, *args, **kwargs)
             except pydantic.ValidationError as error:
-                raise RequestError(_sentence(error, names)) from None
+                fields = list(made.__dataclass_fields__)
+                raise RequestError(_sentence(error, names, fields)) from None
 
         made.__init__ = checked
         return made
@@ -69,7 +70,9 @@ def settings(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable[
     return decorate
 
 
-def _sentence(error: pydantic.ValidationError, names: str | Mapping[str, str]) -> str:
+def _sentence(
+    error: pydantic.ValidationError, names: str | Mapping[str, str], fields: Sequence[str]
+) -> str:
     """Says in one sentence what is wrong with the first wrong value."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
@@ -80,7 +83,7 @@ def _sentence(error: pydantic.ValidationError, names: str | Mapping[str, str]) -
     if first["type"] == "missing":
         return f"{name} must be set"
     if first["type"] == "unexpected_keyword_argument":
-        return f"there is no setting {name}"
+        return f"there is no setting {field!r}{did_you_mean(field, fields)}"
     if isinstance(cause, RequestError):
         return f"{name}: {cause}"
     where = "".join(f"[{part!r}]" for part in inside if not _is_type(part))
