@@ -16,6 +16,7 @@ import importlib.metadata
 import io
 import logging
 import re
+import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,6 +32,10 @@ _HERE = Path(__file__).resolve().parent
 ENTRY_POINTS = "xfer_jax.tasks"  # group of entry points that name modules with tasks
 _BARE = re.compile(r"([\w./]+)\s*=\s*([A-Za-z][\w./-]*)\s*")  # NAME=value without quotes
 _SHOWN = 400  # characters of what gin says
+_GIN_RAISES = (
+    ValueError, SyntaxError, TypeError, AttributeError, LookupError, ImportError,
+    tokenize.TokenError,
+)  # fmt: skip
 
 
 def shipped_dir() -> Path:
@@ -198,7 +203,11 @@ def _statements(path: Path, changed: int) -> list[tuple[str, str, int]]:
                 found.append((kind, statement.module, line))
     except SyntaxError as error:
         raise RequestError(_syntax(error, text, str(path))) from None
-    except (ValueError, RecursionError) as error:  # tokens that Python does not know; brackets
+    except (
+        ValueError,
+        RecursionError,
+        tokenize.TokenError,
+    ) as error:  # tokens that Python does not know; brackets
         raise RequestError(f"{path} is no gin file: {_said(error)}") from None
     return found
 
@@ -216,7 +225,7 @@ def _check_binding(binding: str) -> None:
         found = list(config_parser.ConfigParser(io.StringIO(binding), _Names()))
     except SyntaxError as error:
         raise RequestError(_syntax(error, binding, f"--gin.{name}")) from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, tokenize.TokenError) as error:
         raise RequestError(f"--gin.{name}: {_said(error)}") from None
     if len(found) != 1 or not isinstance(found[0], config_parser.BindingStatement):
         raise RequestError(f"--gin.{' '.join(binding.split())[:80]}: expected one NAME=VALUE")
@@ -237,7 +246,9 @@ def _syntax(error: SyntaxError, text: str, where: str) -> str:
 def _said(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    text = str(error)
+    if isinstance(error, (SyntaxError, tokenize.TokenError)):
+        text = str(error.args[0])
     return " ".join((text or type(error).__name__).split())[:_SHOWN]
 
 
@@ -304,7 +315,7 @@ def _as_request(file: str | None = None) -> Iterator[None]:
         raise RequestError(
             "the configuration never ends: a macro's value refers to the macro itself"
         ) from None
-    except (ValueError, SyntaxError, TypeError, AttributeError, KeyError, ImportError) as error:
+    except _GIN_RAISES as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise RequestError(f"gin configuration: {' '.join(lines)[:_SHOWN]}") from None
 

@@ -126,7 +126,7 @@ def jobs(study: Study) -> list[Job]:
         if intermediate not in (NO_INTERMEDIATE, MORE):
             found.append(_between(study, intermediate, root))
     for task in study.tasks:
-        run, _ = _load(study, task, ("SOURCE = 'en'", "MODEL_DIR = ''"))
+        run, _ = _load(study, task, ("SOURCE = 'en'", "MODEL_DIR = 'OUT'"))
         if run.train_steps_relative is None and set(study.intermediates) != {NO_INTERMEDIATE}:
             raise RequestError(
                 f"{task} is trained for TRAIN_STEPS in all, of which an intermediate task would"
@@ -169,7 +169,7 @@ def _between(study: Study, intermediate: str, root: str | None) -> Job:
             f" language or a language family, e.g. {task + '.en'!r}"
         )
     bindings = (f"SOURCE = {language!r}", f"SUBSET = {subset!r}", "TARGETS = ()", *_steps(study))
-    run, _ = _load(study, task, (*bindings, "MODEL_DIR = ''"))
+    run, _ = _load(study, task, (*bindings, "MODEL_DIR = 'OUT'"))
     catalogue.tasks(run.task)  # names the nearest where there is none
     if run.train_steps_relative is None:
         raise RequestError(

@@ -501,7 +501,11 @@ EVALUATION_REFUSALS = {
         {"EVALUATOR_NUM_EXAMPLES": 0},
         r"EVALUATOR_NUM_EXAMPLES|eval_examples .*0",
     ),
-    "mode unknown": ("infer", {"INFER_MODE": "guess"}, r"INFER_MODE must be 'predict' or 'score', not 'guess'"),
+    "mode unknown": (
+        "infer",
+        {"INFER_MODE": "guess"},
+        r"INFER_MODE must be 'predict' or 'score', not 'guess'",
+    ),
     "prediction unknown": ("eval", {"PREDICT_BY": "bean"}, r"unknown PREDICT_BY 'bean'"),
     "labels of a task without": (
         "eval",
