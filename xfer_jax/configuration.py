@@ -249,6 +249,8 @@ def _said(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, (SyntaxError, tokenize.TokenError)):
         text = str(error.args[0])
+    if "EOF in multi-line" in text:
+        return "a bracket or a quotation mark is never closed"
     return " ".join((text or type(error).__name__).split())[:_SHOWN]
 
 

@@ -80,7 +80,7 @@ def test_a_module_that_the_user_names_may_be_imported(tmp_path, module):
 
 
 BROKEN = {
-    "BATCH_SIZE = (1,\n": r"a\.gin.*this is no gin",
+    "BATCH_SIZE = (1,\n": r"a\.gin is no gin file: a bracket .* is never closed",
     "SOURCE = en\n": r"a\.gin.*text needs quotation marks: SOURCE = 'en'",
     "include 'none.gin'\n": r"there is no gin file none\.gin.*, which .*a\.gin includes",
     "include 'a.gin'\n": r"include each other in a circle: .*a\.gin includes .*a\.gin",
