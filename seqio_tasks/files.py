@@ -135,7 +135,12 @@ def write(path: Path, content: str | bytes) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _staged(path, content).replace(path)
+        staged = _staged(path, content)
+        try:
+            staged.replace(path)
+        except OSError:
+            staged.unlink()
+            raise
     except OSError as error:
         raise refusal(error, f"{path} cannot be written") from None
     return path

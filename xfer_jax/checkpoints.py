@@ -46,6 +46,7 @@ from xfer_jax.stored import (
 RUN_FILE = "run.json"
 _DISK_SPARE = 1.2  # times a checkpoint's arrays is what must be free before it is written
 SUMS_FILE = "SHA256SUMS"  # of what `save` wrote, as `sha256sum --check` reads it
+_SAMPLED = 1 << 20  # bytes of a file's beginning and end that `identity` reads
 _ORBAX_TREE = "state/_METADATA"  # JSON that lists the arrays
 _SHOWN = 8  # mismatches that an error spells out
 _AT_ONCE = 8  # arrays read at the same time, which matters when they come from gs://
@@ -302,6 +303,45 @@ def latest(model_dir: Path) -> tuple[Path | None, list[str]]:
     if complaints:
         raise RequestError(f"{'; '.join(complaints)}; remove {model_dir} to begin anew")
     return None, []
+
+
+def identity(location: str | Path) -> str:
+    """Returns a digest that tells a checkpoint from others, wherever it is.
+
+    It is that of the checkpoint's list of hashes; where there is no such list, of the sizes and the
+    first and last part of its files; of an address without a list, the address.
+
+    Args:
+      location: from `locate`.
+    """
+    sums = read_file(location, SUMS_FILE)
+    if sums is not None:
+        return hashlib.sha256(sums).hexdigest()
+    if is_remote(location):
+        return str(location)
+    whole = hashlib.sha256()
+    root = Path(location)
+    for path in [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            whole.update(f"{path.relative_to(root)} {size} ".encode())
+            for start in {0, max(0, size - _SAMPLED)}:
+                file.seek(start)
+                whole.update(file.read(_SAMPLED))
+    return whole.hexdigest()
+
+
+def keep(model_dir: Path, count: int | None) -> None:
+    """Removes a run's oldest checkpoints.
+
+    Args:
+      model_dir: the run's folder.
+      count: how many of the latest stay; None: all.
+    """
+    for step in steps(model_dir)[: -count if count else 0]:
+        # Renamed first: a checkpoint that is half removed must not look like one.
+        gone = (model_dir / f"checkpoint_{step}").rename(model_dir / f".checkpoint_{step}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def check_vocabulary(location: str | Path, about: Mapping[str, Any], used: Vocabulary) -> None:

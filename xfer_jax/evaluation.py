@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gin
 import jax
@@ -18,8 +18,7 @@ from xfer_jax import checkpoints, data, model, output, partitioning, progress
 from xfer_jax.data import Cache
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor, Progress
-
-MODES = ("predict", "score")  # of inference
+from xfer_jax.settings import Count, Folder, Line, Lines, settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +155,7 @@ def table(results: Sequence[Scores], source: str) -> str:
     return "\n".join([title, *lines])
 
 
-def write_scores(folder: Path, scores: Sequence[Scores], about: dict[str, Any]) -> None:
+def write_scores(folder: Path, scores: Sequence[Scores], about: Mapping[str, Any]) -> None:
     """Writes the table of the run's end as `scores.csv`, scores in percent.
 
     Args:
@@ -207,15 +206,6 @@ def infer_task(
 # --- The commands eval and infer ------------------------------------------------------------------
 
 
-def check_numbers(settings: Any, names: Iterable[str]) -> None:
-    """Raises RequestError unless the fields of these names are integers of at least 1."""
-    for name in names:
-        value = getattr(settings, name)
-        if not isinstance(value, int) or value < 1:
-            macro = {"eval_examples": "EVALUATOR_NUM_EXAMPLES"}.get(name, name.upper())
-            raise RequestError(f"{macro} must be an integer of at least 1, not {value!r}")
-
-
 def restore(location: str | Path, config: model.Config, mesh: Mesh) -> tuple[dict, int]:
     """Reads a checkpoint's parameters, laid out over the mesh, and its step.
 
@@ -235,28 +225,33 @@ def restore(location: str | Path, config: model.Config, mesh: Mesh) -> tuple[dic
 
 
 @gin.configurable(module="xfer_jax.evaluation")
-@dataclasses.dataclass(frozen=True)
+@settings(
+    {
+        "checkpoint": "CHECKPOINT_PATH",
+        "model_dir": "the output folder",
+        "targets": "EVAL_TASKS",
+        "lengths": "TASK_FEATURE_LENGTHS",
+        "eval_examples": "EVALUATOR_NUM_EXAMPLES",
+        "mode": "INFER_MODE",
+    }
+)
 class Evaluation:
     """What `xfer-jax eval` and `xfer-jax infer` do."""
 
-    checkpoint: str  # CHECKPOINT_PATH: a checkpoint or a run's folder
-    model_dir: str  # EVAL_OUTPUT_DIR or INFER_OUTPUT_DIR
+    checkpoint: Line  # a checkpoint or a run's folder
+    model_dir: Folder  # EVAL_OUTPUT_DIR or INFER_OUTPUT_DIR
     model: model.Config
-    targets: Sequence[str]
-    lengths: dict[str, int]
+    targets: Lines
+    lengths: dict[str, Any]
     method: Method
-    eval_split: str = "validation"
-    eval_batch_size: int = 256
-    eval_examples: int | None = None
-    num_partitions: int = 1
-    mode: str = "predict"  # of infer: or 'score'
+    eval_split: Line = "validation"
+    eval_batch_size: Count = 256
+    eval_examples: Count | None = None
+    num_partitions: Count = 1
+    mode: Literal["predict", "score"] = "predict"  # of infer
 
     def __post_init__(self):
-        check_numbers(self, ("eval_batch_size",))
-        check_numbers(self, ("eval_examples",) if self.eval_examples is not None else ())
         data.check_lengths(self.lengths)
-        if self.mode not in MODES:
-            raise RequestError(f"unknown INFER_MODE {self.mode!r}: there are {' and '.join(MODES)}")
         if not self.targets:
             raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
 
@@ -266,8 +261,8 @@ class Evaluation:
             return cache
         return data.masked(cache, self.lengths, vocab, probes.mask_seed())
 
-    def open(self) -> tuple[Predictor, list[Cache], int, dict[str, Any]]:
-        """Loads the model, the data, the step, and what the checkpoint knows of its training.
+    def open(self) -> "Opened":
+        """Loads the model and the data.
 
         Raises:
           RequestError: a wrong request.
@@ -276,6 +271,8 @@ class Evaluation:
         location = checkpoints.locate(self.checkpoint)
         about = checkpoints.about(location)
         checkpoints.check_vocabulary(location, about, vocab)
+        inputs = {"checkpoint": checkpoints.identity(location), "vocabulary": vocab.digest}
+        output.check_inputs(self.model_dir, inputs)
         tasks = [task for name in self.targets for task in catalogue.tasks(name)]
         for task in tasks:
             if task.family.objective != "probe":
@@ -293,17 +290,29 @@ class Evaluation:
             self.eval_batch_size,
             self.method,
         )
-        return predictor, caches, step, about
+        return Opened(predictor, caches, step, about, inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What an evaluation works with."""
+
+    predictor: Predictor
+    caches: list[Cache]
+    step: int  # of the checkpoint
+    about: Mapping[str, Any]  # what the checkpoint says of its training
+    inputs: Mapping[str, str]  # digests of what is read
 
 
 def evaluate(how: Evaluation, config_text: str) -> list[Scores]:
     """Scores a checkpoint on its targets, in T5X's output layout, and prints the table."""
-    folder = Path(how.model_dir).expanduser()
+    folder = how.model_dir
     output.check(folder, config_text)
     for task in (task for name in how.targets for task in catalogue.tasks(name)):
         how.method.check(task)
-    predictor, caches, step, about = how.open()
-    output.claim(folder, config_text)
+    opened = how.open()
+    predictor, caches, step, about = opened.predictor, opened.caches, opened.step, opened.about
+    output.claim(folder, config_text, opened.inputs)
     scores = evaluate_all(predictor, caches, folder, step)
     progress.say(table(scores, about.get("source", "an unknown language")))
     write_scores(folder, scores, about)
@@ -312,10 +321,11 @@ def evaluate(how: Evaluation, config_text: str) -> list[Scores]:
 
 def infer(how: Evaluation, config_text: str) -> None:
     """Writes a checkpoint's predictions or scores, one file a target."""
-    folder = Path(how.model_dir).expanduser()
+    folder = how.model_dir
     output.check(folder, config_text)
-    predictor, caches, *_ = how.open()
-    output.claim(folder, config_text)
+    opened = how.open()
+    predictor, caches = opened.predictor, opened.caches
+    output.claim(folder, config_text, opened.inputs)
     bar = progress.Bar("infer", sum(map(len, caches)), 0)
     for cache in caches:
         path = infer_task(predictor, cache, folder, how.mode, lambda n: bar.advance(n, n))
