@@ -95,23 +95,30 @@ NAMES = [
     train("task-newline", "task", r"TASK='xfer_\npanx'"),
     train("source-unknown", "xx", "SOURCE='xx'"),
     train("source-long", "task", f"SOURCE='{'e' * 5000}'"),
-    train("source-unquoted", "quote.*'en'|'en'.*quote", "SOURCE=en"),
-    train("targets-unquoted", "quote|TARGETS", "TARGETS=(en, sw)"),
+    train("source-unquoted", "quot.*'en'", "SOURCE=en"),
+    train("targets-unquoted", "quot|TARGETS", "TARGETS=(en, sw)"),
     train("target-unknown", "xx", "TARGETS=('en', 'xx')"),
-    train("path-unquoted", "quote|MODEL_DIR", "MODEL_DIR=out/run"),
+    train("path-unquoted", "quot|MODEL_DIR", "MODEL_DIR=out/run"),
     train("vocabulary-missing", "nope.model", "VOCAB_FILE='nope.model'"),
     train("checkpoint-missing", "nope", "INITIAL_CHECKPOINT_PATH='nope'"),
     train("data-missing", "nope", "TASK='xfer_panx'", "DATA_DIR='nope'"),
     train("no-steps", "TRAIN_STEPS", "TRAIN_STEPS=None"),
     train("beyond-int64", "BATCH_SIZE", f"BATCH_SIZE={10**30}"),
     train("thousands-of-digits", "digits|BATCH_SIZE", f"BATCH_SIZE={'9' * 5000}"),
-    train("rate-nan", "LEARNING_RATE|quote|nan", "LEARNING_RATE=nan"),
+    train("rate-nan", "LEARNING_RATE", "LEARNING_RATE=nan"),
 ]
 
 
 def of(name: str, folder: str, macro: str, *given: str, also: tuple[str, ...] = ()) -> list[Case]:
     return [
-        command(name, folder, f"{macro}={v[:24]}", rf"\b{macro}\b", f"{macro}={v}", *also)
+        command(
+            name,
+            folder,
+            f"{macro}={v[:24]}",
+            rf"\b{macro}\b" + ("|output folder" if macro == folder else ""),
+            f"{macro}={v}",
+            *also,
+        )
         for v in given
     ]
 
@@ -205,10 +212,13 @@ FIELDS = [
     *field("targets", "3", "()", "{}", "(3,)", "(None,)", "'en'", "('en')",
            "('en', 'en')"),
     *field("targets", "('xx',)", words=r"\bxx\b|\.xx"),
-    *field("pretrain", "3", "'nope'", "('pocket_text',)", "{}", "True", "'../tasks/pocket_text'"),
+    *field("pretrain", "'nope'", words="nope"),
+    *field("pretrain", "3", "('pocket_text',)", "{}", "True", "'../tasks/pocket_text'"),
     *field("initial_checkpoint", "3", "('a',)", "{}", r"'a\0b'", "True"),
-    *field("intermediates", "3", "()", "(3,)", "'more'", "('nope.en',)", "('pocket_ner',)",
+    *field("intermediates", "3", "()", "(3,)", "'more'", "('pocket_ner',)",
            "('../x.en',)", "{}", also="study.Study.intermediate_steps = 2"),
+    *field("intermediates", "('nope.en',)", words="nope",
+           also="study.Study.intermediate_steps = 2"),
     *field("intermediates", "('pocket_ner.xx',)", words=r"\bxx\b|\.xx",
            also="study.Study.intermediate_steps = 2"),
     *field("intermediate_steps", "0", "-1", "1.5", "'x'", "True", "{}", str(HUGE)),
