@@ -5,7 +5,6 @@ table. Everything that is found is written to a folder as CSV, which `report` dr
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,6 @@ from xfer_jax.features import Feature, Options
 _KNOWN_OF = 0.4  # share of the pairs that a feature must be known of, to be regressed on unasked
 _KNOWN_OF_LANGUAGES = 0.5  # of the languages, for a feature of one language to be correlated
 _SENSITIVITY_PERMUTATIONS = 999
-# What is written, each where there is something to say.
-_TABLES = (
-    "scores", "features", "languages", "shares", "alignment", "outcomes", "correlations",
-    "regression", "models", "wals", "sensitivity", "laws", "needed", "curves", "gains",
-    "gain_means", "gain_features",
-)  # fmt: skip
 # Features that are a task's own, of source and of target.
 _OF_TASK = ("in_language", "n_train", "lm_loss", "bits_per_byte", "lm_em")
 _MADE_UP = "xfer_pocket_"  # tasks in miniature languages, which mC4 knows nothing of
@@ -136,11 +129,6 @@ def analyze(request: Request) -> str:
     }
     if enough and found["correlations"].empty:
         raise RequestError(f"{request.scores[0]}: {_why_nothing(tasks)}")
-    for name in _TABLES:
-        path = request.out / f"{name}.csv"
-        path.unlink(missing_ok=True)
-        if name in found and not found[name].empty:
-            tables.write(path, found[name])
     about: dict[str, Any] = {
         "scores": [str(path) for path in request.scores],
         "where": dict(request.where),
@@ -152,8 +140,7 @@ def analyze(request: Request) -> str:
         "made_up": made_up,
         "notes": notes,
     }
-    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-    (request.out / tables.ABOUT).write_text(text, encoding="utf-8")
+    tables.write_analysis(request.out, about, found)
     return summary(found, notes)
 
 
@@ -162,7 +149,7 @@ def _check_out(request: Request) -> None:
     if request.out.exists() and not request.out.is_dir():
         raise RequestError(f"{request.out} is a file; --out takes a folder")
     read = [*request.scores, *request.features, *filter(None, [request.probe])]
-    written = {request.out.resolve() / f"{name}.csv" for name in _TABLES}
+    written = {request.out.resolve() / f"{name}.csv" for name in tables.ANALYSIS_TABLES}
     for path in read:
         if path.resolve() in written or path.resolve() == request.out.resolve():
             raise RequestError(
