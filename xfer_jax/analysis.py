@@ -16,6 +16,7 @@ from seqio_tasks import languages
 from seqio_tasks.errors import RequestError, did_you_mean
 from xfer_jax import (
     alignment,
+    csv_file,
     features,
     gains,
     learning,
@@ -207,9 +208,9 @@ def _probe(request: Request) -> pd.DataFrame | None:
         path = request.scores[0] / "probe" / probe_table.FILE  # of a study
         if len(request.scores) > 1 or not path.is_file():
             return None
-    frame = tables.read_csv(path, ("task", "language", "lm_loss", "lm_em"))
+    frame = csv_file.read(path, ("task", "language", "lm_loss", "lm_em"))
     for name in probe_table.names(frame):
-        frame[name] = tables.numbers(path, frame[name])
+        frame[name] = csv_file.numbers(path, frame[name])
     frame["language"] = [tables.code_of(name) for name in frame["language"]]
     return frame
 

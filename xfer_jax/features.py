@@ -16,7 +16,8 @@ import pandas as pd
 
 from seqio_tasks import uriel
 from seqio_tasks.errors import RequestError
-from xfer_jax import tables
+from seqio_tasks.words import characters, words
+from xfer_jax import csv_file, tables
 
 # Of URIEL's table syntax_wals some columns are of word order and clauses, others of what is marked
 # on words: WALS has chapters 20 to 57 under morphology and nominal categories.
@@ -71,39 +72,48 @@ def typology(codes: Sequence[str], options: Options) -> dict[str, Feature]:
       codes: languages, as `tables.code_of` calls them.
       options: how to compare.
     """
-    rows = [tables.uriel_row(code) for code in codes]
-    there = [row for row in rows if uriel.known(row)]
     found = {}
     for name, (table, wanted) in TYPOLOGY.items():
-        if options.imputed:
-            table = table.replace("_wals", "_knn").replace("_average", "_knn")
-        names, known = uriel.values(there, table)
-        values = np.full((len(rows), sum(map(wanted, names))), np.nan)
-        where = [i for i, row in enumerate(rows) if row in there]
-        values[where] = known[:, [i for i, column in enumerate(names) if wanted(column)]]
-        found[name] = compare(values, options.measure if name != "genetic" else "cosine")
-    _, places = uriel.values(there, "geo")
-    distance = np.full((len(rows), len(rows)), np.nan)
+        names, known = _of_uriel(codes, table, options.imputed)
+        chosen = known[:, [i for i, column in enumerate(names) if wanted(column)]]
+        found[name] = compare(chosen, options.measure if name != "genetic" else "cosine")
+    _, places = _of_uriel(codes, "geo")
     # The largest difference of two languages' distances to URIEL's 299 points is their own
     # distance, by the triangle inequality, when a point lies behind one of them.
-    distance[np.ix_(where, where)] = np.abs(places[:, None] - places[None]).max(axis=2)
+    distance = np.abs(places[:, None] - places[None]).max(axis=2)
     found["geography"] = Feature(1.0 - distance)
     return found
 
 
 def wals(codes: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Returns the features of WALS that URIEL has, and their values [N, features], 0, 1 or NaN."""
-    rows = [tables.uriel_row(code) for code in codes]
-    there = [i for i, row in enumerate(rows) if uriel.known(row)]
     names: list[str] = []
     blocks = []
     for table in ("syntax_wals", "phonology_wals"):
-        of_table, known = uriel.values([rows[i] for i in there], table)
-        values = np.full((len(rows), len(of_table)), np.nan)
-        values[there] = known
+        of_table, values = _of_uriel(codes, table)
         names += of_table
         blocks.append(values)
     return names, np.concatenate(blocks, axis=1)
+
+
+def _of_uriel(
+    codes: Sequence[str], table: str, imputed: bool = False
+) -> tuple[list[str], np.ndarray]:
+    """Returns the columns of a table of URIEL, and its values [N, columns], NaN where unknown.
+
+    Args:
+      codes: languages; see `language_codes.uriel_row` for the rows that stand for them.
+      table: of `TYPOLOGY`.
+      imputed: take its nearest-neighbour values, of the same rows.
+    """
+    rows = [tables.uriel_row(code, table) for code in codes]
+    there = [i for i, row in enumerate(rows) if uriel.known(row)]
+    if imputed:
+        table = table.replace("_wals", "_knn").replace("_average", "_knn")
+    names, known = uriel.values([rows[i] for i in there], table)
+    values = np.full((len(rows), len(names)), np.nan)
+    values[there] = known
+    return names, values
 
 
 # mC4's tokens in billions, by language. Recalled from Table 6 of Xue et al. 2021 (arXiv 2010.11934)
@@ -143,11 +153,11 @@ def compare(values: np.ndarray, measure: str = "cosine") -> Feature:
 
 # --- Words ----------------------------------------------------------------------------------------
 
-_WORD = re.compile(r"\w+")
 
-
-def _words(texts: Sequence[str]) -> set[str]:
-    return {word for text in texts for word in _WORD.findall(text.lower())}
+def _trigrams(word: str) -> list[str]:
+    """Returns the three neighbours at each character of a word, with its edges for characters."""
+    units = [" ", *characters(word), " "]
+    return ["".join(units[i : i + 3]) for i in range(len(units) - 2)]
 
 
 def lexical(
@@ -166,9 +176,9 @@ def lexical(
       codes: languages; those without text have no value.
       pieces: ids that occur in the tokenised texts, by language; without them no `pieces`.
     """
-    words = {code: _words(texts.get(code, ())) for code in codes}
+    vocabulary = {code: {w for text in texts.get(code, ()) for w in words(text)} for code in codes}
     grams = [
-        pd.Series([f" {w} "[i : i + 3] for w in words[code] for i in range(len(w))], dtype=str)
+        pd.Series([gram for word in vocabulary[code] for gram in _trigrams(word)], dtype=str)
         for code in codes
     ]
     grams = [series.value_counts() for series in grams]
@@ -178,9 +188,9 @@ def lexical(
     norms = np.linalg.norm(counts, axis=0)
     for i, one in enumerate(codes):
         for j, other in enumerate(codes):
-            if words[one] and words[other]:
+            if vocabulary[one] and vocabulary[other]:
                 cosine[i, j] = counts[:, i] @ counts[:, j] / (norms[i] * norms[j])
-    found = {"words": Feature(_overlap(words, codes)), "trigrams": Feature(cosine)}
+    found = {"words": Feature(_overlap(vocabulary, codes)), "trigrams": Feature(cosine)}
     if pieces:
         found["pieces"] = Feature(_overlap(pieces, codes))
     return found
@@ -210,7 +220,7 @@ def read(path: Path, codes: Sequence[str]) -> dict[str, Feature]:
     Raises:
       RequestError: no such table, a value that is no number, or a pair with two values.
     """
-    frame = tables.read_csv(path, ())
+    frame = csv_file.read(path, ())
     if "language" in frame:
         return _read_languages(path, frame, codes)
     missing = [name for name in ("source", "target") if name not in frame]
@@ -230,7 +240,7 @@ def read(path: Path, codes: Sequence[str]) -> dict[str, Feature]:
         columns = {name: frame[["source", "target", name]] for name in names}
     found = {}
     for name, rows in columns.items():
-        values = tables.numbers(path, rows.iloc[:, 2])
+        values = csv_file.numbers(path, rows.iloc[:, 2])
         twice = rows.duplicated(["source", "target"])
         if twice.any():
             source, target = rows[twice].iloc[0][["source", "target"]]
@@ -256,7 +266,7 @@ def _read_languages(path: Path, frame: pd.DataFrame, codes: Sequence[str]) -> di
     for name in frame.columns.drop("language"):
         if pd.to_numeric(frame[name], errors="coerce").isna().all():
             continue  # words
-        values = tables.numbers(path, frame[name]).set_axis(of).reindex(list(codes))
+        values = csv_file.numbers(path, frame[name]).set_axis(of).reindex(list(codes))
         found |= of_each(str(name), values.to_numpy(float))
     if not found:
         raise RequestError(f"{path} holds no feature beside language")

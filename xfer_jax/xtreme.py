@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seqio_tasks import catalogue, xtreme_r
 from seqio_tasks.errors import RequestError
-from xfer_jax import outputs, tables
+from xfer_jax import csv_file, outputs
 
 RETRIEVAL_FILE = "retrieval.csv"
 _MISSING_SHOWN = 6
@@ -48,8 +48,8 @@ def collect(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, float]]]:
                         percent = {name: one.family.percent * values[name] for name in task.metrics}
                         enter(task.name, code, percent, run)
         for path in sorted(folder.rglob(RETRIEVAL_FILE)):
-            frame = tables.read_csv(path, ("task", "language", "metric", "score"))
-            frame["score"] = tables.numbers(path, frame["score"])
+            frame = csv_file.read(path, ("task", "language", "metric", "score"))
+            frame["score"] = csv_file.numbers(path, frame["score"])
             for row in frame.itertuples():
                 enter(row.task, row.language, {row.metric: row.score}, path.parent)
     known = {task.name for task in xtreme_r.TASKS}

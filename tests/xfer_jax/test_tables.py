@@ -98,7 +98,7 @@ BAD = {
     "no such column": ("source,goal,score\nen,sw,1\n", r"no column target; it has source, goal"),
     "no rows": ("source,target,score\n", r"has no rows"),
     "nothing": ("", r"is no table"),
-    "not text": (b"\xff\xfe\x00", r"is not UTF-8"),
+    "not text": (b"\xff\xfe\x00", r"is UTF-16; save it as UTF-8"),
     "few languages": ("source,target,score\nen,sw,1\nsw,hi,2\n", r"has 3 languages \(en, hi, sw\)"),
     "shots": (
         "source,target,score,n_shots\nen,sw,1,many\n",
