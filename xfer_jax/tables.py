@@ -71,8 +71,8 @@ def read(path: Path, where: Mapping[str, str] | None = None, fractions: bool = F
     here = sorted({*scores.table["source"], *scores.table["target"]})
     if len(here) < FEWEST:
         raise RequestError(
-            f"{path} has {len(here)} languages ({', '.join(here)}): of fewer than {FEWEST} nothing"
-            " can be said"
+            f"{path} has {len(here)} languages ({', '.join(here)}): an analysis needs {FEWEST} or"
+            " more"
         )
     return scores
 
@@ -114,7 +114,7 @@ def check(
         frame["baseline"] = csv_file.numbers(path, frame["baseline"])
         frame["baseline"] = _percent(path, frame, "baseline", fractions, ours=True)
     for column in ("source", "target"):
-        frame[column] = _languages(path, frame[column])
+        frame[column] = language_codes_of(path, frame[column])
     frame, dropped = _without_repeats(path, frame)
     if dropped:
         notes.append(f"{dropped} rows repeat another to the letter and count once")
@@ -273,7 +273,7 @@ def _percent(
     return scores
 
 
-def _languages(path: Path, names: pd.Series) -> pd.Series:
+def language_codes_of(path: Path, names: pd.Series) -> pd.Series:
     """Returns the codes of languages; an unknown one is refused with its line."""
     codes = {}
     for name in names.unique():
