@@ -73,7 +73,8 @@ def _rows(path: Path, text: str, separator: str) -> tuple[list[str], list[list[s
         for row in reader:
             cells = [cell.strip() for cell in row]
             if header is None:
-                header = cells if any(cells) else None
+                header = [cell.lower() for cell in cells] if any(cells) else None
+                _check_distinct(path, header or [])
             elif any(cells):
                 if len(cells) > len(header):
                     raise RequestError(
@@ -95,16 +96,19 @@ def _rows(path: Path, text: str, separator: str) -> tuple[list[str], list[list[s
     return header, rows, lines
 
 
+def _check_distinct(path: Path, header: Sequence[str]) -> None:
+    twice = next((name for i, name in enumerate(header) if name and name in header[:i]), None)
+    if twice is not None:
+        raise RequestError(f"{path} has two columns {twice!r} (capitals do not count)")
+
+
 def _names(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Returns the names of the columns; empty columns without a name at the end have none."""
-    names = [name.lower() for name in header]
+    names = list(header)
     while names and not names[-1] and not any(row[len(names) - 1] for row in rows):
         names.pop()
     if "" in names:
         raise RequestError(f"{path}: column {names.index('') + 1} has no name")
-    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
-    if twice is not None:
-        raise RequestError(f"{path} has two columns {twice!r} (capitals do not count)")
     return names
 
 
