@@ -8,7 +8,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,9 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def write_all(folder: Path, contents: Mapping[str, str | bytes], last: str) -> None:
+def write_all(
+    folder: Path, contents: Mapping[str, str | bytes], last: str, remove: Iterable[str] = ()
+) -> None:
     """Writes several files that belong together: a reader finds all of the new ones, or no `last`.
 
     All are written under temporary names first: if that fails, the files of before are untouched.
@@ -156,6 +158,7 @@ def write_all(folder: Path, contents: Mapping[str, str | bytes], last: str) -> N
       contents: by file name.
       last: the file of `contents` that says that the others are complete. It is removed before the
         first of them is replaced, and comes back after the last.
+      remove: names of files of before that do not belong to the new ones.
 
     Raises:
       RequestError: they cannot be written there.
@@ -167,6 +170,8 @@ def write_all(folder: Path, contents: Mapping[str, str | bytes], last: str) -> N
         for name, content in contents.items():
             staged[folder / name] = _staged(folder / name, content)
         (folder / last).unlink(missing_ok=True)
+        for name in remove:
+            (folder / name).unlink(missing_ok=True)
         for path in sorted(staged, key=lambda path: path.name == last):
             staged[path].replace(path)
     except OSError as error:
