@@ -9,14 +9,17 @@ environment may choose them later.
 import dataclasses
 import functools
 import hashlib
+import os
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import requests  # of TFDS
 import seqio
 import tensorflow as tf
 
-from seqio_tasks import catalogue, probes, sources, span_corruption, vocabulary
+from seqio_tasks import catalogue, files, probes, sources, span_corruption, vocabulary
 from seqio_tasks.catalogue import ALL_LANGUAGES, Example, Task
 from seqio_tasks.errors import RequestError
 
@@ -75,15 +78,34 @@ def _from_examples(task: Task, split: str) -> tf.data.Dataset:
 
 def _from_tfds(task: Task, split: str, name: str, tfds_split: str) -> tf.data.Dataset:
     try:
-        source = seqio.TfdsDataSource(name, splits={split: tfds_split})
+        source = seqio.TfdsDataSource(name, _tfds_data_dir(), splits={split: tfds_split})
         return source.get_dataset(split, shuffle=False)
     except Exception as error:  # whatever TFDS and the network raise, the remedy is the same
-        files = " or ".join(task.family.files(task.language, split))
-        reason = str(error).strip().splitlines()[0][:200]
         raise RequestError(
-            f"{task.name} ({split}) cannot be read from TFDS {name} ({reason}); or set"
-            f" XFER_DATA_DIR to a folder in XTREME's layout that holds {files}"
+            f"{task.name} ({split}) cannot be read from TFDS {name} ({_reason(error)}); prepare it"
+            " where there is a network and name its folder by TFDS_DATA_DIR, or set XFER_DATA_DIR"
+            " to a folder in XTREME's layout that holds"
+            f" {' or '.join(task.family.files(task.language, split))}"
         ) from error
+
+
+def _tfds_data_dir() -> str | None:
+    """Returns the folder of TFDS's data, `TFDS_DATA_DIR`; None: TFDS's default.
+
+    TFDS itself looks at the variable once, when it is imported.
+    """
+    folder = os.environ.get("TFDS_DATA_DIR")
+    return str(files.absolute(folder)) if folder and "://" not in folder else folder or None
+
+
+def _reason(error: Exception) -> str:
+    """Returns in a line why TFDS failed; its own sentences go on with advice to its developers."""
+    if isinstance(error, requests.exceptions.ConnectionError):
+        request = error.request
+        host = urllib.parse.urlsplit(request.url).hostname if request and request.url else None
+        return f"no connection to {host or 'the network'}"
+    said = str(error).strip() or type(error).__name__
+    return said.splitlines()[0][:200]
 
 
 def _preprocessed(task: Task, split: str) -> tf.data.Dataset:

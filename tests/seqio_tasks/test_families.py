@@ -161,14 +161,15 @@ def test_supertags(folder):
 
 @pytest.mark.parametrize(
     "line",
-    ["the DET", "the", "\tDET", "the\t", "the\tdet", "the\tDT", "the\tDET\tDET", "\u200c\tX"],
+    ["the DET", "the", "\tDET", "the\t", "the\tdet", "the\tDT", "the\tDET\tDET", "\u200c\tX", "\u200b\tX"],
 )
 def test_parts_of_speech_malformed(folder, line):
     folder(**{"udpos/train-en.tsv": f"a\tX\n\n{line}\n"})
     path = folder.path / "udpos/train-en.tsv"
     message = complaint("xfer_udpos.en", "train")
     assert message.startswith(f"{path}, line 3: expected token<TAB>tag with a tag of ADJ, ADP, ")
-    assert message.endswith(f"found {line!r}")
+    kind = {"the DET": "spaces in place of the tab: ", "the\tDET\tDET": "3 columns: "}
+    assert message.endswith(f"found {kind.get(line, '')}{line!r}")
 
 
 def test_supertags_malformed(folder):
