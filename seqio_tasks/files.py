@@ -99,18 +99,19 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path), str(path))
 
 
-def parse_json(text: str | bytes, where: str) -> Any:
+def parse_json(text: str | bytes, where: str, unique_keys: bool = False) -> Any:
     """Parses JSON.
 
     Args:
       text: UTF-8.
       where: it comes from, for the error: a file, or a file and a line.
+      unique_keys: whether an object that has a key twice is refused; else the last one counts.
 
     Raises:
       RequestError: it is no JSON, or nested too deeply.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique if unique_keys else None)
     except json.JSONDecodeError as error:
         line = f", line {error.lineno}" if error.lineno > 1 else ""
         raise RequestError(f"{where}{line}: not JSON ({error.msg})") from None
@@ -118,6 +119,15 @@ def parse_json(text: str | bytes, where: str) -> Any:
         raise RequestError(f"{where}: JSON that is nested too deeply") from None
     except ValueError as error:  # not UTF-8; a number of thousands of digits
         raise RequestError(f"{where}: not JSON ({str(error).partition(';')[0]})") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:40]!r} stands twice in one object")
+    return found
 
 
 # --- Writing --------------------------------------------------------------------------------------

@@ -9,19 +9,27 @@ environment may choose them later.
 import dataclasses
 import functools
 import hashlib
+import importlib.util
+import os
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import requests  # of TFDS
 import seqio
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
-from seqio_tasks import catalogue, probes, sources, span_corruption, vocabulary
+from seqio_tasks import catalogue, files, probes, sources, span_corruption, vocabulary
 from seqio_tasks.catalogue import ALL_LANGUAGES, Example, Task
 from seqio_tasks.errors import RequestError
 
 # The accelerators are JAX's; TensorFlow only prepares data.
 tf.config.set_visible_devices([], "GPU")
+
+
+_BEAM_TOOLS = ("apache_beam", "mwparserfromhell", "mwxml")  # packages that few have
 
 
 class StudyVocabulary(seqio.SentencePieceVocabulary):
@@ -75,21 +83,54 @@ def _from_examples(task: Task, split: str) -> tf.data.Dataset:
 
 def _from_tfds(task: Task, split: str, name: str, tfds_split: str) -> tf.data.Dataset:
     try:
-        source = seqio.TfdsDataSource(name, splits={split: tfds_split})
+        source = seqio.TfdsDataSource(name, _tfds_data_dir(), splits={split: tfds_split})
+        _check_tools(source.tfds_dataset.builder)
         return source.get_dataset(split, shuffle=False)
     except Exception as error:  # whatever TFDS and the network raise, the remedy is the same
-        files = " or ".join(task.family.files(task.language, split))
-        reason = str(error).strip().splitlines()[0][:200]
         raise RequestError(
-            f"{task.name} ({split}) cannot be read from TFDS {name} ({reason}); or set"
-            f" XFER_DATA_DIR to a folder in XTREME's layout that holds {files}"
+            f"{task.name} ({split}) cannot be read from TFDS {name} ({_reason(error)}); prepare it"
+            " where there is a network and name its folder by TFDS_DATA_DIR, or set XFER_DATA_DIR"
+            " to a folder in XTREME's layout that holds"
+            f" {' or '.join(task.family.files(task.language, split))}"
         ) from error
 
 
+def _check_tools(builder: tfds.core.DatasetBuilder) -> None:
+    """Refuses, before gigabytes are downloaded, what TFDS could not go on with: Wikipedia.
+
+    Raises:
+      ModuleNotFoundError: names the packages.
+    """
+    if not isinstance(builder, tfds.core.BeamBasedBuilder) or builder.is_prepared():
+        return
+    lacking = [name for name in _BEAM_TOOLS if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ModuleNotFoundError(f"TFDS makes it with {', '.join(lacking)}, not installed here")
+
+
+def _tfds_data_dir() -> str | None:
+    """Returns the folder of TFDS's data, `TFDS_DATA_DIR`; None: TFDS's default.
+
+    TFDS itself looks at the variable once, when it is imported.
+    """
+    folder = os.environ.get("TFDS_DATA_DIR")
+    return str(files.absolute(folder)) if folder and "://" not in folder else folder or None
+
+
+def _reason(error: Exception) -> str:
+    """Returns in a line why TFDS failed; its own sentences go on with advice to its developers."""
+    if isinstance(error, requests.exceptions.ConnectionError):
+        request = error.request
+        host = urllib.parse.urlsplit(request.url).hostname if request and request.url else None
+        return f"no connection to {host or 'the network'}"
+    said = str(error).strip() or type(error).__name__
+    return said.splitlines()[0][:200]
+
+
 def _preprocessed(task: Task, split: str) -> tf.data.Dataset:
-    tfds = task.family.tfds(task.language, split)
-    if task.family.make is None and sources.data_dir() is None and tfds is not None:
-        dataset = _from_tfds(task, split, *tfds)
+    found = task.family.tfds(task.language, split)
+    if task.family.make is None and sources.data_dir() is None and found is not None:
+        dataset = _from_tfds(task, split, *found)
     else:
         dataset = _from_examples(task, split)
     return task.family.preprocess(dataset, task.language)
