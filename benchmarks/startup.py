@@ -19,14 +19,14 @@ from benchmarks import record
 OPEN = """
 import time
 from seqio_tasks import catalogue, vocabulary
-from xfer_jax import data
+from xfer_jax import token_cache
 import gin
 catalogue.families()  # what the bindings are of
 gin.parse_config(["World.train_examples = 2000", "World.text_sentences = 500"])
 task, words = catalogue.task("xfer_pocket_ner.en"), vocabulary.load(vocabulary.POCKET)
-data.open_cache(task, "train", words)
+token_cache.open_cache(task, "train", words)
 began = time.perf_counter()
-cache = data.open_cache(task, "train", words)
+cache = token_cache.open_cache(task, "train", words)
 len(cache.token_counts("inputs"))
 print(time.perf_counter() - began)
 """

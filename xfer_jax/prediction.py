@@ -12,8 +12,8 @@ from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
 from seqio_tasks.vocabulary import Vocabulary
 from xfer_jax import data, decoding, partitioning
-from xfer_jax.data import Cache
 from xfer_jax.model import Transformer
+from xfer_jax.token_cache import Cache
 
 GREEDY, BEAM, LABELS = "greedy", "beam", "labels"
 Progress = Callable[[int], None]  # told how many more examples are done

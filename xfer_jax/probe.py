@@ -14,8 +14,8 @@ import gin
 from seqio_tasks import catalogue, vocabulary
 from seqio_tasks.errors import RequestError
 from xfer_jax import data, evaluation, model, output, partitioning, probe_table, progress
-from xfer_jax.data import Cache
 from xfer_jax.prediction import Method, Predictor
+from xfer_jax.token_cache import Cache
 
 
 @gin.configurable(module="xfer_jax.probe")

@@ -33,6 +33,7 @@ from xfer_jax import (
     partitioning,
     preemption,
     progress,
+    token_cache,
 )
 from xfer_jax.loss import MAX_LOGITS, sequence_loss
 from xfer_jax.model import Transformer
@@ -64,7 +65,7 @@ class Run:
     eval_split: str = "validation"
     eval_period: int | None = None  # steps between evaluations; at the end only when None
     eval_batch_size: int = 256  # examples decoded at a time
-    eval_examples: int | None = None  # EVALUATOR_NUM_EXAMPLES: first ones a target; all when None
+    eval_examples: int | None = None  # EVALUATOR_NUM_EXAMPLES: a sample of each target; None: all
     save_period: int | None = None  # steps between checkpoints; at the end only when None
     log_period: int = 50  # steps between lines of train metrics
     z_loss: float = 1e-4
@@ -316,7 +317,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             share,
         )
         targets = [
-            data.open_cache(task, run.eval_split, vocab).first(run.eval_examples)
+            token_cache.open_cache(task, run.eval_split, vocab).sample(run.eval_examples)
             for task in target_tasks
         ]
     if resumed and about.get("data", training.caches) != training.caches:
