@@ -12,7 +12,6 @@ import hashlib
 import json
 import secrets
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -168,9 +167,7 @@ def _damaged_file(folder: Path, key: dict[str, Any]) -> str | None:
         except OSError:
             return False
 
-    with ThreadPoolExecutor() as threads:
-        checked = zip(meta["files"], threads.map(is_whole, meta["files"]), strict=True)
-        return next((name for name, whole in checked if not whole), None)
+    return next((name for name in meta["files"] if not is_whole(name)), None)
 
 
 # --- Making ---------------------------------------------------------------------------------------
