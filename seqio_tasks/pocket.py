@@ -23,7 +23,11 @@ def vocabulary_file(size: int = 512) -> Path:
 
     Args:
       size: most pieces, sentinels included; words of few syllables may yield less.
+
+    Raises:
+      RequestError: the size does not fit, or the cache folder cannot be written.
     """
+    vocabulary.check_size(size)
     world = miniature.World()
     path = sources.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
 

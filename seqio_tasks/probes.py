@@ -19,7 +19,16 @@ from seqio_tasks.vocabulary import NUM_SENTINELS, Vocabulary
 
 @gin.configurable(module="seqio_tasks.probes")
 def mask_seed(seed: int = 0) -> int:
-    """Returns the seed of the probes' masks, for gin to bind."""
+    """Returns the seed of the probes' masks.
+
+    Args:
+      seed: MASK_SEED, for gin to bind.
+
+    Raises:
+      RequestError: it is no integer.
+    """
+    if type(seed) is not int:
+        raise RequestError(f"MASK_SEED must be an integer, not {seed!r}")
     return seed
 
 

@@ -67,6 +67,12 @@ def trained(
     from seqio_tasks import catalogue, sources  # they need this module
 
     check_size(size)
+    for name, value in (("tasks", tasks), ("languages", languages)):
+        if not isinstance(value, (tuple, list)) or not all(isinstance(x, str) for x in value):
+            raise RequestError(
+                f"vocabulary.trained.{name} must be a tuple of names, ('xfer_panx.sw',) or"
+                f" ('en', 'sw'), not {value!r:.100}"
+            )
     if type(examples) is not int or examples < 1:
         raise RequestError(
             f"vocabulary.trained.examples must be an integer of at least 1, not {examples!r}"

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from seqio_tasks import catalogue, probes, vocabulary
+from seqio_tasks import catalogue, files, probes, vocabulary
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
 from xfer_jax import checkpoints, data, model, output, partitioning, progress
@@ -20,6 +20,8 @@ from xfer_jax.prediction import Method, Predictor, Progress
 from xfer_jax.token_cache import Cache, open_cache
 
 MODES = ("predict", "score")  # of inference
+_MOST_AT_A_TIME = 1 << 20  # examples of a batch
+_MOST_STEPS = 2**31 - 1  # as many as the optimizer's counter holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,10 +212,17 @@ def infer_task(
 def check_numbers(settings: Any, names: Iterable[str]) -> None:
     """Raises RequestError unless the fields of these names are integers of at least 1."""
     for name in names:
-        value = getattr(settings, name)
-        if not isinstance(value, int) or value < 1:
-            macro = {"eval_examples": "EVALUATOR_NUM_EXAMPLES"}.get(name, name.upper())
-            raise RequestError(f"{macro} must be an integer of at least 1, not {value!r}")
+        macro = {"eval_examples": "EVALUATOR_NUM_EXAMPLES"}.get(name, name.upper())
+        check_number(macro, getattr(settings, name))
+
+
+def check_number(macro: str, value: Any) -> None:
+    """Raises RequestError unless a macro's value is an integer of at least 1 that can be used."""
+    if type(value) is not int or value < 1:
+        raise RequestError(f"{macro} must be an integer of at least 1, not {value!r:.100}")
+    most = _MOST_AT_A_TIME if macro.endswith("BATCH_SIZE") else _MOST_STEPS
+    if value > most:
+        raise RequestError(f"{macro} must be at most {most}, not {value!r:.100}")
 
 
 def restore(location: str | Path, config: model.Config, mesh: Mesh) -> tuple[dict, int]:
@@ -298,7 +307,7 @@ class Evaluation:
 
 def evaluate(how: Evaluation, config_text: str) -> list[Scores]:
     """Scores a checkpoint on its targets, in T5X's output layout, and prints the table."""
-    folder = Path(how.model_dir).expanduser()
+    folder = files.absolute(how.model_dir)
     output.check(folder, config_text)
     for task in (task for name in how.targets for task in catalogue.tasks(name)):
         how.method.check(task)
@@ -312,7 +321,7 @@ def evaluate(how: Evaluation, config_text: str) -> list[Scores]:
 
 def infer(how: Evaluation, config_text: str) -> None:
     """Writes a checkpoint's predictions or scores, one file a target."""
-    folder = Path(how.model_dir).expanduser()
+    folder = files.absolute(how.model_dir)
     output.check(folder, config_text)
     predictor, caches, *_ = how.open()
     output.claim(folder, config_text)

@@ -1,6 +1,7 @@
 """What a model answers: texts and scores for the examples of a task, computed by all devices."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import gin
@@ -16,6 +17,7 @@ from xfer_jax.model import Transformer
 from xfer_jax.token_cache import Cache
 
 GREEDY, BEAM, LABELS = "greedy", "beam", "labels"
+_MOST_BEAMS = 1024
 Progress = Callable[[int], None]  # told how many more examples are done
 
 
@@ -33,11 +35,12 @@ class Method:
             raise RequestError(
                 f"unknown PREDICT_BY {self.name!r}: there are {GREEDY!r}, {BEAM!r} and {LABELS!r}"
             )
-        if not isinstance(self.num_beams, int) or self.num_beams < 1:
+        if type(self.num_beams) is not int or not 1 <= self.num_beams <= _MOST_BEAMS:
             raise RequestError(
-                f"NUM_BEAMS must be an integer of at least 1, not {self.num_beams!r}"
+                f"NUM_BEAMS must be an integer of at least 1 and at most {_MOST_BEAMS}, not"
+                f" {self.num_beams!r}"
             )
-        if not isinstance(self.alpha, (int, float)) or self.alpha < 0:
+        if type(self.alpha) not in (int, float) or not 0 <= self.alpha < math.inf:
             raise RequestError(f"BEAM_ALPHA must be a number of at least 0, not {self.alpha!r}")
 
     def check(self, task: Task) -> None:

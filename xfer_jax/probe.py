@@ -6,12 +6,11 @@ themselves; files and masks are those of T5X's `infer` with t5x_configs/probe.gi
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gin
 
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, files, vocabulary
 from seqio_tasks.errors import RequestError
 from xfer_jax import data, evaluation, model, output, partitioning, probe_table, progress
 from xfer_jax.prediction import Method, Predictor
@@ -34,6 +33,7 @@ class Probe:
     num_partitions: int = 1
 
     def __post_init__(self):
+        data.check_lengths(self.lengths, "PROBE_FEATURE_LENGTHS")
         if not self.tasks:
             raise RequestError("there is nothing to probe: set TARGETS, e.g. ('en', 'sw')")
 
@@ -45,7 +45,7 @@ def probe(how: Probe, config_text: str) -> None:
       RequestError: a wrong request, or a folder that holds the probe of another checkpoint.
     """
     first = catalogue.tasks(how.tasks[0])[0]
-    folder = Path(how.folder).expanduser()
+    folder = files.absolute(how.folder)
     of_family = folder / f"{catalogue.PREFIX}{first.family.name}"
     output.check(of_family, config_text)
     opened = evaluation.Evaluation(

@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh
 
-from seqio_tasks import retrieval, vocabulary
+from seqio_tasks import files, retrieval, vocabulary
 from seqio_tasks.errors import RequestError, RunError
 from seqio_tasks.vocabulary import Vocabulary
 from xfer_jax import checkpoints, data, evaluation, model, output, partitioning, progress
@@ -242,20 +242,20 @@ class Retrieval:
 
     def __post_init__(self):
         retrieval.family(self.task)
-        if not isinstance(self.length, int) or self.length < 2:
+        if type(self.length) is not int or not 2 <= self.length <= data.MOST_TOKENS:
             raise RequestError(
-                f"RETRIEVAL_LENGTH must be an integer of at least 2, not {self.length!r}"
+                f"RETRIEVAL_LENGTH must be an integer of at least 2 and at most {data.MOST_TOKENS},"
+                f" not {self.length!r}"
             )
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise RequestError(
-                f"EVAL_BATCH_SIZE must be an integer of at least 1, not {self.batch_size!r}"
-            )
+        evaluation.check_number("EVAL_BATCH_SIZE", self.batch_size)
         if self.similarity not in (COSINE, DOT):
             raise RequestError(
                 f"unknown SIMILARITY {self.similarity!r}: there are {COSINE!r} and {DOT!r}"
             )
         layers = self.model.num_encoder_layers
-        if self.layer is not None and self.layer not in range(layers + 1):
+        if self.layer is not None and (
+            type(self.layer) is not int or self.layer not in range(layers + 1)
+        ):
             raise RequestError(
                 f"LAYER must be an integer from 0 to {layers}, the model's number of layers, or"
                 f" None for the encoder's output, not {self.layer!r}"
@@ -284,17 +284,17 @@ def retrieve(how: Retrieval, config_text: str) -> None:
     Raises:
       RequestError: a wrong request, or a folder that holds the results of another.
     """
-    folder = Path(how.folder).expanduser()
+    folder = files.absolute(how.folder)
     output.check(folder, config_text)
     sets = list(retrieval.read(how.task, how.languages, how.split))
-    files = [folder / f"{how.task}.{of.language}.jsonl" for of in sets]
-    missing = [(of, file) for of, file in zip(sets, files, strict=True) if not file.is_file()]
+    paths = [folder / f"{how.task}.{of.language}.jsonl" for of in sets]
+    missing = [(of, file) for of, file in zip(sets, paths, strict=True) if not file.is_file()]
     encoder = how.open() if missing else None
     output.claim(folder, config_text)
     if encoder is not None:
         _rank(encoder, missing, how.similarity)
     metric = retrieval.family(how.task).metric
-    scores = [100 * _score(file, metric) for file in files]
+    scores = [100 * _score(file, metric) for file in paths]
     progress.say(_table(how, sets, scores))
     _write_scores(folder / "retrieval.csv", how, sets, scores)
     progress.say(f"wrote {folder / 'retrieval.csv'}")

@@ -4,7 +4,7 @@ import gin
 import pytest
 import seqio
 
-from seqio_tasks import catalogue, miniature, registry, span_corruption, vocabulary
+from seqio_tasks import catalogue, miniature, probes, registry, span_corruption, vocabulary
 from seqio_tasks.errors import RequestError
 from xfer_jax import data, token_cache
 
@@ -107,6 +107,16 @@ def test_only_the_mask_seed_changes_a_mask(world):
     other = by_text()
     assert {text for text, _ in other} == {text for text, _ in once}
     assert len(other - once) > len(once) / 2
+
+
+@pytest.mark.parametrize("seed", ["'x'", "1.5", "True", "None"])
+def test_a_mask_seed_of_another_type_is_refused(seed):
+    try:
+        gin.parse_config(f"mask_seed.seed = {seed}")
+        with pytest.raises(RequestError, match="MASK_SEED must be an integer, not"):
+            probes.mask_seed()
+    finally:
+        gin.clear_config()
 
 
 def test_the_native_engine_masks_the_same(world):

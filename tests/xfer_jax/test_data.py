@@ -101,6 +101,14 @@ def test_lengths_need_room_for_a_token_and_the_end(tiny_world, feature, length):
         data.training_data([catalogue.task(NER)], "train", tiny_world, lengths, 2, 1, 0)
 
 
+@pytest.mark.parametrize("lengths", [None, 64, {}, [64, 48], {**LENGTHS, "input": 64}])
+def test_lengths_are_of_two_features(lengths):
+    with pytest.raises(RequestError, match="TASK_FEATURE_LENGTHS"):
+        data.check_lengths(lengths)
+    with pytest.raises(RequestError, match="PROBE_FEATURE_LENGTHS"):
+        data.check_lengths(lengths, "PROBE_FEATURE_LENGTHS")
+
+
 @pytest.mark.parametrize("inputs_length", [10, 11, 24, 64, 100])
 def test_corrupted_chunks_reconstruct_the_text(tiny_world, inputs_length):
     cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
