@@ -48,6 +48,7 @@ Metric = Callable[[Sequence[Any], Sequence[str]], dict[str, float]]
 INTERMEDIATE = "intermediate"  # the nine English tasks of Phang et al. 2020; or by kind, see KINDS
 XTREME_R = "xtreme_r"  # of its ten tasks, those that are text to text
 GROUPS = (INTERMEDIATE, XTREME_R)
+_SAMPLE = "evaluation"  # in place of a subset's seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _of_family(
         raise _unknown(name)
     if family.objective == "probe" and (size or matched):
         raise RequestError(
-            f"{name}: a probe has no subsets; EVALUATOR_NUM_EXAMPLES takes the first examples"
+            f"{name}: a probe has no subsets; EVALUATOR_NUM_EXAMPLES says how many texts it takes"
         )
     if matched:
         if family.matched_size is None:
@@ -429,8 +430,19 @@ def probe(task: str) -> str:
 
 
 @gin.configurable(module="seqio_tasks.catalogue")
-def first_examples(count: int | None = None) -> int | None:
-    """Returns how many examples SeqIO delivers of a task, for gin to bind; None: all."""
+def evaluation_examples(count: int | None = None) -> int | None:
+    """Returns how many examples SeqIO delivers of a task, see `sample_indices`; None: all.
+
+    Args:
+      count: EVALUATOR_NUM_EXAMPLES, for gin to bind.
+
+    Raises:
+      RequestError: it is neither None nor an integer of at least 1.
+    """
+    if count is not None and (type(count) is not int or count < 1):
+        raise RequestError(
+            f"EVALUATOR_NUM_EXAMPLES must be an integer of at least 1, not {count!r}"
+        )
     return count
 
 
@@ -449,7 +461,7 @@ def identity(inputs: str, targets: str) -> str:
     return f"{inputs}\t{targets}"
 
 
-def subset_order(texts: Sequence[str], seed: int) -> np.ndarray:
+def subset_order(texts: Sequence[str], seed: int | str) -> np.ndarray:
     """Ranks examples for nested subsets: the first n are the subset of size n.
 
     The rank of an example is a hash of its own text, so that it depends neither on the machine nor
@@ -468,6 +480,19 @@ def subset_order(texts: Sequence[str], seed: int) -> np.ndarray:
         seen[text] = seen.get(text, -1) + 1
         ranks.append(hashlib.sha256(f"{seed}|{seen[text]}|{text}".encode()).digest())
     return np.asarray(sorted(range(len(ranks)), key=ranks.__getitem__), np.int64)
+
+
+def sample_indices(texts: Sequence[str], count: int) -> np.ndarray:
+    """Returns the sorted indices of the examples that stand for all when few are evaluated.
+
+    A file may be sorted, by label or by source: its first examples are no sample. This one is drawn
+    by the examples' own texts, as subsets are; the sample of 100 is part of the sample of 1,000.
+
+    Args:
+      texts: one string an example, see `identity`.
+      count: how many; all, if there are fewer.
+    """
+    return np.sort(subset_order(texts, _SAMPLE)[:count])
 
 
 def subset_indices(task: Task, texts: Sequence[str]) -> np.ndarray:

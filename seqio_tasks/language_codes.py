@@ -200,11 +200,10 @@ def alpha3(code: str) -> str:
 def name_of(code: str) -> str:
     """Returns the English name of a language of `code_of`; the code where there is none."""
     base, _, rest = code.partition("-")
-    known = languages.LANGUAGES.get(base)
-    record = None if known else _iso().get(base)
-    if known is None and record is None:
+    known = languages.LANGUAGES.get(base) or _iso().get(base)
+    if known is None:
         return code
-    name = known.name if known else re.sub(r" \(macrolanguage\)$", "", record.name)
+    name = re.sub(r" \(macrolanguage\)$", "", known.name)
     return f"{name} ({rest})" if rest else name
 
 

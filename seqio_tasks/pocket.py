@@ -15,7 +15,6 @@ import gin
 
 from seqio_tasks import miniature, panx, sources, tydiqa, vocabulary, xnli
 from seqio_tasks.catalogue import Example, Family
-from seqio_tasks.errors import RequestError
 
 
 @gin.configurable(module="seqio_tasks.pocket")
@@ -26,17 +25,16 @@ def vocabulary_file(size: int = 512) -> Path:
       size: most pieces, sentinels included; words of few syllables may yield less.
 
     Raises:
-      RequestError: the size is no whole number or does not fit, or the cache cannot be written.
+      RequestError: the size does not fit, or the cache folder cannot be written.
     """
-    if type(size) is not int:
-        raise RequestError(f"vocabulary_file.size must be a whole number, not {size!r:.80}")
+    vocabulary.check_size(size)
     world = miniature.World()
-    parts = ("miniature", world.fingerprint())
-    path = sources.cache_dir().joinpath(*parts, f"{size}.model")
-    if not path.is_file():
-        sources.writable_cache(*parts)
+    path = sources.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
+
+    def make(path: Path) -> None:
         vocabulary.train(_all_text(world), size, path, exact=False)
-    return path
+
+    return vocabulary.kept(path, make)
 
 
 def _all_text(world: miniature.World) -> Iterator[str]:

@@ -15,10 +15,10 @@ from seqio_tasks import catalogue, probes, vocabulary
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
 from xfer_jax import checkpoints, data, model, output, partitioning, progress
-from xfer_jax.data import Cache
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor, Progress
-from xfer_jax.settings import Count, Folder, Line, Lines, settings
+from xfer_jax.settings import BatchSize, Count, Folder, Line, Lines, settings
+from xfer_jax.token_cache import Cache, open_cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +245,7 @@ class Evaluation:
     lengths: dict[str, Any]
     method: Method
     eval_split: Line = "validation"
-    eval_batch_size: Count = 256
+    eval_batch_size: BatchSize = 256
     eval_examples: Count | None = None
     num_partitions: Count = 1
     mode: Literal["predict", "score"] = "predict"  # of infer
@@ -256,7 +256,7 @@ class Evaluation:
             raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
 
     def _cache(self, task: Task, vocab: vocabulary.Vocabulary) -> Cache:
-        cache = data.open_cache(task, self.eval_split, vocab).first(self.eval_examples)
+        cache = open_cache(task, self.eval_split, vocab).sample(self.eval_examples)
         if task.family.objective != "probe":
             return cache
         return data.masked(cache, self.lengths, vocab, probes.mask_seed())

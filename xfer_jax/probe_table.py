@@ -18,6 +18,7 @@ import pydantic
 from seqio_tasks import catalogue, files
 from seqio_tasks.errors import RequestError
 from seqio_tasks.span_corruption import spans
+from seqio_tasks.vocabulary import NUM_SENTINELS
 from xfer_jax import tables
 
 FILE = "probe.csv"
@@ -68,8 +69,9 @@ def read(folder: Path, task: str) -> Answers:
             )
         if len(targets) < 3:
             continue  # a last piece of one token: nothing is masked
-        first = targets[0]  # <extra_id_0>: all targets begin with it
-        asked, answered = spans(targets, first), spans(predicted, first)
+        # All targets begin with <extra_id_0>; the others count down, see `probes.sentinels`.
+        sentinels = range(targets[0], targets[0] - NUM_SENTINELS, -1)
+        asked, answered = spans(targets, sentinels), spans(predicted, sentinels)
         masked = " ".join(_SENTINEL.sub(" ", asked_text).split())
         exact = sum(answered.get(number) == span for number, span in asked.items())
         rows.append((loss, len(targets), len(masked.encode()), len(masked), len(asked), exact))

@@ -33,11 +33,12 @@ from xfer_jax import (
     partitioning,
     preemption,
     progress,
+    token_cache,
 )
 from xfer_jax.loss import MAX_LOGITS, sequence_loss
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor
-from xfer_jax.settings import (
+from xfer_jax.settings import BatchSize, (
     AboveZero,
     Count,
     CountFromZero,
@@ -77,13 +78,13 @@ class Run:
     train_steps: Count | None  # total, pre-training included, as in T5X
     train_steps_relative: CountFromZero | None = None  # instead: steps after the initial checkpoint
     initial_checkpoint: Line | None = None  # a new model when None
-    batch_size: Count = 128  # examples a step
+    batch_size: BatchSize = 128  # examples a step
     long_targets: Literal["error", "drop", "trim"] = "error"  # targets that their length would cut
     mixing_temperature: AboveZero | None = None  # of several tasks; None: equal parts
     train_split: Line = "train"
     eval_split: Line = "validation"
     eval_period: Count | None = None  # steps between evaluations; at the end only when None
-    eval_batch_size: Count = 256  # examples decoded at a time
+    eval_batch_size: BatchSize = 256  # examples decoded at a time
     eval_examples: Count | None = None  # EVALUATOR_NUM_EXAMPLES: a sample a target; all when None
     save_period: Count | None = None  # steps between checkpoints; at the end only when None
     keep_checkpoints: Count | None = 1  # the latest so many; all when None
@@ -333,7 +334,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             share,
         )
         targets = [
-            data.open_cache(task, run.eval_split, vocab).first(run.eval_examples)
+            token_cache.open_cache(task, run.eval_split, vocab).sample(run.eval_examples)
             for task in target_tasks
         ]
     if resumed and about.get("data", training.caches) != training.caches:
