@@ -75,10 +75,12 @@ def forms(tree, tmp_path_factory):
 
 @pytest.fixture
 def copied(forms, tmp_path):
-    """Copies the checkpoint of a form, to be damaged."""
+    """Copies the checkpoint of a form without its hashes, to be damaged."""
 
     def copy(form: str) -> Path:
-        return shutil.copytree(forms[form], tmp_path / "copied" / forms[form].name)
+        made = shutil.copytree(forms[form], tmp_path / "copied" / forms[form].name)
+        (made / "SHA256SUMS").unlink()
+        return made
 
     return copy
 
