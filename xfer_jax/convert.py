@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import functools
 import glob
@@ -141,6 +142,8 @@ def _whole(final: Path) -> Iterator[Path]:
     temporary, held = None, None
     try:
         try:
+            if os.path.lexists(final.parent) and not final.parent.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             final.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(final)
             temporary, held = _begin(final)

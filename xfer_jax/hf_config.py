@@ -36,7 +36,10 @@ def check(folder: str, found: Mapping[str, Stored], layers: Sequence[int]) -> No
     content = read_file(folder, FILE)
     if content is None:  # weights alone
         return
-    config = files.parse_json(content, f"{folder}/{FILE}") if content else None
+    try:
+        config = files.parse_json(content, "it")
+    except RequestError as error:
+        raise RequestError(f"{folder}/{FILE} is damaged: {error}") from None
     if not isinstance(config, dict):
         raise RequestError(f"{folder}/{FILE} is damaged: it holds no settings")
     wrong = [
@@ -73,7 +76,8 @@ def _computed() -> dict[str, Any]:
 
 def _sizes(found: Mapping[str, Stored], layers: Sequence[int]) -> dict[str, int]:
     """Returns the settings that the weights tell."""
-    sizes = {"num_layers": layers[0], "num_decoder_layers": layers[1]}
+    names = ("num_layers", "num_decoder_layers")
+    sizes = {name: count for name, count in zip(names, layers, strict=True) if count}
     table = found.get("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
     query = found.get("encoder.block.0.layer.0.SelfAttention.q.weight")
     hidden = found.get("encoder.block.0.layer.1.DenseReluDense.wi_0.weight")
