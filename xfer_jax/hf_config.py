@@ -44,7 +44,7 @@ def check(folder: str, found: Mapping[str, Stored], layers: Sequence[int]) -> No
         raise RequestError(f"{folder}/{FILE} is damaged: it holds no settings")
     wrong = [
         f"{key} is {_shown(config[key])} instead of {value!r}"
-        for key, value in (_computed() | _sizes(found, layers)).items()
+        for key, value in (computed() | _sizes(found, layers)).items()
         if config.get(key) is not None and not _same(config[key], value)
     ]
     kind = config.get("model_type", "mt5")
@@ -61,7 +61,7 @@ def check(folder: str, found: Mapping[str, Stored], layers: Sequence[int]) -> No
         )
 
 
-def _computed() -> dict[str, Any]:
+def computed() -> dict[str, Any]:
     """Returns the settings that decide what is computed from given weights, as `model` has them."""
     return _FIXED | {
         "dense_act_fn": "gelu_new",

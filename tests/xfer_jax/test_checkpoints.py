@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, cli, convert, model, optimizer, partitioning, train
+from xfer_jax import checkpoints, cli, convert, evaluation, model, optimizer, partitioning, train
 
 # Orbax leaves coroutines behind when it cannot read an array.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -658,6 +659,22 @@ def test_orbax_s_list_of_arrays_is_written_as_orbax_does(tmp_path, forms):
         for folder in (folders["t5x"], tmp_path)
     )
     assert ours == theirs
+
+
+@pytest.mark.parametrize("source", ["en", None])
+def test_results_say_what_is_known_of_the_training(tmp_path, source):
+    tasks = [catalogue.task(f"xfer_pocket_nli.{language}") for language in ("en", "sw")]
+    scores = [evaluation.Scores(task, "test", {}, 50.0, 25.0, 4, 0) for task in tasks]
+    title, _, *rows = evaluation.table(scores, source).splitlines()
+    if source:
+        assert title.endswith("accuracy in percent, trained on en")
+        assert [row.split("  ")[-1] for row in rows[:2]] == ["source language", "zero-shot"]
+    else:
+        assert title.endswith("by a checkpoint that does not say what it was trained on")
+        assert [row.split()[-1] for row in rows[:2]] == ["4", "4"]  # neither is known to be so
+    evaluation.write_scores(tmp_path, scores, {"source": source} if source else {})
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines[1:]] == [source or ""] * 2
 
 
 def test_training_from_any_form_is_the_same_training(command, tmp_path, tiny_world):
