@@ -20,6 +20,8 @@ from xfer_jax.prediction import Method, Predictor, Progress
 from xfer_jax.settings import BatchSize, Count, Folder, Line, Lines, settings
 from xfer_jax.token_cache import Cache, open_cache
 
+_UNKNOWN_SOURCE = "by a checkpoint that does not say what it was trained on"
+
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
@@ -131,12 +133,17 @@ def evaluate_all(
     return scores
 
 
-def table(results: Sequence[Scores], source: str) -> str:
-    """Renders results as the table that a run ends with, scores in percent."""
+def table(results: Sequence[Scores], source: str | None) -> str:
+    """Renders results as the table that a run ends with, scores in percent.
+
+    Args:
+      results: one a target.
+      source: the language that the model was trained on; None if it is not known.
+    """
     scored = {r.task.full_name.rpartition(".")[0] + " " + r.task.family.score for r in results}
     rows = [("target", "score", "baseline", "examples", "")]
     for r in results:
-        note = "source language" if r.task.language == source else "zero-shot"
+        note = "source language" if r.task.language == source else "zero-shot" if source else ""
         rows.append(
             (r.task.language, f"{r.percent:.1f}", f"{r.baseline:.1f}", str(r.examples), note)
         )
@@ -147,7 +154,8 @@ def table(results: Sequence[Scores], source: str) -> str:
         + (f"  {row[4]}" if row[4] else "")
         for row in rows
     ]
-    title = f"{', '.join(sorted(scored))} in percent, trained on {source}"
+    trained = f"trained on {source}" if source else _UNKNOWN_SOURCE
+    title = f"{', '.join(sorted(scored))} in percent, {trained}"
     lines.append("baseline: the better of always the commonest target and always nothing")
     cut = sum(r.truncated_inputs for r in results)
     if cut:
@@ -314,7 +322,7 @@ def evaluate(how: Evaluation, config_text: str) -> list[Scores]:
     predictor, caches, step, about = opened.predictor, opened.caches, opened.step, opened.about
     output.claim(folder, config_text, opened.inputs)
     scores = evaluate_all(predictor, caches, folder, step)
-    progress.say(table(scores, about.get("source", "an unknown language")))
+    progress.say(table(scores, about.get("source")))
     write_scores(folder, scores, about)
     return scores
 

@@ -38,8 +38,9 @@ from xfer_jax import (
 from xfer_jax.loss import MAX_LOGITS, sequence_loss
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor
-from xfer_jax.settings import BatchSize, (
+from xfer_jax.settings import (
     AboveZero,
+    BatchSize,
     Count,
     CountFromZero,
     Folder,
