@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from seqio_tasks import catalogue, probes, vocabulary
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, data, model, output, partitioning, progress
+from xfer_jax import checkpoints, checksums, data, model, output, partitioning, progress
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor, Progress
 from xfer_jax.settings import BatchSize, Count, Folder, Line, Lines, settings
@@ -279,7 +279,7 @@ class Evaluation:
         location = checkpoints.locate(self.checkpoint)
         about = checkpoints.about(location)
         checkpoints.check_vocabulary(location, about, vocab)
-        inputs = {"checkpoint": checkpoints.identity(location), "vocabulary": vocab.digest}
+        inputs = {"checkpoint": checksums.identity(location), "vocabulary": vocab.digest}
         output.check_inputs(self.model_dir, inputs)
         tasks = [task for name in self.targets for task in catalogue.tasks(name)]
         for task in tasks:

@@ -23,7 +23,7 @@ from pydantic import Field
 from seqio_tasks import retrieval, vocabulary
 from seqio_tasks.errors import RequestError, RunError
 from seqio_tasks.vocabulary import Vocabulary
-from xfer_jax import checkpoints, data, evaluation, model, output, partitioning, progress
+from xfer_jax import checkpoints, checksums, data, evaluation, model, output, partitioning, progress
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Progress
 from xfer_jax.settings import BatchSize, Count, CountFromZero, Folder, Line, Lines, settings
@@ -267,7 +267,7 @@ class Retrieval:
         """Returns digests of what is read, see `output.check_inputs`."""
         vocab = vocabulary.load_for(self.model.vocab_size)
         location = checkpoints.locate(self.checkpoint)
-        return {"checkpoint": checkpoints.identity(location), "vocabulary": vocab.digest}
+        return {"checkpoint": checksums.identity(location), "vocabulary": vocab.digest}
 
     def open(self) -> Encoder:
         """Loads the model.

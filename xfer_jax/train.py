@@ -24,6 +24,7 @@ from seqio_tasks import catalogue, files, vocabulary
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
 from xfer_jax import (
     checkpoints,
+    checksums,
     data,
     evaluation,
     host_memory,
@@ -288,7 +289,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             if not resumed:  # else it is no longer needed
                 raise
         else:
-            inputs["initial checkpoint"] = checkpoints.identity(initial)
+            inputs["initial checkpoint"] = checksums.identity(initial)
             origin = origin or initial
     output.check_inputs(model_dir, inputs)
     about = checkpoints.about(origin) if origin else {}
