@@ -364,7 +364,7 @@ def test_a_page_of_unknown_or_equal_numbers_is_drawn(strange, tmp_path, value):
         numbers = [*columns.numbers, *columns.unbounded, "donor", "recipient", "baseline", "lm_em"]
         if name == "features":
             numbers = list(found[name].columns[2:])
-        found[name] = found[name].assign(**dict.fromkeys(numbers, value))
+        found[name] = found[name].copy().assign(**dict.fromkeys(numbers, value))
     run("report", keep(tmp_path, about, found))
     text = (tmp_path / "report.html").read_text("utf-8")
     assert not re.search(r"[^a-z](nan|inf|None)[^a-z]", _Reader(text).text)

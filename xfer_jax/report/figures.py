@@ -134,8 +134,8 @@ def matrix(
       groups: of languages, which lines divide where the order keeps them together.
       baselines: in percent, by target language; scores that do not exceed them are grey.
     """
-    sources = [code for code in labels if any(source == code for source, _ in scores)]
-    targets = [code for code in labels if any(target == code for _, target in scores)]
+    here = [{pair[side] for pair in scores} for side in (0, 1)]
+    sources, targets = ([code for code in labels if code in side] for side in here)
     values = np.asarray([[scores.get((s, t), np.nan) for t in targets] for s in sources])
     figure, axes = _heat_map(
         values,
