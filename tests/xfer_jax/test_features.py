@@ -1,5 +1,7 @@
 """Features of pairs of languages, against loops and what is known of the languages."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,25 @@ def test_words_are_langranks_overlap():
     assert found["words"].values[0, 0] == 0.5
     assert np.isnan(found["words"].values[2:]).all()
     assert 0 < found["trigrams"].values[0, 1] < found["trigrams"].values[0, 0] == pytest.approx(1)
+
+
+def test_languages_that_share_no_word_share_no_trigram():
+    """Hindi and Marathi: what they share are vowel signs."""
+    texts = {"hi": ["मुझे पानी चाहिए"], "mr": ["मला पाणी पाहिजे"], "vi": ["Tiếng Việt"]}
+    texts["nfd"] = [unicodedata.normalize("NFD", "tiếng việt")]
+    found = features.lexical(texts, list(texts))
+    for name in ("words", "trigrams"):
+        assert found[name].values[0, 1] == 0
+        assert found[name].values[2, 3] == pytest.approx(found[name].values[2, 2])
+
+
+def test_trigrams_are_counted_by_character():
+    texts = {"hi": ["पानी"], "mr": ["नीरज"]}  # the first has the neighbours of two characters
+    counts = [{" पानी", "पानी "}, {" नीर", "नीरज", "रज "}]
+    shared = counts[0] & counts[1]
+    expected = len(shared) / np.sqrt(len(counts[0]) * len(counts[1]))
+    assert features.lexical(texts, ["hi", "mr"])["trigrams"].values[0, 1] == expected == 0
+    assert features._trigrams("पानी") == [" पानी", "पानी "]
 
 
 def test_a_users_features_are_read_by_column_or_by_task(tmp_path):
