@@ -392,12 +392,12 @@ def test_the_baseline_stands_beside_the_scores(analysed, tmp_path):
     best = languages.sort_values("as_source", ascending=False)
     second = best["as_source"].iloc[1]
     # The same for all, so that of the sources' means only the best exceeds it.
-    found["languages"] = languages.assign(baseline=second)
+    found["languages"] = languages.assign(baseline=second, as_source_baseline=second)
     run("report", keep(tmp_path, about, found))
     text = (tmp_path / "report.html").read_text("utf-8")
-    assert f"The baseline on the same languages is {second:.1f}" in text
+    assert f"always giving the most frequent target, scores {second:.1f}.</li>" in text
     assert text.count("(does not exceed the baseline)") == 2
-    assert f"always giving the most frequent target, {second:.1f} percent" in text
+    assert f"always giving the most frequent target and scores {second:.1f} percent" in text
     cells = found["alignment"].groupby(["source", "target"])["score"].mean()
     drawn = next((tmp_path / "figures").glob("01-*.svg")).read_text("utf-8")
     assert drawn.count(f"fill: {figures._NOT_BETTER}") == (cells <= second).sum() > 0

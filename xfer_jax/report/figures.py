@@ -32,6 +32,9 @@ _TWO_SIDED = "RdBu"  # blue is a gain
 _MANY = 40  # languages: more are not numbered cell by cell
 _RASTER = 1500  # points: more are drawn as an image
 _LONGEST = 40  # code points of a name: more would leave no room for the figure
+_SHORT = 24  # code points of a name down, for which a heat map has room
+_UPRIGHT = 5  # code points of a name across: longer ones stand upright
+_LETTER = 0.07  # inches
 _MOST_TICKS = 20
 _NOT_BETTER = "#c9ced6"  # cells whose score does not exceed the baseline
 
@@ -210,6 +213,12 @@ def _heat_map(
     many_rows, many_columns = (len(names) > _MANY for names in (rows, columns))
     many = many_rows or many_columns
     width, height = 0.13 if many_columns else 0.5, 0.13 if many_rows else 0.34
+    down, across = _labels(rows), _labels(columns)
+    upright = many_columns or max(map(len, across)) > _UPRIGHT
+    margins = (
+        margins[0] + _LETTER * max(0, max(map(len, down)) - _SHORT),
+        margins[1] + _LETTER * (max(map(len, across)) if upright else 0),
+    )
     figure, axes = _figure(margins[0] + width * len(columns), margins[1] + height * len(rows))
     colour_map, low, high = colours
     paint = functools.partial(_cells, axes, shape=values.shape, as_image=many)
@@ -226,11 +235,10 @@ def _heat_map(
                     color=_ON_DARK if dark[row, column] else _ON_LIGHT,
                     fontweight="bold" if bold is not None and bold[row, column] else "normal",
                 )  # fmt: skip
-    rotation = 90 * many_columns
     axes.set_xticks(
-        range(len(columns)), _labels(columns), fontsize=5 if many_columns else 9, rotation=rotation
+        range(len(columns)), across, fontsize=5 if many_columns else 9, rotation=90 * upright
     )
-    axes.set_yticks(range(len(rows)), _labels(rows), fontsize=5 if many_rows else 9)
+    axes.set_yticks(range(len(rows)), down, fontsize=5 if many_rows else 9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     for side in axes.spines.values():

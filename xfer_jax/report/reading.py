@@ -37,7 +37,7 @@ _TABLES = {
     "languages": _Columns(
         ("task", "language", "name", "family", "genus"),
         ("as_source", "as_target"),
-        ("donor", "recipient", "lm_loss", "lm_em", "baseline"),
+        ("donor", "recipient", "lm_loss", "lm_em", "baseline", "as_source_baseline"),
         key=("task", "language"),
     ),
     "alignment": _Columns(_PAIR, ("score",)),

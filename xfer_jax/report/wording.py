@@ -68,6 +68,12 @@ def points(value: float) -> str:
     return _written(value, "+.1f")
 
 
+def span(ends: tuple[float, float]) -> str:
+    """Writes the least and the most of some scores; one number where they are the same."""
+    low, high = map(fixed, ends)
+    return low if low == high else f"{low} to {high}"
+
+
 def percent(value: float) -> str:
     """Writes a share."""
     return _written(value, ".0%")

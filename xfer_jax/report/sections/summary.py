@@ -9,7 +9,7 @@ from xfer_jax import gains as gain_tables
 from xfer_jax import outcomes
 from xfer_jax.report.reading import Analysis, records
 from xfer_jax.report.sections.features import LEVEL, significant, strongest_first
-from xfer_jax.report.sections.scores import baselines, cell_means, error_shares
+from xfer_jax.report.sections.scores import error_shares
 
 _BEST = 3  # source languages that are named
 
@@ -59,27 +59,18 @@ def _sources(analysis: Analysis, task: str) -> dict[str, Any] | None:
     if len(best) < 2:
         return None
     place = {code: i + 1 for i, code in enumerate(best["language"])}.get("en", 0)
-    lowest = _baseline_of_sources(analysis, task)
     named = records(best.head(_BEST))
-    for row in named:
-        row["beaten"] = row["as_source"] <= lowest.get(row["language"], float("-inf"))
+    # Of the languages that a source is evaluated on, so that each may have another.
+    lowest = [row.get("as_source_baseline", float("nan")) for row in named]
+    for row, baseline in zip(named, lowest, strict=True):
+        row["beaten"] = row["as_source"] <= baseline
+    known = [baseline for baseline in lowest if baseline == baseline]
     return {
         "best": named,
         "english": place if place > _BEST else None,
         "count": len(best),
-        "baseline": max(lowest[row["language"]] for row in named)
-        if all(row["language"] in lowest for row in named)
-        else None,
+        "baseline": (min(known), max(known)) if known else None,
     }
-
-
-def _baseline_of_sources(analysis: Analysis, task: str) -> dict[str, float]:
-    """Returns the mean baseline of the languages that each source is evaluated on, not its own."""
-    lowest = baselines(analysis, task)
-    cells = cell_means(analysis, task)
-    cells = cells[(cells["source"] != cells["target"]) & cells["score"].notna()]
-    cells = cells.assign(baseline=cells["target"].map(lowest).astype(float))
-    return cells.groupby("source")["baseline"].mean().dropna().to_dict()
 
 
 def _error(analysis: Analysis, task: str) -> dict[str, Any] | None:
