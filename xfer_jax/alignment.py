@@ -130,8 +130,10 @@ def without_baseline(rows: pd.DataFrame) -> list[str]:
             labels = catalogue.task(f"{task}.{of_task['target'].iloc[0]}").family.labels
         except RequestError:
             labels = ()  # a user's own task
-        least = f" (the commonest of its {len(labels)} labels: {100 / len(labels):.1f} or more)"
-        told.append(f"{task}{least if labels else ''}")
+        least = ""
+        if labels:
+            least = f" (the commonest of its {len(labels)} labels: {100 / len(labels):.1f} or more)"
+        told.append(f"{task}{least}")
     if not told:
         return []
     return [

@@ -18,7 +18,7 @@ from seqio_tasks import files
 from seqio_tasks.errors import RequestError
 
 _SEPARATORS = ",;\t"
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)", re.ASCII | re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+", re.ASCII)
 _EMPTY = ("", "nan", "na")
@@ -138,7 +138,7 @@ def at(path: Path, rows: pd.Series | pd.DataFrame, position: int = 0) -> str:
 
 
 def is_number(texts: pd.Series) -> pd.Series:
-    """Returns which texts are numbers."""
+    """Returns which texts are numbers, infinity among them."""
     return texts.map(_NUMBER.fullmatch).map(bool)
 
 
@@ -155,8 +155,7 @@ def numbers(path: Path, texts: pd.Series) -> pd.Series:
     """
     texts = texts.astype(str)
     empty = is_empty(texts)
-    infinite = texts.str.lower().str.fullmatch(r"[+-]?inf(inity)?")
-    odd = texts[~empty & ~infinite & ~is_number(texts)]
+    odd = texts[~empty & ~is_number(texts)]
     if len(odd):
         raise RequestError(
             f"{at(path, odd)}: {texts.name} {_short(odd.iloc[0])} is no number{_hint(odd.iloc[0])}"

@@ -5,6 +5,7 @@ import unicodedata
 import numpy as np
 import pytest
 
+from seqio_tasks import uriel
 from seqio_tasks.errors import RequestError
 from xfer_jax import cli, features
 from xfer_jax.features import Options
@@ -134,5 +135,14 @@ def test_the_command_writes_a_row_a_pair(tmp_path, capsys):
         ["en", "hi"],
         ["sw", "en"],
     ]
+    assert cli.main(["features", "--languages", "sv,da,no", "--out", str(path)]) == 0
+    table = [row.split(",") for row in path.read_text().splitlines()]
+    assert [row[:2] for row in table[1:3]] == [["sv", "da"], ["sv", "no"]]
+    rows = uriel.values(("swe", "dan"), "syntax_wals")
+    chosen = [i for i, name in enumerate(rows[0]) if features.TYPOLOGY["syntax"][1](name)]
+    one, other = rows[1][:, chosen]
+    both = np.isfinite(one) & np.isfinite(other)
+    expected = one[both] @ other[both] / np.sqrt((one[both] ** 2).sum() * (other[both] ** 2).sum())
+    assert float(table[1][2]) == pytest.approx(expected, rel=1e-5)
     assert cli.main(["features", "--languages", "en,eng", "--out", str(path)]) == 2
     assert "two different languages" in capsys.readouterr().err
