@@ -209,8 +209,13 @@ def _staged(path: Path, content: str | bytes) -> Path:
     return temporary
 
 
-def tidy(folder: Path) -> None:
-    """Removes what writers that were killed have left in a folder, which nobody else writes now."""
-    for leftover in folder.glob(f".*{_UNFINISHED}"):
+def tidy(folder: Path, name: str = "") -> None:
+    """Removes what writers that were killed have left in a folder.
+
+    Args:
+      folder: that nobody else writes now.
+      name: of the file that they were writing, where others write other files there.
+    """
+    for leftover in folder.glob(f".{name}*{_UNFINISHED}"):
         if leftover.is_file() and not leftover.is_symlink():
             leftover.unlink(missing_ok=True)
