@@ -28,6 +28,7 @@ SECONDS = int(os.environ.get("HSECONDS", "20"))  # a request that is not refused
 SPARE_BYTES = 6 << 30  # address space beyond what the process has: absurd sizes fail here, alone
 LONGEST_SENTENCE = 2000  # characters, those of the request itself not counted
 FOLDER = object()  # in place of a file's content: an empty folder
+GONE = object()  # likewise: what `ready` has put there is removed
 WORLD = "$WORLD"  # in arguments and contents: the folder of what was made ready
 HERE = "$HERE"  # likewise: the case's own folder
 
@@ -49,10 +50,10 @@ class Case:
     id: str
     argv: str | Sequence[str]  # a string is split as a shell does
     words: str = ""  # a pattern that the sentence must match; capitals do not count
-    # by name, in this order: text, bytes, FOLDER, a Link, or a function of the bytes that `ready`
+    # by name, in this order: text, bytes, FOLDER, GONE, a Link, or a function of the bytes that `ready`
     # has put there
     files: Mapping[str, Content] = dataclasses.field(default_factory=dict)
-    ready: Sequence[str] = ()  # of the prepared world, copied to where the request runs
+    ready: Sequence[str] = ()  # of the prepared world, copied to where the request runs; 'a:b' as b
     env: Mapping[str, str] = dataclasses.field(default_factory=dict)
     code: int = 2
 
@@ -154,26 +155,27 @@ def prepare(case: Case, world: Path, here: Path) -> list[str]:
     def filled(text: str) -> str:
         return text.replace(WORLD, str(world)).replace(HERE, str(here))
 
-    for name in case.ready:
-        source, copy = world / name, here / name
+    for named in case.ready:
+        name, _, other = named.partition(":")
+        source, copy = world / name, here / (other or name)
         copy.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copy)(source, copy)
     for name, content in case.files.items():
         path = here / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if (callable(content) or path.is_symlink()) is False and path.is_dir():
+        old = path.read_bytes() if callable(content) else b""
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
+        path.unlink(missing_ok=True)
         if content is FOLDER:
-            path.unlink(missing_ok=True)
             path.mkdir()
         elif isinstance(content, Link):
-            path.unlink(missing_ok=True)
             path.symlink_to(filled(content.target))
         elif callable(content):
-            path.write_bytes(content(path.read_bytes()))
+            path.write_bytes(content(old))
         elif isinstance(content, bytes):
             path.write_bytes(content)
-        else:
+        elif content is not GONE:
             path.write_bytes(filled(str(content)).encode())
     argv = shlex.split(case.argv) if isinstance(case.argv, str) else case.argv
     return [filled(argument) for argument in argv]

@@ -176,7 +176,7 @@ INSIDE = [
         "label-a-dictionary": {"label": {}}, "no-ctx": {"ctx": ...}}),
     *records("cosmosqa.en", COSMOS, {"label-4": {"label": "4"}, "no-label": {"label": ...},
                                      "no-answer": {"answer3": ...}, "number": {"context": 3}}),
-    data("cosmosqa.en", "csv-no-column", "line 2", "context,question,label\na,b,1\n",
+    data("cosmosqa.en", "csv-no-column", "line 1.*answer0", "context,question,label\na,b,1\n",
          "cosmosqa/train.csv"),
     data("cosmosqa.en", "csv-large-cell", r"train\.csv",
          "context,question,answer0,answer1,answer2,answer3,label\n" + "x" * 140_000

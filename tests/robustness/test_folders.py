@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.bad_input import FOLDER, Case, Link
+from benchmarks.bad_input import FOLDER, GONE, Case, Link
 
 
 def cut(content: bytes) -> bytes:
@@ -31,7 +31,7 @@ DEEP = "[" * 100_000
 DIGITS = '{"a": ' + "9" * 5000 + "}"
 NOT_JSON = {
     "empty": "", "not-json": "{", "null": "null", "list": "[]", "number": "3", "binary": BINARY,
-    "deep": DEEP, "digits": DIGITS, "folder": FOLDER, "utf-16": "{}".encode("utf-16"),
+    "deep": DEEP, "digits": DIGITS, "folder": FOLDER, "utf-16": "[1]".encode("utf-16"),
 }  # fmt: skip
 
 # --- Runs: what models answered -------------------------------------------------------------------
@@ -127,7 +127,8 @@ PROBES = [
         "text-a-number": {"inputs": {"targets": [279, 5, 278, 7, 1], "targets_pretokenized": 3}},
         "others": {"inputs": {"targets": [279, 9, 278, 9, 1], "targets_pretokenized": "a"}},
     }.items()),
-    probe("of-a-mixture", {"probe/xfer_probe.panx.all_langs-score.jsonl-00000-of-00001": "x"}),
+    Case("probe-of-a-mixture", "probe --outputs probe", "mixture",
+         {"probe/xfer_probe.panx.all_langs-score.jsonl-00000-of-00001": "x"}),
     Case("probe-unknown", "probe --outputs probe", "xfer_nope",
          {"probe/xfer_nope.en-score.jsonl-00000-of-00001": "x"}),
     Case("probe-nothing", "probe --outputs probe", "probe", {"probe": FOLDER}),
@@ -138,7 +139,13 @@ PROBES = [
 NATIVE = "native/checkpoint_3"
 
 
+SUMS = {"hf": "hf/SHA256SUMS", "native": f"{NATIVE}/SHA256SUMS",
+        "t5x-legacy": "t5x-legacy/checkpoint_3/SHA256SUMS"}  # fmt: skip
+
+
 def checkpoint(id: str, kind: str, words: str, files: dict, argv: str = "") -> Case:
+    """A checkpoint of any kind, without the sums by which any change would be seen."""
+    files = {SUMS[kind]: GONE} | files
     return Case(f"checkpoint-{kind}-{id}", argv or f"convert {kind}", words, files, ready=(kind,))
 
 
@@ -244,25 +251,24 @@ ANALYSES = [
 # --- Studies --------------------------------------------------------------------------------------
 
 JOB = "out/pocket_nli/en.s0"
+OTHERS = (  # configurations of what lies where a run is to go
+    ("another", "BATCH_SIZE", "BATCH_SIZE = 77\n"),
+    ("config-binary", "config|out", BINARY),
+    ("config-folder", "config|out", FOLDER),
+)
 STUDIES = [
     Case("study-of-a-file", "study run study.gin --out out", "out", {"out": "x"},
          ready=("study.gin",)),
     Case("study-job-a-file", "study run study.gin --out out", "pocket_nli", {"out/pocket_nli": "x"},
          ready=("study.gin",)),
-    Case("study-of-another", "study run study.gin --out out", r"pocket_nli/en\.s0",
-         {f"{JOB}/config.gin": "BATCH_SIZE = 77\n"}, ready=("study.gin",)),
-    Case("study-config-binary", "study run study.gin --out out", r"config\.gin",
-         {f"{JOB}/config.gin": BINARY}, ready=("study.gin",)),
-    Case("study-config-folder", "study run study.gin --out out", r"config\.gin|pocket_nli/en\.s0",
-         {f"{JOB}/config.gin": FOLDER}, ready=("study.gin",)),
+    *(Case(f"study-{id}", "study run study.gin --out out", words, {f"{JOB}/config.gin": of},
+           ready=("study.gin", f"native:{JOB}")) for id, words, of in OTHERS),
     Case("study-emit-newline", ["study", "emit", "study.gin", "--out", "a\nb", "--to", "shell"],
          "--out|newline|line", ready=("study.gin",)),
     Case("study-emit-folder-a-file", "study emit study.gin --out out --to slurm", "slurm",
          {"out/slurm": "x"}, ready=("study.gin",)),
     *(Case(f"run-over-{id}", "train --gin_file=$WORLD/tiny.gin --gin.MODEL_DIR=\"'out'\"", words,
-           {"out/config.gin": of}) for id, words, of in (
-               ("another", "BATCH_SIZE", "BATCH_SIZE = 77\n"), ("binary", r"config\.gin|out", BINARY),
-               ("folder", "out", FOLDER))),
+           {"out/config.gin": of}, ready=("native:out",)) for id, words, of in OTHERS),
     Case("run-over-checkpoints", "train --gin_file=$WORLD/tiny.gin --gin.MODEL_DIR=\"'native'\"",
          r"config\.gin", ready=("native",)),
 ]  # fmt: skip
