@@ -195,6 +195,23 @@ def check_lengths(lengths: Lengths, macro: str = "TASK_FEATURE_LENGTHS") -> None
             )
 
 
+def check_split(macro: str, split: str, names: Sequence[str]) -> None:
+    """Checks that tasks have a split.
+
+    Args:
+      macro: that sets the split, for the error.
+      split: of the data.
+      names: of tasks or mixtures.
+
+    Raises:
+      RequestError: an unknown task, or one without the split.
+    """
+    for task in (task for name in names for task in catalogue.tasks(name)):
+        if split not in task.family.splits:
+            there = ", ".join(task.family.splits)
+            raise RequestError(f"{macro}: {task.name} has no split {split!r}; it has {there}")
+
+
 # --- Probes --------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,7 @@ from flax.linen import partitioning as nn_partitioning
 from jax import lax
 
 from seqio_tasks.errors import RequestError
-from xfer_jax.settings import Layers, Rate, Size, settings
+from seqio_tasks.settings import Layers, Rate, Size, settings
 
 NUM_BUCKETS = 32  # relative position buckets of every T5
 MAX_DISTANCE = 128  # relative positions at and beyond this share a bucket

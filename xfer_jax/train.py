@@ -22,6 +22,18 @@ from jax.sharding import Mesh
 
 from seqio_tasks import catalogue, files, vocabulary
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
+from seqio_tasks.settings import (
+    AboveZero,
+    BatchSize,
+    Count,
+    CountFromZero,
+    Folder,
+    FromZero,
+    Line,
+    Lines,
+    Seed,
+    settings,
+)
 from xfer_jax import (
     checkpoints,
     checksums,
@@ -39,18 +51,6 @@ from xfer_jax import (
 from xfer_jax.loss import MAX_LOGITS, sequence_loss
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor
-from xfer_jax.settings import (
-    AboveZero,
-    BatchSize,
-    Count,
-    CountFromZero,
-    Folder,
-    FromZero,
-    Line,
-    Lines,
-    Seed,
-    settings,
-)
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -99,6 +99,9 @@ class Run:
     def __post_init__(self):
         if self.train_steps is None and self.train_steps_relative is None:
             raise RequestError("set TRAIN_STEPS or TRAIN_STEPS_RELATIVE: how many steps to train")
+        data.check_lengths(self.lengths)
+        data.check_split("TRAIN_SPLIT", self.train_split, [self.task])
+        data.check_split("EVAL_SPLIT", self.eval_split, self.targets)
 
 
 def train_step(
