@@ -42,6 +42,11 @@ if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
 
+# T5X's name for a LOSS_NORMALIZING_FACTOR that is each batch's own number of target tokens, without
+# padding: the gradient is then the mean over target tokens, of the same size whatever the batch's.
+PER_TARGET_TOKEN = "NUM_REAL_TARGET_TOKENS"
+
+
 @gin.configurable(module="xfer_jax.train")
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -68,7 +73,7 @@ class Run:
     save_period: int | None = None  # steps between checkpoints; at the end only when None
     log_period: int = 50  # steps between lines of train metrics
     z_loss: float = 1e-4
-    loss_normalizing_factor: float | None = None  # divides the summed loss; 1 when None, as in T5X
+    loss_normalizing_factor: float | str | None = PER_TARGET_TOKEN  # number: T5X's fixed; None: 1
     num_partitions: int = 1  # devices that share one copy of the model
     seed: int = 0
 
@@ -80,9 +85,7 @@ class Run:
         )
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
             raise RequestError(f"RANDOM_SEED must lie in [0, 2^32), not {self.seed!r}")
-        factor = self.loss_normalizing_factor
-        if factor is not None and not (isinstance(factor, (int, float)) and factor > 0):
-            raise RequestError(f"LOSS_NORMALIZING_FACTOR must be above 0 or None, not {factor!r}")
+        check_factor(self.loss_normalizing_factor)
         warmth = self.mixing_temperature
         if warmth is not None and not (isinstance(warmth, (int, float)) and warmth > 0):
             raise RequestError(f"MIXING_TEMPERATURE must be above 0 or None, not {warmth!r}")
@@ -92,10 +95,24 @@ class Run:
             )
 
 
+def check_factor(factor: Any) -> None:
+    """Checks a LOSS_NORMALIZING_FACTOR.
+
+    Raises:
+      RequestError: it is neither a number above 0, nor None, nor PER_TARGET_TOKEN.
+    """
+    number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
+    if not (factor is None or factor == PER_TARGET_TOKEN or number and 0 < factor < math.inf):
+        raise RequestError(
+            f"LOSS_NORMALIZING_FACTOR must be {PER_TARGET_TOKEN!r}, a number above 0 or None, not"
+            f" {factor!r}"
+        )
+
+
 def train_step(
     module: Transformer,
     z_loss: float,
-    normalizing_factor: float,
+    normalizing_factor: float | str,
     shards: int,
     max_logits: int,
     params: dict,
@@ -109,7 +126,8 @@ def train_step(
     Args:
       module: the network.
       z_loss: see `sequence_loss`.
-      normalizing_factor: divides the summed loss.
+      normalizing_factor: divides the summed loss; PER_TARGET_TOKEN: the number of target tokens of
+        the batch, on all devices together.
       shards: see `sequence_loss`.
       max_logits: likewise, of all devices together.
       params: the parameters.
@@ -141,10 +159,15 @@ def train_step(
     targets = batch["decoder_target_tokens"]
     if positions is not None:
         targets = jnp.where(positions >= 0, _at(targets, positions), 0)
+    factor: Any = normalizing_factor
+    if normalizing_factor == PER_TARGET_TOKEN:
+        factor = jnp.maximum(
+            jnp.sum(targets > 0, dtype=jnp.float32), 1.0
+        )  # of padding alone: 0 / 1
     hidden, to_params = jax.vjp(states_of, looked_up)
     kernel = params["decoder"]["logits_dense"]["kernel"]
     sums, back = sequence_loss(
-        hidden, kernel, targets, targets > 0, z_loss, shards, max_logits, normalizing_factor
+        hidden, kernel, targets, targets > 0, z_loss, shards, max_logits, factor
     )
     (gradients,) = to_params(back.to_hidden)
     # The kernel's gradient is as large as all the states: not before those are gone.
@@ -216,7 +239,7 @@ _IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
 
 @functools.cache
-def programs(config: model.Config, mesh: Mesh, z_loss: float, factor: float) -> Programs:
+def programs(config: model.Config, mesh: Mesh, z_loss: float, factor: float | str) -> Programs:
     """Returns the functions that runs of the same model, mesh and loss share."""
     like = layout(config, mesh)
     params = partitioning.shardings(like["target"])
