@@ -102,7 +102,7 @@ def check_factor(factor: Any) -> None:
       RequestError: it is neither a number above 0, nor None, nor PER_TARGET_TOKEN.
     """
     number = isinstance(factor, (int, float)) and not isinstance(factor, bool)
-    if not (factor is None or factor == PER_TARGET_TOKEN or number and 0 < factor < math.inf):
+    if not (factor is None or factor == PER_TARGET_TOKEN or (number and 0 < factor < math.inf)):
         raise RequestError(
             f"LOSS_NORMALIZING_FACTOR must be {PER_TARGET_TOKEN!r}, a number above 0 or None, not"
             f" {factor!r}"

@@ -203,8 +203,8 @@ def test_gradients_in_bfloat16_are_near_those_in_float32_array_by_array():
         name: np.linalg.norm(found[name] - array) / np.linalg.norm(array)
         for name, array in expected.items()
     }
-    # Seen over eight seeds, packed and not: at most 0.017 for kernels, embedding and norms, which is
-    # what two layers of states and products in bfloat16 come to; the position biases, whose
+    # Seen over eight seeds, packed and not: at most 0.017 for kernels, embedding and norms, which
+    # is what two layers of states and products in bfloat16 come to; the position biases, whose
     # gradients are sums of 768² numbers that nearly cancel, 0.005 to 0.028. Summed in bfloat16,
     # those were 0.11 and 0.68 off.
     wrong = {name: x for name, x in errors.items() if x > (0.04 if "relpos" in name else 0.025)}
@@ -213,7 +213,7 @@ def test_gradients_in_bfloat16_are_near_those_in_float32_array_by_array():
 
 
 def test_nothing_is_summed_over_tokens_in_bfloat16():
-    """On accelerators too: looks at the program, as XLA's CPU backend widens some sums by itself."""
+    """Looks at the program: XLA's CPU backend widens some sums that accelerators do not."""
     rows, length = 3, 40
     batch = long_batch(rows, length)
     config = dataclasses.replace(NARROW, dropout_rate=0.1)

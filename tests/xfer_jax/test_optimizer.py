@@ -207,10 +207,10 @@ SMALL = model.Config(
 @pytest.fixture(scope="module")
 def update_sizes():
     """Measures updates from moments of a training on the largest batches, or from fresh ones."""
-    rng = np.random.default_rng(0)
 
-    def batch(examples: int) -> dict[str, np.ndarray]:
+    def batch(examples: int, seed: int) -> dict[str, np.ndarray]:
         """Returns examples whose targets are their first inputs, and padding up to the largest."""
+        rng = np.random.default_rng(seed)
         inputs = np.zeros((LARGEST, INPUTS), np.int32)
         inputs[:examples] = rng.integers(1, SMALL.vocab_size, (examples, INPUTS))
         targets = inputs[:, :TARGETS]
@@ -228,8 +228,8 @@ def update_sizes():
 
     params = jax.jit(lambda: model.initialise(SMALL, 0))()
     state = optimizer.init(params)
-    for _ in range(20):
-        params, state, _ = program(train.PER_TARGET_TOKEN)(params, state, of=batch(LARGEST))
+    for seed in range(20):
+        params, state, _ = program(train.PER_TARGET_TOKEN)(params, state, of=batch(LARGEST, seed))
     origins = {
         "continued": state._replace(count=jnp.asarray(1_000_000, jnp.int32)),
         "fresh": optimizer.init(params),
@@ -237,7 +237,7 @@ def update_sizes():
 
     def measure(factor, origin: str, examples: int) -> float:
         """Returns the updates' RMS, in units of rate x parameter's RMS, mean over the arrays."""
-        after, _, _ = program(factor)(params, origins[origin], of=batch(examples))
+        after, _, _ = program(factor)(params, origins[origin], of=batch(examples, examples))
 
         def size(new, old):
             rms = np.sqrt(np.mean(np.square(old)))
@@ -251,6 +251,7 @@ def update_sizes():
 
 @pytest.mark.parametrize("origin", ["continued", "fresh"])
 def test_an_update_has_the_same_size_at_every_batch_size(update_sizes, origin):
+    # Seen: 1.00, 1.00, 0.99, 0.96 from continued moments, 0.95, 0.95, 0.97, 0.97 from fresh ones.
     reference = update_sizes(train.PER_TARGET_TOKEN, "continued", LARGEST)
     assert 0.8 < reference <= 1.0
     for examples in (*FEWER, LARGEST):
@@ -261,6 +262,7 @@ def test_an_update_has_the_same_size_at_every_batch_size(update_sizes, origin):
 def test_with_t5x_s_fixed_factor_smaller_batches_take_smaller_steps_from_continued_moments(
     update_sizes,
 ):
+    # Seen: 0.15 of 8 examples, 0.21 of 16, 0.41 of 64, 0.95 of 320; from fresh moments as above.
     fixed = float(LARGEST * TARGETS)
     largest = update_sizes(fixed, "continued", LARGEST)
     assert largest == pytest.approx(update_sizes(train.PER_TARGET_TOKEN, "continued", LARGEST))
@@ -284,3 +286,14 @@ def test_the_loss_is_divided_by_the_target_tokens_as_t5x_divides_it(t5x, t5x_mod
     ]
     assert float(sums["loss"]) / tokens == pytest.approx(variant["loss"], rel=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *moments)
+
+
+@pytest.mark.parametrize("factor", [0, -1.5, True, float("nan"), float("inf"), "AVERAGE", (1,)])
+def test_another_normalizing_factor_is_refused(factor):
+    with pytest.raises(RequestError, match=r"LOSS_NORMALIZING_FACTOR must be 'NUM_REAL_TARGET_TOK"):
+        train.check_factor(factor)
+
+
+@pytest.mark.parametrize("factor", [234496, 0.5, None, train.PER_TARGET_TOKEN])
+def test_a_number_none_and_t5x_s_name_are_normalizing_factors(factor):
+    train.check_factor(factor)
