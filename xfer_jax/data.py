@@ -10,7 +10,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from seqio_tasks import probes, span_corruption
+from seqio_tasks import catalogue, probes, span_corruption
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
 from seqio_tasks.vocabulary import EOS_ID, Vocabulary
