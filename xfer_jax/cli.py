@@ -468,7 +468,7 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
         first, *others = emission.emit(grid, out, again, args.to)
         progress.say(f"wrote {first}" + (f" and {len(others)} files beside it" if others else ""))
     elif args.workers is not None:
-        if args.cell:
+        if args.cell is not None:
             raise RequestError("--cell is one job: it takes one worker")
         execution.run_workers(grid, out, again, args.workers)
     else:
