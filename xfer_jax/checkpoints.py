@@ -284,8 +284,8 @@ def latest(model_dir: Path) -> tuple[Path | None, list[str]]:
             found.append(_latest(model_dir))
     step, complaints = found[0] if found else (None, [])
     if jax.process_count() > 1:
-        told = np.asarray(-1 if step is None else step, np.int32)
-        told = int(multihost_utils.broadcast_one_to_all(told))
+        mine = np.asarray(-1 if step is None else step, np.int32)
+        told = int(multihost_utils.broadcast_one_to_all(mine))
         step = None if told < 0 else told
     return (None if step is None else model_dir / f"checkpoint_{step}"), complaints
 

@@ -259,7 +259,7 @@ def _too_large(name: str, store: ts.TensorStore, most: int) -> list[str]:
         return [f"{name} (a shape of {tuple(store.shape)} is more than its files can hold)"]
     layout = store.chunk_layout
     chunk = layout.write_chunk.shape or layout.read_chunk.shape or ()
-    if math.prod(chunk) * itemsize > max(size, _CHUNK_BYTES):
+    if math.prod(side or 1 for side in chunk) * itemsize > max(size, _CHUNK_BYTES):
         return [f"{name} (chunks of {tuple(chunk)} are larger than the array)"]
     return []
 
