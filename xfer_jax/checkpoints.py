@@ -60,7 +60,7 @@ _SHOWN = 8  # mismatches that an error spells out
 _COMPARED = 2000  # names that one which is missing may be a misspelling of
 _AT_ONCE = 8  # arrays read at the same time, which matters when they come from gs://
 _NAME = re.compile(r"checkpoint_(0|[1-9][0-9]{0,9})")  # as this tool and T5X write the step
-_LEFTOVER = re.compile(r"\.(checkpoint_[0-9]+)\.(new|old)")
+_LEFTOVER = re.compile(r"\.(checkpoint_[0-9]+)\.(new|old|gone)")
 _SAID_BYTES = 4096  # of what one process tells the others
 
 
@@ -307,6 +307,19 @@ def _latest(model_dir: Path) -> tuple[int | None, list[str]]:
     if damaged:
         raise RequestError(f"{'; '.join(complaints)}; remove {model_dir} to begin anew")
     return None, complaints
+
+
+def keep(model_dir: Path, count: int | None) -> None:
+    """Removes a run's oldest checkpoints.
+
+    Args:
+      model_dir: the run's folder.
+      count: how many of the latest stay; None: all.
+    """
+    for step in steps(model_dir)[: -count if count else 0]:
+        # Renamed first: a checkpoint that is half removed must not look like one.
+        gone = (model_dir / f"checkpoint_{step}").rename(model_dir / f".checkpoint_{step}.gone")
+        _remove(gone)
 
 
 @contextlib.contextmanager

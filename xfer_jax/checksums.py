@@ -238,3 +238,34 @@ def _folder(location: str | Path) -> str | Path:
     if stored.is_remote(location):
         return str(location).rpartition("/")[0]
     return Path(location).parent if Path(location).is_file() else location
+
+
+# --- What tells a checkpoint from others ----------------------------------------------------------
+
+
+def identity(location: str | Path) -> str:
+    """Returns a digest that tells a checkpoint from others, wherever it is.
+
+    It is that of the checkpoint's list of hashes; where there is no such list, of the sizes and the
+    first and last part of its files; of an address without a list, the address.
+
+    Args:
+      location: from `checkpoints.locate`.
+    """
+    folder, _, name = str(location).rpartition("/")
+    is_file = not stored.is_remote(location) and Path(location).is_file()
+    sums = stored.read_file(folder if is_file else location, SUMS_FILE)
+    if sums is not None:
+        return hashlib.sha256(sums + (name.encode() if is_file else b"")).hexdigest()
+    if stored.is_remote(location):
+        return str(location)
+    root = Path(location)
+    whole = hashlib.sha256()
+    for path in [root] if is_file else sorted(p for p in root.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            whole.update(f"{path.relative_to(root)} {size} ".encode())
+            for start in {0, max(0, size - _PIECE)}:
+                file.seek(start)
+                whole.update(file.read(_PIECE))
+    return whole.hexdigest()

@@ -1,6 +1,7 @@
 """The command line, `xfer-jax COMMAND`. Imports what a command needs, when it needs it.
 
-Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, 143 preempted.
+Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, 141 nobody reads
+the output, 143 preempted.
 """
 
 import argparse
@@ -8,9 +9,9 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+from seqio_tasks import files
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
 from xfer_jax import host_memory
 
@@ -22,6 +23,7 @@ configuration, by T5X's conventions (later ones win):
   --gin_file=FILE          a gin file; many allowed
   --gin.NAME=VALUE         sets a macro or a binding, e.g. --gin.SOURCE="'en'"
   --gin_search_paths=A,B   folders in which gin files are looked for
+  --import=MODULE          a module that gin files may import; many allowed
 
 gin/runs/{command}.gin lists every macro with its default.
 """
@@ -98,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--languages", default="", help="of a mixture, only these: ar,bn,en")
     command.add_argument("--split", default="train", help="split to read (default: train)")
     command.add_argument(
-        "--examples", type=int, default=5000, help="of each task, the first so many (default: 5000)"
+        "--examples", type=int, default=5000, help="texts drawn of each task (default: 5000)"
     )
     command.add_argument("--size", type=int, required=True, help="pieces, 100 sentinels included")
     command.add_argument("--out", required=True, help="file to write, e.g. out/panx.model")
@@ -146,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--once", action="store_true", help="status: do not renew it")
     command.add_argument("--to", choices=("slurm", "kubernetes", "shell"), help="emit: what for")
     command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
+    command.add_argument(
+        "--import", dest="imports", action="append", default=[], help=argparse.SUPPRESS
+    )
 
     command = add(
         "features", "Write what is known of pairs of languages: typology, descent, place."
@@ -206,6 +211,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--gin_file", action="append", default=[], help=argparse.SUPPRESS)
     command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
     command.add_argument(
+        "--import", dest="imports", action="append", default=[], help=argparse.SUPPRESS
+    )
+    command.add_argument(
         "--outputs", metavar="DIR", help="only sum up what T5X's infer, or this, left in a folder"
     )
 
@@ -216,6 +224,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--gin_file", action="append", default=[], help=argparse.SUPPRESS)
     command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
+    command.add_argument(
+        "--import", dest="imports", action="append", default=[], help=argparse.SUPPRESS
+    )
 
     for name, summary in (
         ("train", "Pre-train or fine-tune an mT5, then score it on its targets."),
@@ -225,6 +236,9 @@ def _parser() -> argparse.ArgumentParser:
         command = add(name, summary, _GIN_HELP.format(command=name))
         command.add_argument("--gin_file", action="append", default=[], help=argparse.SUPPRESS)
         command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
+        command.add_argument(
+            "--import", dest="imports", action="append", default=[], help=argparse.SUPPRESS
+        )
         processes = command.add_argument_group("several processes, one a machine or GPU")
         processes.add_argument(
             "--multiprocess",
@@ -340,7 +354,7 @@ def _vocab(args: argparse.Namespace) -> None:
     registry = catalogue.registry()
     texts = (text for task in tasks for text in registry.texts(task, args.split, args.examples))
     print(f"training {args.size} pieces on {len(tasks)} tasks; this can take minutes", flush=True)
-    path = vocabulary.train(texts, args.size, Path(args.out).expanduser())
+    path = vocabulary.train(texts, args.size, files.absolute(args.out))
     loaded = vocabulary.load(str(path))
     print(
         f"wrote {path}: {loaded.size} pieces from {len(tasks)} tasks; train with"
@@ -366,15 +380,15 @@ def _convert(args: argparse.Namespace) -> None:
 def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
     from xfer_jax import compilation, configuration, evaluation, probe, retrieval, train
 
+    several = _check_processes(args) if args.command not in ("probe", "retrieve") else False
     compilation.keep_programs()
-    alone = args.command in ("probe", "retrieve")
-    if not alone and (args.multiprocess or args.coordinator_address):
+    if several:
         from xfer_jax import partitioning, progress
 
         partitioning.join(args.coordinator_address, args.process_count, args.process_index)
         progress.mute(not partitioning.is_first())
-    paths = [path for path in args.gin_search_paths.split(",") if path]
-    text = configuration.load(args.command, args.gin_file, bindings, paths)
+    paths = _search_paths(args)
+    text = configuration.load(args.command, args.gin_file, bindings, paths, args.imports)
     if args.command == "probe":
         probe.probe(configuration.build(probe.Probe), text)
     elif args.command == "retrieve":
@@ -385,6 +399,33 @@ def _gin_command(args: argparse.Namespace, bindings: list[str]) -> None:
         evaluation.evaluate(configuration.build(evaluation.Evaluation), text)
     else:
         evaluation.infer(configuration.build(evaluation.Evaluation), text)
+
+
+def _search_paths(args: argparse.Namespace) -> list[str]:
+    return [str(files.absolute(path)) for path in args.gin_search_paths.split(",") if path]
+
+
+def _check_processes(args: argparse.Namespace) -> bool:
+    """Returns whether this process is one of several.
+
+    Raises:
+      RequestError: it is, and what it must know of the others is missing or impossible.
+    """
+    address, count, index = args.coordinator_address, args.process_count, args.process_index
+    given = [value is not None for value in (address, count, index)]
+    if any(given) and not all(given) and not args.multiprocess:
+        raise RequestError(
+            "several processes need all three of --coordinator_address=HOST:PORT,"
+            " --process_count=N and --process_index=I; or --multiprocess alone, where the scheduler"
+            " tells them"
+        )
+    if count is not None and count < 1:
+        raise RequestError(f"--process_count must be at least 1, not {count}")
+    if index is not None and not 0 <= index < (count or index + 1):
+        raise RequestError(f"--process_index must be from 0 to {(count or 1) - 1}, not {index}")
+    if address is not None and not address.rpartition(":")[2].isdecimal():
+        raise RequestError(f"--coordinator_address must be HOST:PORT, not {address!r}")
+    return args.multiprocess or any(given)
 
 
 def _study(args: argparse.Namespace, bindings: list[str]) -> None:
@@ -399,21 +440,23 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
         study,
     )
 
-    paths = [path for path in args.gin_search_paths.split(",") if path]
+    paths = _search_paths(args)
     if args.engine:
         bindings = [*bindings, f"study.Study.engine={args.engine!r}"]
-    configuration.load("study", [args.file], bindings, paths)
+    configuration.load("study", [args.file], bindings, paths, args.imports)
     grid = configuration.build(study.Study)
-    out = Path(args.out).expanduser().absolute() if args.out else None
+    out = files.absolute(args.out) if args.out else None
     if args.action == "plan":
         progress.say(planning.plan(grid, out, args.device))
         return
     if out is None:
         raise RequestError(f"study {args.action} needs --out, the study's folder")
-    file = str(Path(args.file).absolute()) if Path(args.file).is_file() else args.file
-    again = ["study", "run", file, "--out", str(out), *(f"--gin.{x}" for x in bindings)]
+    file = files.absolute(args.file)
+    again = ["study", "run", str(file) if file.is_file() else args.file, "--out", str(out)]
+    again += [f"--gin.{binding}" for binding in bindings]
+    again += [f"--import={module}" for module in args.imports]
     if paths:
-        again.append("--gin_search_paths=" + ",".join(str(Path(x).absolute()) for x in paths))
+        again.append(f"--gin_search_paths={','.join(paths)}")
     if args.action == "status":
         if sys.stdout.isatty() and not args.once and (out / ledger.FILE).is_file():
             planning.follow(grid, out)
@@ -440,7 +483,7 @@ def _features(args: argparse.Namespace) -> None:
     if len(codes) < 2 or len(set(codes)) < len(codes):
         raise RequestError(f"--languages needs two different languages or more: {args.languages}")
     known = features.typology(codes, features.Options(args.measure, args.imputed))
-    path = Path(args.out).expanduser()
+    path = files.absolute(args.out)
     tables.write(path, features.table(known, codes))
     print(f"wrote {path}: {len(known)} features of {len(codes) * (len(codes) - 1)} pairs")
 
@@ -454,12 +497,12 @@ def _analyze(args: argparse.Namespace) -> None:
     if args.seed < 0:
         raise RequestError(f"--seed must be at least 0, not {args.seed}")
     request = analysis.Request(
-        scores=[Path(path).expanduser() for path in args.scores],
-        out=Path(args.out).expanduser(),
+        scores=[files.absolute(path) for path in args.scores],
+        out=files.absolute(args.out),
         where=where,
         fractions=args.fractions,
-        features=[Path(path).expanduser() for path in args.features],
-        probe=Path(args.probe).expanduser() if args.probe else None,
+        features=[files.absolute(path) for path in args.features],
+        probe=files.absolute(args.probe) if args.probe else None,
         options=features.Options(args.measure, args.imputed),
         predictors=[name.strip() for name in args.predictors.split(",") if name.strip()],
         reach=args.reach,
@@ -473,19 +516,19 @@ def _analyze(args: argparse.Namespace) -> None:
 def _xtreme_r(args: argparse.Namespace) -> None:
     from xfer_jax import xtreme
 
-    print(xtreme.text(xtreme.collect([Path(path).expanduser() for path in args.folders])))
+    print(xtreme.text(xtreme.collect([files.absolute(path) for path in args.folders])))
 
 
 def _report(args: argparse.Namespace) -> None:
     from xfer_jax import report as pages
 
-    print(f"wrote {pages.report(Path(args.folder).expanduser())}")
+    print(f"wrote {pages.report(files.absolute(args.folder))}")
 
 
 def _probe_outputs(args: argparse.Namespace) -> None:
     from xfer_jax import probe_table
 
-    folder = Path(args.outputs).expanduser()
+    folder = files.absolute(args.outputs)
     print(probe_table.text(probe_table.collect(folder)))
     print(f"wrote {folder / probe_table.FILE}")
 
@@ -507,9 +550,13 @@ def report(work: Callable[[], Any], debug: bool = False) -> int:
         code = 2
         sentence = str(error).splitlines()[0]  # gin appends which configurable was being called
         trace = traceback.format_exc()
+    except BrokenPipeError:  # whoever reads the output has seen enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
-        sentence = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        code, trace = 1, traceback.format_exc()
+        refused = files.refusal(error, str(error.filename or "the work"))
+        code = 2 if isinstance(refused, RequestError) and error.filename else 1
+        sentence, trace = str(refused), traceback.format_exc()
     except RunError as error:
         code, sentence, trace = 1, str(error), traceback.format_exc()
     except PreemptedError as error:
@@ -535,6 +582,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     bindings = [arg.removeprefix("--gin.") for arg in argv if arg.startswith("--gin.")]
     args = _parser().parse_args([arg for arg in argv if not arg.startswith("--gin.")])
+    if as_program:
+        for stream in (sys.stdout, sys.stderr):  # no locale makes printing a name fail
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     if as_program and args.command in _COMPUTING:
         host_memory.restart_with_large_pages()
     if args.command == "tasks":

@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gin
 import jax
@@ -14,12 +14,12 @@ from jax.sharding import Mesh
 from seqio_tasks import catalogue, probes, vocabulary
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, data, model, output, partitioning, progress
-from xfer_jax.data import Cache
+from xfer_jax import checkpoints, checksums, data, model, output, partitioning, progress
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor, Progress
+from xfer_jax.settings import BatchSize, Count, Folder, Line, Lines, settings
+from xfer_jax.token_cache import Cache, open_cache
 
-MODES = ("predict", "score")  # of inference
 _UNKNOWN_SOURCE = "by a checkpoint that does not say what it was trained on"
 
 
@@ -163,7 +163,7 @@ def table(results: Sequence[Scores], source: str | None) -> str:
     return "\n".join([title, *lines])
 
 
-def write_scores(folder: Path, scores: Sequence[Scores], about: dict[str, Any]) -> None:
+def write_scores(folder: Path, scores: Sequence[Scores], about: Mapping[str, Any]) -> None:
     """Writes the table of the run's end as `scores.csv`, scores in percent.
 
     Args:
@@ -214,15 +214,6 @@ def infer_task(
 # --- The commands eval and infer ------------------------------------------------------------------
 
 
-def check_numbers(settings: Any, names: Iterable[str]) -> None:
-    """Raises RequestError unless the fields of these names are integers of at least 1."""
-    for name in names:
-        value = getattr(settings, name)
-        if not isinstance(value, int) or value < 1:
-            macro = {"eval_examples": "EVALUATOR_NUM_EXAMPLES"}.get(name, name.upper())
-            raise RequestError(f"{macro} must be an integer of at least 1, not {value!r}")
-
-
 def restore(location: str | Path, config: model.Config, mesh: Mesh) -> tuple[dict, int]:
     """Reads a checkpoint's parameters, laid out over the mesh, and its step.
 
@@ -242,39 +233,44 @@ def restore(location: str | Path, config: model.Config, mesh: Mesh) -> tuple[dic
 
 
 @gin.configurable(module="xfer_jax.evaluation")
-@dataclasses.dataclass(frozen=True)
+@settings(
+    {
+        "checkpoint": "CHECKPOINT_PATH",
+        "model_dir": "the output folder",
+        "targets": "EVAL_TASKS",
+        "lengths": "TASK_FEATURE_LENGTHS",
+        "eval_examples": "EVALUATOR_NUM_EXAMPLES",
+        "mode": "INFER_MODE",
+    }
+)
 class Evaluation:
     """What `xfer-jax eval` and `xfer-jax infer` do."""
 
-    checkpoint: str  # CHECKPOINT_PATH: a checkpoint or a run's folder
-    model_dir: str  # EVAL_OUTPUT_DIR or INFER_OUTPUT_DIR
+    checkpoint: Line  # a checkpoint or a run's folder
+    model_dir: Folder  # EVAL_OUTPUT_DIR or INFER_OUTPUT_DIR
     model: model.Config
-    targets: Sequence[str]
-    lengths: dict[str, int]
+    targets: Lines
+    lengths: dict[str, Any]
     method: Method
-    eval_split: str = "validation"
-    eval_batch_size: int = 256
-    eval_examples: int | None = None
-    num_partitions: int = 1
-    mode: str = "predict"  # of infer: or 'score'
+    eval_split: Line = "validation"
+    eval_batch_size: BatchSize = 256
+    eval_examples: Count | None = None
+    num_partitions: Count = 1
+    mode: Literal["predict", "score"] = "predict"  # of infer
 
     def __post_init__(self):
-        check_numbers(self, ("eval_batch_size",))
-        check_numbers(self, ("eval_examples",) if self.eval_examples is not None else ())
         data.check_lengths(self.lengths)
-        if self.mode not in MODES:
-            raise RequestError(f"unknown INFER_MODE {self.mode!r}: there are {' and '.join(MODES)}")
         if not self.targets:
             raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
 
     def _cache(self, task: Task, vocab: vocabulary.Vocabulary) -> Cache:
-        cache = data.open_cache(task, self.eval_split, vocab).first(self.eval_examples)
+        cache = open_cache(task, self.eval_split, vocab).sample(self.eval_examples)
         if task.family.objective != "probe":
             return cache
         return data.masked(cache, self.lengths, vocab, probes.mask_seed())
 
-    def open(self) -> tuple[Predictor, list[Cache], int, dict[str, Any]]:
-        """Loads the model, the data, the step, and what the checkpoint knows of its training.
+    def open(self) -> "Opened":
+        """Loads the model and the data.
 
         Raises:
           RequestError: a wrong request.
@@ -283,6 +279,8 @@ class Evaluation:
         location = checkpoints.locate(self.checkpoint)
         about = checkpoints.about(location)
         checkpoints.check_vocabulary(location, about, vocab)
+        inputs = {"checkpoint": checksums.identity(location), "vocabulary": vocab.digest}
+        output.check_inputs(self.model_dir, inputs)
         tasks = [task for name in self.targets for task in catalogue.tasks(name)]
         for task in tasks:
             if task.family.objective != "probe":
@@ -300,17 +298,29 @@ class Evaluation:
             self.eval_batch_size,
             self.method,
         )
-        return predictor, caches, step, about
+        return Opened(predictor, caches, step, about, inputs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """What an evaluation works with."""
+
+    predictor: Predictor
+    caches: list[Cache]
+    step: int  # of the checkpoint
+    about: Mapping[str, Any]  # what the checkpoint says of its training
+    inputs: Mapping[str, str]  # digests of what is read
 
 
 def evaluate(how: Evaluation, config_text: str) -> list[Scores]:
     """Scores a checkpoint on its targets, in T5X's output layout, and prints the table."""
-    folder = Path(how.model_dir).expanduser()
+    folder = how.model_dir
     output.check(folder, config_text)
     for task in (task for name in how.targets for task in catalogue.tasks(name)):
         how.method.check(task)
-    predictor, caches, step, about = how.open()
-    output.claim(folder, config_text)
+    opened = how.open()
+    predictor, caches, step, about = opened.predictor, opened.caches, opened.step, opened.about
+    output.claim(folder, config_text, opened.inputs)
     scores = evaluate_all(predictor, caches, folder, step)
     progress.say(table(scores, about.get("source")))
     write_scores(folder, scores, about)
@@ -319,10 +329,11 @@ def evaluate(how: Evaluation, config_text: str) -> list[Scores]:
 
 def infer(how: Evaluation, config_text: str) -> None:
     """Writes a checkpoint's predictions or scores, one file a target."""
-    folder = Path(how.model_dir).expanduser()
+    folder = how.model_dir
     output.check(folder, config_text)
-    predictor, caches, *_ = how.open()
-    output.claim(folder, config_text)
+    opened = how.open()
+    predictor, caches = opened.predictor, opened.caches
+    output.claim(folder, config_text, opened.inputs)
     bar = progress.Bar("infer", sum(map(len, caches)), 0)
     for cache in caches:
         path = infer_task(predictor, cache, folder, how.mode, lambda n: bar.advance(n, n))

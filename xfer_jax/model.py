@@ -8,7 +8,6 @@ not divided by sqrt(D) (the query kernel is initialised smaller instead), output
 from the embedding. Parameters carry T5X's logical axes in the `params_axes` collection.
 """
 
-import dataclasses
 from typing import Any, Literal
 
 import flax
@@ -21,6 +20,7 @@ from flax.linen import partitioning as nn_partitioning
 from jax import lax
 
 from seqio_tasks.errors import RequestError
+from xfer_jax.settings import Layers, Rate, Size, settings
 
 NUM_BUCKETS = 32  # relative position buckets of every T5
 MAX_DISTANCE = 128  # relative positions at and beyond this share a bucket
@@ -31,18 +31,18 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @gin.configurable(module="xfer_jax.model")
-@dataclasses.dataclass(frozen=True)
+@settings()
 class Config:
     """Sizes of one mT5. Defaults are mT5-small's."""
 
-    vocab_size: int = 250112  # V, rows of the embedding: the vocabulary rounded up to 128s
-    emb_dim: int = 512  # E
-    num_heads: int = 6  # H
-    head_dim: int = 64  # D
-    mlp_dim: int = 1024  # M
-    num_encoder_layers: int = 8
-    num_decoder_layers: int = 8
-    dropout_rate: float = 0.1  # share of activations dropped while training
+    vocab_size: Size = 250112  # V, rows of the embedding: the vocabulary rounded up to 128s
+    emb_dim: Size = 512  # E
+    num_heads: Size = 6  # H
+    head_dim: Size = 64  # D
+    mlp_dim: Size = 1024  # M
+    num_encoder_layers: Layers = 8
+    num_decoder_layers: Layers = 8
+    dropout_rate: Rate = 0.1  # share of activations dropped while training
     dtype: str = "bfloat16"  # of activations; parameters, softmax and loss stay float32
     remat: bool = False  # the backward pass computes a layer's states anew, from its input alone
 
@@ -53,12 +53,6 @@ class Config:
             )
         if self.dtype not in DTYPES:
             raise RequestError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.type is int and (not isinstance(value, int) or value < 1):
-                raise RequestError(f"{field.name} must be a positive integer, not {value!r}")
-        if not 0.0 <= self.dropout_rate < 1.0:
-            raise RequestError(f"dropout_rate must lie in [0, 1), not {self.dropout_rate!r}")
 
     @property
     def jax_dtype(self) -> Any:

@@ -39,6 +39,7 @@ def plan(grid: Study, out: Path | None, device_name: str) -> str:
         ("task", "job", "jobs", "done", "cells", "steps", "batch", "PFLOP", "h train", "h score")
     ]
     training = scoring = peak = 0.0
+    checkpoints = at_once = 0  # that are kept; of one run while it saves
     unknown = False  # how much there is to score
     for (task, kind), of_stage in stages.items():
         run, _ = study.load(grid, of_stage[0], out or Path("OUT"))
@@ -49,6 +50,10 @@ def plan(grid: Study, out: Path | None, device_name: str) -> str:
         examples = min(examples, limit) if limit else examples
         steps = run.train_steps_relative or run.train_steps or 0
         doing = [job for job in of_stage if job.name not in done]
+        written = _checkpoints(steps, run.save_period)
+        kept = min(written, run.keep_checkpoints or written)
+        at_once = max(at_once, min(written, kept + 1))
+        checkpoints += sum(kept for job in doing if grid.keep_few_shot or not job.n_shots)
         # T5X pads every example to the longest.
         count, row, scored = float(run.batch_size), longest, longest[0]
         if assumed and grid.engine == "native":
@@ -73,7 +78,6 @@ def plan(grid: Study, out: Path | None, device_name: str) -> str:
              f"{cells * one_cell / 3600:,.2f}" if cells else "")
         )  # fmt: skip
     sizes = run.model
-    kept = sum((grid.keep_few_shot or not job.n_shots) and job.name not in done for job in every)
     sources = {(job.task, job.source) for job in every if job.source and not job.n_shots}
     shared = sum(job.parent is not None for job in every)
     summary = [
@@ -85,13 +89,26 @@ def plan(grid: Study, out: Path | None, device_name: str) -> str:
         + (_TOO_LARGE if peak / 2**30 > device.gib else ""),
         f"time on one: about {_duration(training + scoring)}, {_duration(training)} of it training"
         f" at {cost.UTILISATION:.0%} of its peak",
-        f"disk: about {_rounded(kept * cost.checkpoint_bytes(sizes) / 2**30)} GiB of checkpoints",
+        _disk(checkpoints, at_once, cost.checkpoint_bytes(sizes) / 2**30),
     ]
     if not grid.assumed:
         summary.append("lengths are the longest that the tasks allow: examples are mostly shorter")
     if unknown:
         summary.append("not counted: scoring, as study.Study.assumed does not say of how much")
     return _aligned(rows) + "\n" + "\n".join(summary)
+
+
+def _checkpoints(steps: int, period: int | None) -> int:
+    """Returns how many checkpoints a run of so many steps writes."""
+    return -(-steps // period) if period and steps else 1
+
+
+def _disk(checkpoints: int, at_once: int, gib: float) -> str:
+    """Says what room checkpoints of a size take: in the end, and while workers are at work."""
+    return (
+        f"disk: about {_rounded(checkpoints * gib)} GiB of checkpoints in the end; while it runs,"
+        f" up to {_rounded(at_once * gib)} GiB more for every worker"
+    )
 
 
 def _rounded(value: float) -> str:

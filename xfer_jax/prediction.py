@@ -2,43 +2,40 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Annotated
 
 import gin
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from pydantic import Field
 
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
 from seqio_tasks.vocabulary import Vocabulary
 from xfer_jax import data, decoding, partitioning
-from xfer_jax.data import Cache
 from xfer_jax.model import Transformer
+from xfer_jax.settings import FromZero, settings
+from xfer_jax.token_cache import Cache
 
 GREEDY, BEAM, LABELS = "greedy", "beam", "labels"
 Progress = Callable[[int], None]  # told how many more examples are done
 
 
 @gin.configurable(module="xfer_jax.prediction")
-@dataclasses.dataclass(frozen=True)
+@settings({"name": "PREDICT_BY", "alpha": "BEAM_ALPHA"})
 class Method:
     """How outputs are found. Macros set the fields: PREDICT_BY, NUM_BEAMS, BEAM_ALPHA."""
 
     name: str = GREEDY  # or 'beam': the best of a search; 'labels': greedy within a closed set
-    num_beams: int = 4
-    alpha: float = 0.6  # how far the search favours longer outputs; 0: not at all
+    num_beams: Annotated[int, Field(ge=1, le=1024)] = 4
+    alpha: FromZero = 0.6  # how far the search favours longer outputs; 0: not at all
 
     def __post_init__(self):
         if self.name not in (GREEDY, BEAM, LABELS):
             raise RequestError(
                 f"unknown PREDICT_BY {self.name!r}: there are {GREEDY!r}, {BEAM!r} and {LABELS!r}"
             )
-        if not isinstance(self.num_beams, int) or self.num_beams < 1:
-            raise RequestError(
-                f"NUM_BEAMS must be an integer of at least 1, not {self.num_beams!r}"
-            )
-        if not isinstance(self.alpha, (int, float)) or self.alpha < 0:
-            raise RequestError(f"BEAM_ALPHA must be a number of at least 0, not {self.alpha!r}")
 
     def check(self, task: Task) -> None:
         """Raises RequestError unless a task can be evaluated, and by this method."""
@@ -61,7 +58,7 @@ class Predictor:
     vocabulary: Vocabulary
     lengths: data.Lengths  # most tokens of inputs, and of targets, which is the longest output
     batch_size: int  # examples at a time; rounded up to what the devices share evenly
-    method: Method = Method()
+    method: Method = Method()  # noqa: RUF009 - it is frozen
 
     def predict(self, cache: Cache, progress: Progress = lambda n: None) -> tuple[list[str], int]:
         """Returns the outputs as text in the order of the examples, and how many inputs were cut.

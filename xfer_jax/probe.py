@@ -4,9 +4,6 @@ One teacher-forced pass for the loss of what was masked, and greedy decoding for
 themselves; files and masks are those of T5X's `infer` with t5x_configs/probe.gin.
 """
 
-import dataclasses
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gin
@@ -14,26 +11,38 @@ import gin
 from seqio_tasks import catalogue, vocabulary
 from seqio_tasks.errors import RequestError
 from xfer_jax import data, evaluation, model, output, partitioning, probe_table, progress
-from xfer_jax.data import Cache
 from xfer_jax.prediction import Method, Predictor
+from xfer_jax.settings import BatchSize, Count, Folder, Line, Lines, settings
+from xfer_jax.token_cache import Cache
 
 
 @gin.configurable(module="xfer_jax.probe")
-@dataclasses.dataclass(frozen=True)
+@settings(
+    {
+        "checkpoint": "CHECKPOINT_PATH",
+        "folder": "PROBE_OUTPUT_DIR",
+        "tasks": "EVAL_TASKS",
+        "lengths": "PROBE_FEATURE_LENGTHS",
+        "split": "EVAL_SPLIT",
+        "batch_size": "EVAL_BATCH_SIZE",
+        "examples": "EVALUATOR_NUM_EXAMPLES",
+    }
+)
 class Probe:
     """What `xfer-jax probe` does."""
 
-    checkpoint: str  # CHECKPOINT_PATH
-    folder: str  # PROBE_OUTPUT_DIR
+    checkpoint: Line
+    folder: Folder
     model: model.Config
-    tasks: Sequence[str]  # probes, of one family
-    lengths: dict[str, int]
-    split: str = "train"
-    batch_size: int = 256
-    examples: int | None = None
-    num_partitions: int = 1
+    tasks: Lines  # probes, of one family
+    lengths: dict[str, Any]
+    split: Line = "train"
+    batch_size: BatchSize = 256
+    examples: Count | None = None
+    num_partitions: Count = 1
 
     def __post_init__(self):
+        data.check_lengths(self.lengths, "PROBE_FEATURE_LENGTHS")
         if not self.tasks:
             raise RequestError("there is nothing to probe: set TARGETS, e.g. ('en', 'sw')")
 
@@ -45,12 +54,12 @@ def probe(how: Probe, config_text: str) -> None:
       RequestError: a wrong request, or a folder that holds the probe of another checkpoint.
     """
     first = catalogue.tasks(how.tasks[0])[0]
-    folder = Path(how.folder).expanduser()
+    folder = how.folder
     of_family = folder / f"{catalogue.PREFIX}{first.family.name}"
     output.check(of_family, config_text)
     opened = evaluation.Evaluation(
         checkpoint=how.checkpoint,
-        model_dir=str(of_family),
+        model_dir=of_family,
         model=how.model,
         targets=how.tasks,
         lengths=how.lengths,
@@ -60,8 +69,9 @@ def probe(how: Probe, config_text: str) -> None:
         eval_examples=how.examples,
         num_partitions=how.num_partitions,
     )
-    predictor, caches, *_ = opened.open()
-    output.claim(of_family, config_text)
+    found = opened.open()
+    predictor, caches = found.predictor, found.caches
+    output.claim(of_family, config_text, found.inputs)
     bar = progress.Bar("probe", 2 * sum(map(len, caches)), 0)
     for cache in caches:
         for mode in probe_table.MODES:

@@ -10,6 +10,7 @@ import functools
 import json
 from collections.abc import Collection, Hashable, Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import gin
 import jax
@@ -17,13 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh
+from pydantic import Field
 
 from seqio_tasks import retrieval, vocabulary
 from seqio_tasks.errors import RequestError, RunError
 from seqio_tasks.vocabulary import Vocabulary
-from xfer_jax import checkpoints, data, evaluation, model, output, partitioning, progress
+from xfer_jax import checkpoints, checksums, data, evaluation, model, output, partitioning, progress
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Progress
+from xfer_jax.settings import BatchSize, Count, CountFromZero, Folder, Line, Lines, settings
 
 COSINE, DOT = "cosine", "dot"
 RANKED = 20  # candidates kept of every query: as many as XTREME-R scores
@@ -224,42 +227,47 @@ def _average_precision(found: Sequence[Hashable], right: set[Hashable], k: int) 
 
 
 @gin.configurable(module="xfer_jax.retrieval")
-@dataclasses.dataclass(frozen=True)
+@settings(
+    {
+        "checkpoint": "CHECKPOINT_PATH",
+        "folder": "RETRIEVAL_OUTPUT_DIR",
+        "languages": "TARGETS",
+        "split": "EVAL_SPLIT",
+        "length": "RETRIEVAL_LENGTH",
+        "batch_size": "EVAL_BATCH_SIZE",
+    }
+)
 class Retrieval:
     """What `xfer-jax retrieve` does."""
 
-    checkpoint: str  # CHECKPOINT_PATH
-    folder: str  # RETRIEVAL_OUTPUT_DIR
+    checkpoint: Line
+    folder: Folder
     model: model.Config
-    task: str
-    languages: Sequence[str] = ()  # of the queries; all by default
-    split: str | None = None  # the task's own by default
-    layer: int | None = None  # see `mean_states`
-    similarity: str = COSINE
-    length: int = 128  # most tokens of a text
-    batch_size: int = 256
-    num_partitions: int = 1
+    task: Line
+    languages: Lines = ()  # of the queries; all by default
+    split: Line | None = None  # the task's own by default
+    layer: CountFromZero | None = None  # see `mean_states`
+    similarity: Literal["cosine", "dot"] = "cosine"
+    length: Annotated[int, Field(ge=2, le=1 << 20)] = 128  # most tokens of a text
+    batch_size: BatchSize = 256
+    num_partitions: Count = 1
 
     def __post_init__(self):
         retrieval.family(self.task)
-        if not isinstance(self.length, int) or self.length < 2:
-            raise RequestError(
-                f"RETRIEVAL_LENGTH must be an integer of at least 2, not {self.length!r}"
-            )
-        if not isinstance(self.batch_size, int) or self.batch_size < 1:
-            raise RequestError(
-                f"EVAL_BATCH_SIZE must be an integer of at least 1, not {self.batch_size!r}"
-            )
-        if self.similarity not in (COSINE, DOT):
-            raise RequestError(
-                f"unknown SIMILARITY {self.similarity!r}: there are {COSINE!r} and {DOT!r}"
-            )
         layers = self.model.num_encoder_layers
-        if self.layer is not None and self.layer not in range(layers + 1):
+        if self.layer is not None and (
+            type(self.layer) is not int or self.layer not in range(layers + 1)
+        ):
             raise RequestError(
                 f"LAYER must be an integer from 0 to {layers}, the model's number of layers, or"
                 f" None for the encoder's output, not {self.layer!r}"
             )
+
+    def inputs(self) -> dict[str, str]:
+        """Returns digests of what is read, see `output.check_inputs`."""
+        vocab = vocabulary.load_for(self.model.vocab_size)
+        location = checkpoints.locate(self.checkpoint)
+        return {"checkpoint": checksums.identity(location), "vocabulary": vocab.digest}
 
     def open(self) -> Encoder:
         """Loads the model.
@@ -284,17 +292,18 @@ def retrieve(how: Retrieval, config_text: str) -> None:
     Raises:
       RequestError: a wrong request, or a folder that holds the results of another.
     """
-    folder = Path(how.folder).expanduser()
+    folder, inputs = how.folder, how.inputs()
     output.check(folder, config_text)
+    output.check_inputs(folder, inputs)
     sets = list(retrieval.read(how.task, how.languages, how.split))
-    files = [folder / f"{how.task}.{of.language}.jsonl" for of in sets]
-    missing = [(of, file) for of, file in zip(sets, files, strict=True) if not file.is_file()]
+    paths = [folder / f"{how.task}.{of.language}.jsonl" for of in sets]
+    missing = [(of, file) for of, file in zip(sets, paths, strict=True) if not file.is_file()]
     encoder = how.open() if missing else None
-    output.claim(folder, config_text)
+    output.claim(folder, config_text, inputs)
     if encoder is not None:
         _rank(encoder, missing, how.similarity)
     metric = retrieval.family(how.task).metric
-    scores = [100 * _score(file, metric) for file in files]
+    scores = [100 * _score(file, metric) for file in paths]
     progress.say(_table(how, sets, scores))
     _write_scores(folder / "retrieval.csv", how, sets, scores)
     progress.say(f"wrote {folder / 'retrieval.csv'}")

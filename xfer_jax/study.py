@@ -11,74 +11,74 @@ import dataclasses
 import importlib.util
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Literal
 
 import gin
+from pydantic import Field, StringConstraints
 
 from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError, did_you_mean
+from seqio_tasks.files import absolute
 from xfer_jax import configuration, output, train
+from xfer_jax.settings import Count, CountFromZero, Line, Lines, Seed, settings
+from xfer_jax.stored import is_remote
 
 DONE_FILE = "done.json"
 NO_INTERMEDIATE = ""
 MORE = "more"  # in the place of an intermediate: as many steps more on the task itself
 _STAGES = "intermediate/"  # folder of the intermediate tasks' models
 _OTHER_SEED = 1000  # added to a study's seed where the same data are to come in another order
-ENGINES = ("native", "t5x")
+# Names of files of gin/ and of intermediate tasks: they become parts of folders' paths.
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$", max_length=64)]
+TaskName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*$|^$")]
+Number = Annotated[int, Field(ge=0)]
 
 
 @gin.configurable(module="xfer_jax.study")
-@dataclasses.dataclass(frozen=True)
+@settings("study.Study.{}")
 class Study:
     """What a study file sets. Files are named without `gin/…/` and `.gin`."""
 
-    model: str  # of gin/models: 'pocket'
-    tasks: Sequence[str]  # of gin/tasks: ('panx', 'xnli')
-    sources: Sequence[str] | None = None  # to fine-tune in; all languages to score in when None
-    targets: Sequence[str] | None = None  # to score in; those of the task's file when None
-    pretrain: str | None = None  # of gin/tasks: what every model is trained on first
-    initial_checkpoint: str | None = None  # instead: a checkpoint that every model starts from
+    model: FileName  # of gin/models: 'pocket'
+    tasks: Sequence[FileName]  # of gin/tasks: ('panx', 'xnli')
+    sources: Sequence[TaskName] | None = (
+        None  # to fine-tune in; all languages to score in when None
+    )
+    targets: Sequence[TaskName] | None = None  # to score in; those of the task's file when None
+    pretrain: FileName | None = None  # of gin/tasks: what every model is trained on first
+    initial_checkpoint: Line | None = None  # instead: a checkpoint that every model starts from
     # tasks between: 'panx.sw' is gin/tasks/panx.gin in Swahili, 'panx.uralic.n3000.s0' in a family
     # of languages, 3,000 examples; '' none; 'more' instead trains longer in the source itself
-    intermediates: Sequence[str] = (NO_INTERMEDIATE,)
-    intermediate_steps: int | None = None  # of each of them alike; None: as their files say
+    intermediates: Sequence[TaskName] = (NO_INTERMEDIATE,)
+    intermediate_steps: Count | None = None  # of each of them alike; None: as their files say
     # of the sources' training data: '' all of it, 'matched' equal sizes
-    arms: Sequence[str] = ("",)
-    n_shots: Sequence[int] = (0,)  # examples in the target after the source; 0: zero-shot
-    few_shot: Mapping[int, Sequence[str]] | None = None  # settings by number of shots
-    seeds: Sequence[int] = (0,)
-    files: Sequence[str] = ()  # gin files after the task's: 'gin/runs/from_scratch.gin'
-    settings: Sequence[str] = ()  # bindings of every run: "EVALUATOR_NUM_EXAMPLES = 500"
+    arms: Sequence[Literal["", "matched"]] = ("",)
+    n_shots: Sequence[CountFromZero] = (0,)  # examples in the target after the source; 0: zero-shot
+    few_shot: Mapping[Count, Lines] | None = None  # settings by number of shots
+    seeds: Sequence[Seed] = (0,)
+    files: Lines = ()  # gin files after the task's: 'gin/runs/from_scratch.gin'
+    settings: Lines = ()  # bindings of every run: "EVALUATOR_NUM_EXAMPLES = 500"
     keep_few_shot: bool = False  # checkpoints of few-shot training, which nothing starts from
     # by task, what costs are estimated with: mean tokens of inputs and of targets, and examples
     # that are scored in a target
-    assumed: Mapping[str, tuple[int, int, int]] | None = None
-    engine: str = "native"  # or 't5x': T5X's own binary does every job
+    assumed: Mapping[FileName, tuple[Number, Number, Number]] | None = None
+    engine: Literal["native", "t5x"] = "native"  # or 't5x': T5X's own binary does every job
 
     def __post_init__(self):
-        if self.engine not in ENGINES:
-            raise RequestError(f"unknown engine {self.engine!r}: there are {', '.join(ENGINES)}")
         if self.pretrain and self.initial_checkpoint:
             raise RequestError("a study has pretrain or initial_checkpoint, not both")
-        if not all(isinstance(name, str) for name in self.intermediates):
-            raise RequestError(f"study.Study.intermediates must be names: {self.intermediates!r}")
         for name in ("tasks", "seeds", "n_shots", "arms", "intermediates"):
             values = getattr(self, name)
-            if isinstance(values, str) or not values or len(set(values)) < len(values):
-                raise RequestError(f"study.Study.{name} must be a list without repeats: {values!r}")
-        steps = self.intermediate_steps
-        if steps is not None and (not isinstance(steps, int) or steps < 1):
-            raise RequestError(f"intermediate_steps must be an integer of at least 1: {steps!r}")
-        if MORE in self.intermediates and steps is None:
+            if not values or len(set(values)) < len(values):
+                raise RequestError(
+                    f"study.Study.{name} must be a list without repeats that is not empty, not"
+                    f" {values!r}"
+                )
+        if MORE in self.intermediates and self.intermediate_steps is None:
             raise RequestError(
                 f"the intermediate {MORE!r} trains in the source for as long as the others do: set"
                 " study.Study.intermediate_steps"
             )
-        for number in (*self.seeds, *self.n_shots):
-            if not isinstance(number, int) or number < 0:
-                raise RequestError(f"seeds and n_shots must be integers from 0, not {number!r}")
-        for arm in self.arms:
-            if arm not in ("", "matched"):
-                raise RequestError(f"unknown arm {arm!r}: there are '' (all data) and 'matched'")
         lacking = [n for n in self.n_shots if n and n not in (self.few_shot or {})]
         if lacking:
             raise RequestError(
@@ -126,7 +126,7 @@ def jobs(study: Study) -> list[Job]:
         if intermediate not in (NO_INTERMEDIATE, MORE):
             found.append(_between(study, intermediate, root))
     for task in study.tasks:
-        run, _ = _load(study, task, ("SOURCE = 'en'", "MODEL_DIR = ''"))
+        run, _ = _load(study, task, ("SOURCE = 'en'", "MODEL_DIR = 'OUT'"))
         if run.train_steps_relative is None and set(study.intermediates) != {NO_INTERMEDIATE}:
             raise RequestError(
                 f"{task} is trained for TRAIN_STEPS in all, of which an intermediate task would"
@@ -169,7 +169,7 @@ def _between(study: Study, intermediate: str, root: str | None) -> Job:
             f" language or a language family, e.g. {task + '.en'!r}"
         )
     bindings = (f"SOURCE = {language!r}", f"SUBSET = {subset!r}", "TARGETS = ()", *_steps(study))
-    run, _ = _load(study, task, (*bindings, "MODEL_DIR = ''"))
+    run, _ = _load(study, task, (*bindings, "MODEL_DIR = 'OUT'"))
     catalogue.tasks(run.task)  # names the nearest where there is none
     if run.train_steps_relative is None:
         raise RequestError(
@@ -244,7 +244,11 @@ def files(study: Study, task: str) -> tuple[str, ...]:
 
 
 def bindings(study: Study, job: Job, out: Path) -> tuple[str, ...]:
-    start = str(out / job.parent) if job.parent else study.initial_checkpoint
+    start = study.initial_checkpoint
+    if job.parent:
+        start = str(out / job.parent)
+    elif start is not None and not is_remote(start):
+        start = str(absolute(start))
     model_dir = str(out / job.name)
     return (
         *job.bindings,

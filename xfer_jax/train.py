@@ -9,9 +9,9 @@ whole; (2) else INITIAL_CHECKPOINT_PATH: from there, with its step and optimizer
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import gin
 import jax
@@ -20,10 +20,11 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, files, vocabulary
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
 from xfer_jax import (
     checkpoints,
+    checksums,
     data,
     evaluation,
     host_memory,
@@ -33,63 +34,71 @@ from xfer_jax import (
     partitioning,
     preemption,
     progress,
+    token_cache,
 )
 from xfer_jax.loss import MAX_LOGITS, sequence_loss
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor
+from xfer_jax.settings import (
+    AboveZero,
+    BatchSize,
+    Count,
+    CountFromZero,
+    Folder,
+    FromZero,
+    Line,
+    Lines,
+    Seed,
+    settings,
+)
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
 
 
 @gin.configurable(module="xfer_jax.train")
-@dataclasses.dataclass(frozen=True)
+@settings(
+    {
+        "task": "MIXTURE_OR_TASK_NAME",
+        "targets": "EVAL_TASKS",
+        "lengths": "TASK_FEATURE_LENGTHS",
+        "initial_checkpoint": "INITIAL_CHECKPOINT_PATH",
+        "eval_examples": "EVALUATOR_NUM_EXAMPLES",
+        "seed": "RANDOM_SEED",
+    }
+)
 class Run:
     """What `xfer-jax train` does. Macros of the same names in capitals set the fields."""
 
-    model_dir: str  # where everything goes
+    model_dir: Folder  # where everything goes
     model: model.Config
-    task: str  # MIXTURE_OR_TASK_NAME: what to train on
-    targets: Sequence[str]  # names of the tasks to evaluate on
-    lengths: dict[str, int]  # TASK_FEATURE_LENGTHS: most tokens of 'inputs' and 'targets'
+    task: Line  # MIXTURE_OR_TASK_NAME: what to train on
+    targets: Lines  # names of the tasks to evaluate on
+    lengths: dict[str, Any]  # TASK_FEATURE_LENGTHS: most tokens of 'inputs' and 'targets'
     schedule: Callable[[Any], Any]  # learning rate by step
     method: Method  # of prediction
-    train_steps: int | None  # total, pre-training included, as in T5X
-    train_steps_relative: int | None = None  # instead: steps after the initial checkpoint
-    initial_checkpoint: str | None = None  # INITIAL_CHECKPOINT_PATH; a new model when None
-    batch_size: int = 128  # examples a step
-    long_targets: str = "error"  # or 'drop', 'trim': targets that their length would cut
-    mixing_temperature: float | None = None  # of several tasks; None: equal parts
-    train_split: str = "train"
-    eval_split: str = "validation"
-    eval_period: int | None = None  # steps between evaluations; at the end only when None
-    eval_batch_size: int = 256  # examples decoded at a time
-    eval_examples: int | None = None  # EVALUATOR_NUM_EXAMPLES: first ones a target; all when None
-    save_period: int | None = None  # steps between checkpoints; at the end only when None
-    log_period: int = 50  # steps between lines of train metrics
-    z_loss: float = 1e-4
-    loss_normalizing_factor: float | None = None  # divides the summed loss; 1 when None, as in T5X
-    num_partitions: int = 1  # devices that share one copy of the model
-    seed: int = 0
+    train_steps: Count | None  # total, pre-training included, as in T5X
+    train_steps_relative: CountFromZero | None = None  # instead: steps after the initial checkpoint
+    initial_checkpoint: Line | None = None  # a new model when None
+    batch_size: BatchSize = 128  # examples a step
+    long_targets: Literal["error", "drop", "trim"] = "error"  # targets that their length would cut
+    mixing_temperature: AboveZero | None = None  # of several tasks; None: equal parts
+    train_split: Line = "train"
+    eval_split: Line = "validation"
+    eval_period: Count | None = None  # steps between evaluations; at the end only when None
+    eval_batch_size: BatchSize = 256  # examples decoded at a time
+    eval_examples: Count | None = None  # EVALUATOR_NUM_EXAMPLES: a sample a target; all when None
+    save_period: Count | None = None  # steps between checkpoints; at the end only when None
+    keep_checkpoints: Count | None = 1  # the latest so many; all when None
+    log_period: Count = 50  # steps between lines of train metrics
+    z_loss: FromZero = 1e-4
+    loss_normalizing_factor: AboveZero | None = None  # divides the summed loss; 1 when None
+    num_partitions: Count = 1  # devices that share one copy of the model
+    seed: Seed = 0
 
     def __post_init__(self):
-        evaluation.check_numbers(self, ("batch_size", "eval_batch_size", "log_period"))
-        optional = ("train_steps", "eval_period", "save_period", "eval_examples")
-        evaluation.check_numbers(
-            self, (name for name in optional if getattr(self, name) is not None)
-        )
-        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**32:
-            raise RequestError(f"RANDOM_SEED must lie in [0, 2^32), not {self.seed!r}")
-        factor = self.loss_normalizing_factor
-        if factor is not None and not (isinstance(factor, (int, float)) and factor > 0):
-            raise RequestError(f"LOSS_NORMALIZING_FACTOR must be above 0 or None, not {factor!r}")
-        warmth = self.mixing_temperature
-        if warmth is not None and not (isinstance(warmth, (int, float)) and warmth > 0):
-            raise RequestError(f"MIXING_TEMPERATURE must be above 0 or None, not {warmth!r}")
         if self.train_steps is None and self.train_steps_relative is None:
-            raise RequestError(
-                "how long to train is not said: set TRAIN_STEPS or TRAIN_STEPS_RELATIVE"
-            )
+            raise RequestError("set TRAIN_STEPS or TRAIN_STEPS_RELATIVE: how many steps to train")
 
 
 def train_step(
@@ -260,18 +269,29 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     source = train_tasks[0].language if len(train_tasks) == 1 else catalogue.ALL_LANGUAGES
     for task in target_tasks:
         run.method.check(task)
-    model_dir = Path(run.model_dir).expanduser()
+    model_dir = run.model_dir
     output.check(model_dir, config_text)
 
     # ---- Where to start ----
     if partitioning.is_first():
         checkpoints.tidy(model_dir)
+        files.tidy(model_dir)
+        files.tidy(model_dir / "inference_eval")
     partitioning.meet("leftovers are gone")
     origin: str | Path | None
     origin, damaged = checkpoints.latest(model_dir)
     resumed = origin is not None
-    if origin is None and run.initial_checkpoint:
-        origin = checkpoints.locate(run.initial_checkpoint)
+    inputs = {"vocabulary": vocab.digest}
+    if run.initial_checkpoint:
+        try:
+            initial = checkpoints.locate(run.initial_checkpoint)
+        except RequestError:
+            if not resumed:  # else it is no longer needed
+                raise
+        else:
+            inputs["initial checkpoint"] = checksums.identity(initial)
+            origin = origin or initial
+    output.check_inputs(model_dir, inputs)
     about = checkpoints.about(origin) if origin else {}
     shared = programs(run.model, mesh, run.z_loss, run.loss_normalizing_factor or 1.0)
     if origin:
@@ -316,7 +336,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             share,
         )
         targets = [
-            data.open_cache(task, run.eval_split, vocab).first(run.eval_examples)
+            token_cache.open_cache(task, run.eval_split, vocab).sample(run.eval_examples)
             for task in target_tasks
         ]
     if resumed and about.get("data", training.caches) != training.caches:
@@ -324,7 +344,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             f"the data of {run.task} have changed since {origin} was written; go on with the data"
             " it was trained on, or choose another MODEL_DIR"
         )
-    output.claim(model_dir, config_text)
+    output.claim(model_dir, config_text, inputs)
     for complaint in damaged:
         progress.say(f"warning: {complaint}; going on from {origin}")
     progress.say(
@@ -360,6 +380,8 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         if not _all_finite(params):
             raise RunError(f"the parameters are no longer finite at step {step}; nothing is saved")
         checkpoints.save(model_dir, checkpoints.to_tree(params, state, step), meta)
+        if partitioning.is_first():
+            checkpoints.keep(model_dir, run.keep_checkpoints)
         return step
 
     def evaluate() -> list[evaluation.Scores]:

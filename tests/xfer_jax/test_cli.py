@@ -265,7 +265,7 @@ TRAIN_REFUSALS = {
         {"TASK": "xfer_pocket_ner", "TASK_FEATURE_LENGTHS": {"inputs": 40, "targets": 6}},
         r"targets are longer than the 6 tokens .* LONG_TARGETS",
     ),
-    "long targets unknown": ({"LONG_TARGETS": "cut"}, r"LONG_TARGETS must be one of .*'cut'"),
+    "long targets unknown": ({"LONG_TARGETS": "cut"}, r"LONG_TARGETS must be 'error', .*'cut'"),
     "length 0": (
         {"TASK_FEATURE_LENGTHS": {"inputs": 0, "targets": 4}},
         r"TASK_FEATURE_LENGTHS\['inputs'\] must be .*not 0",
@@ -281,7 +281,7 @@ TRAIN_REFUSALS = {
         r"/nowhere/c is no checkpoint",
     ),
     "float16": ({"DTYPE": "float16"}, r"float16 is refused.* overflow"),
-    "model without width": ({"EMB_DIM": 0}, r"emb_dim must be a positive integer, not 0"),
+    "model without width": ({"EMB_DIM": 0}, r"EMB_DIM must be at least 1, not 0"),
     "batch size 0": ({"BATCH_SIZE": 0}, r"(?i)batch_size .*0"),
     "batch size negative": ({"BATCH_SIZE": -4}, r"(?i)batch_size .*-4"),
     "batch size not a number": ({"BATCH_SIZE": "big"}, r"(?i)batch_size .*'big'"),
@@ -307,7 +307,7 @@ TRAIN_REFUSALS = {
         {"LEARNING_RATE_FACTORS": "constant * linear_warmup", "WARMUP_STEPS": 0},
         r"WARMUP_STEPS .*0",
     ),
-    "partitions 0": ({"NUM_PARTITIONS": 0}, r"NUM_PARTITIONS 0 does not divide"),
+    "partitions 0": ({"NUM_PARTITIONS": 0}, r"NUM_PARTITIONS must be at least 1, not 0"),
     "partitions too many": ({"NUM_PARTITIONS": 1000}, r"NUM_PARTITIONS 1000 does not divide"),
     "subset too large": ({"SUBSET": "n65.s0"}, r"asks for 65 training examples.* has 64"),
     "subset misspelt": ({"SUBSET": "100"}, r"unknown task 'xfer_pocket_nli\.en\.100'"),
@@ -347,13 +347,15 @@ def test_a_missing_file_is_named_with_the_task_and_both_ways_to_get_it(refused, 
 
 
 def test_gin_files_that_cannot_be_read_are_named(refused, tmp_path):
-    refused(r"missing\.gin cannot be read", "train", "--gin_file=missing.gin")
+    refused(r"no gin file missing\.gin .*looked for in", "train", "--gin_file=missing.gin")
     wrong = tmp_path / "wrong.gin"
     wrong.write_text("BATCH_SIZE = = 3\n")
-    refused(r"gin configuration: .*wrong\.gin", "train", f"--gin_file={wrong}")
+    refused(r"wrong\.gin: this is no gin .*'BATCH_SIZE = = 3'", "train", f"--gin_file={wrong}")
     refused(r"gin configuration: .*nobody", "train", "--gin.nobody.knows=1")
-    refused(r"gin configuration: .*sede", "train", "--gin.Run.sede=1")
-    refused(r"gin configuration", "train", "--gin.BATCH_SIZE=")
+    refused(r"no setting 'sede' \(did you mean seed", "train", "--gin.Run.sede=1")
+    refused(r"--gin\.BATCH_SIZE: this is no gin", "train", "--gin.BATCH_SIZE=")
+    said = refused(r"SOURCE=en: text needs quotation marks", "train", "--gin.SOURCE=en")
+    assert """--gin.SOURCE="'en'\"""" in said
 
 
 def test_a_wrong_argument_exits_with_2(capsys):
@@ -394,7 +396,7 @@ def earlier_run(command, tmp_path, tiny_world):
         [file.removeprefix("--gin_file=")],
         [binding.removeprefix("--gin.") for binding in bindings],
     )
-    output.claim(folder, text)
+    output.claim(folder, text, {})
     request = configuration.build(train.Run)
     params = jax.tree.map(lambda x: jnp.ones(x.shape), model.parameter_shapes(request.model))
     tree = checkpoints.to_tree(params, optimizer.init(params), 5)
@@ -414,7 +416,7 @@ def test_a_folder_of_another_run_is_left_alone_and_the_difference_shown(
     before = contents(folder)
     assert cli.main(command("train", **macros, LEARNING_RATE=0.5)) == 2
     line = one_line(capsys)
-    assert f"{folder} holds another run's results" in line
+    assert f"{folder} holds the results of a run with other settings" in line
     assert "was LEARNING_RATE = 0.001" in line
     assert "now LEARNING_RATE = 0.5" in line
     assert contents(folder) == before
@@ -499,7 +501,11 @@ EVALUATION_REFUSALS = {
         {"EVALUATOR_NUM_EXAMPLES": 0},
         r"EVALUATOR_NUM_EXAMPLES|eval_examples .*0",
     ),
-    "mode unknown": ("infer", {"INFER_MODE": "guess"}, r"unknown INFER_MODE 'guess'"),
+    "mode unknown": (
+        "infer",
+        {"INFER_MODE": "guess"},
+        r"INFER_MODE must be 'predict' or 'score', not 'guess'",
+    ),
     "prediction unknown": ("eval", {"PREDICT_BY": "bean"}, r"unknown PREDICT_BY 'bean'"),
     "labels of a task without": (
         "eval",
