@@ -370,12 +370,12 @@ def test_a_page_of_unknown_or_equal_numbers_is_drawn(strange, tmp_path, value):
     assert not re.search(r"[^a-z](nan|inf|None)[^a-z]", _Reader(text).text)
 
 
-def test_eight_hundred_languages_and_one(tmp_path):
+def test_two_hundred_languages_and_one(tmp_path):
     about = {
         "scores": ["s.csv"], "where": {}, "features": [], "made_up": False, "notes": [], "seed": 0,
         "options": {"measure": "cosine", "imputed": False}, "permutations": 9, "kinds": {},
     }  # fmt: skip
-    for n in (800, 1):
+    for n in (200, 1):
         codes = [f"l{i:03d}" for i in range(n)]
         languages = pd.DataFrame({"task": "t", "language": codes, "name": codes, "family": "",
                                   "genus": "", "as_source": 1.0, "as_target": 2.0})  # fmt: skip
@@ -383,7 +383,7 @@ def test_eight_hundred_languages_and_one(tmp_path):
         found = {"languages": languages, "alignment": cells.assign(task="t", score=50.0)}
         run("report", keep(tmp_path / str(n), about, found))
         size = (tmp_path / str(n) / "report.html").stat().st_size
-        assert size < (1_000_000 if n > 1 else 40_000)
+        assert size < (200_000 if n > 1 else 40_000)
 
 
 def test_the_baseline_stands_beside_the_scores(analysed, tmp_path):
@@ -401,7 +401,7 @@ def test_the_baseline_stands_beside_the_scores(analysed, tmp_path):
     cells = found["alignment"].groupby(["source", "target"])["score"].mean()
     drawn = next((tmp_path / "figures").glob("01-*.svg")).read_text("utf-8")
     assert drawn.count(f"fill: {figures._NOT_BETTER}") == (cells <= second).sum() > 0
-    assert "baseline" not in _Reader((analysed / "report.html").read_text("utf-8")).text
+    assert "exceed the baseline" not in (analysed / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize("linked", ["figures", "report.html"])
