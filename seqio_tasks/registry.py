@@ -121,7 +121,7 @@ def _reason(error: Exception) -> str:
     """Returns in a line why TFDS failed; its own sentences go on with advice to its developers."""
     if isinstance(error, requests.exceptions.ConnectionError):
         request = error.request
-        host = urllib.parse.urlsplit(request.url).hostname if request and request.url else None
+        host = urllib.parse.urlsplit(str(request.url)).hostname if request else None
         return f"no connection to {host or 'the network'}"
     said = str(error).strip() or type(error).__name__
     return said.splitlines()[0][:200]

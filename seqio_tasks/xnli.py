@@ -101,7 +101,8 @@ def _three_columns(
             raise RequestError(
                 f"{where}: expected premise<TAB>hypothesis<TAB>label, found {len(cells)} columns"
             )
-        yield where, *cells
+        premise, hypothesis, label = cells
+        yield where, premise, hypothesis, label
 
 
 def tfds(language: str, split: str) -> tuple[str, str]:
