@@ -13,11 +13,18 @@ from typing import Any
 import gin
 
 from seqio_tasks.catalogue import PROBE, Family
+from seqio_tasks.errors import RequestError
 
 
 @gin.configurable(module="seqio_tasks.probes")
 def mask_seed(seed: int = 0) -> int:
-    """Returns the seed of the probes' masks, for gin to bind."""
+    """Returns the seed of the probes' masks, for gin to bind.
+
+    Raises:
+      RequestError: it is no whole number, or negative.
+    """
+    if type(seed) is not int or seed < 0:
+        raise RequestError(f"the seed of a probe's masks is a whole number, not {seed!r:.80}")
     return seed
 
 
