@@ -206,11 +206,12 @@ def alpha3(code: str) -> str:
 def name_of(code: str) -> str:
     """Returns the English name of a language of `code_of`; the code where there is none."""
     base, _, rest = code.partition("-")
-    known = languages.LANGUAGES.get(base)
-    record = None if known else _iso().get(base)
-    if known is None and record is None:
+    if base in languages.LANGUAGES:
+        name = languages.LANGUAGES[base].name
+    elif base in _iso():
+        name = re.sub(r" \(macrolanguage\)$", "", _iso()[base].name)
+    else:
         return code
-    name = known.name if known else re.sub(r" \(macrolanguage\)$", "", record.name)
     return f"{name} ({rest})" if rest else name
 
 
