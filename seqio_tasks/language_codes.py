@@ -193,6 +193,12 @@ def _iso_of_glottocode(glottocode: str) -> str:
 # --- What is known of a language ------------------------------------------------------------------
 
 
+def is_listed(code: str) -> bool:
+    """Whether ISO 639 has a code, or leaves it to its users."""
+    base = code.partition("-")[0]
+    return base in languages.LANGUAGES or base in _iso() or bool(_PRIVATE.fullmatch(base))
+
+
 def alpha3(code: str) -> str:
     """Returns the ISO 639-3 code of a language of `code_of`, without script and region."""
     base = code.partition("-")[0]
