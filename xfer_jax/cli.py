@@ -486,6 +486,8 @@ def _features(args: argparse.Namespace) -> None:
     path = files.absolute(args.out)
     tables.write(path, features.table(known, codes))
     print(f"wrote {path}: {len(known)} features of {len(codes) * (len(codes) - 1)} pairs")
+    for note in tables.typology_notes(codes):
+        print(f"note: {note}")
 
 
 def _analyze(args: argparse.Namespace) -> None:

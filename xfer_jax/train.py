@@ -134,7 +134,7 @@ def train_step(
       params: the parameters.
       state: of the optimizer; its `count` is the step.
       batch: features by the names of `Transformer.__call__`, and `target_positions` if the loss is
-        to take these alone, see `data.Layout`.
+        to take these alone, see `packing.Layout`.
       seed: of dropout, with the step.
       learning_rate: of this step.
     """
