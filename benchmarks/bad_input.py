@@ -17,6 +17,7 @@ import shlex
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import tempfile
 import traceback
@@ -24,7 +25,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-SECONDS = int(os.environ.get("HSECONDS", "20"))  # a request that is not refused by then is taken for one that never is
+SECONDS = 20  # a request that is not refused by then is taken for one that never is
 SPARE_BYTES = 6 << 30  # address space beyond what the process has: absurd sizes fail here, alone
 LONGEST_SENTENCE = 2000  # characters, those of the request itself not counted
 FOLDER = object()  # in place of a file's content: an empty folder
@@ -75,24 +76,29 @@ class Answer:
 
 
 class _Stuck(BaseException):
-    pass
+    """A request went on to where a wrong one never gets."""
 
 
 @contextlib.contextmanager
 def _bounded(seconds: int) -> Iterator[None]:
-    """Ends what takes too long, and makes memory for absurd sizes unavailable."""
+    """Ends what takes too long or starts processes; memory for absurd sizes is not to be had."""
 
     def ring(*_: object) -> None:
-        raise _Stuck
+        raise _Stuck(f"not done within {seconds} s")
+
+    def start(*_: object, **__: object) -> None:
+        raise _Stuck("it starts a process")
 
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(seconds)
     resource.setrlimit(resource.RLIMIT_AS, (used + SPARE_BYTES, hard))
+    popen, subprocess.Popen.__init__ = subprocess.Popen.__init__, start  # type: ignore
     try:
         yield
     finally:
+        subprocess.Popen.__init__ = popen  # type: ignore[method-assign]
         signal.alarm(0)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         signal.signal(signal.SIGALRM, before)
@@ -135,8 +141,8 @@ def run(argv: Sequence[str], seconds: int = SECONDS) -> Answer:
                 code = cli.main(list(argv))
         except SystemExit as end:
             code, by_argparse = end.code if isinstance(end.code, int) else str(end.code), True
-        except _Stuck:
-            code = f"not done within {seconds} s"
+        except _Stuck as where:
+            code = str(where)
         except BaseException:
             code = f"raised {traceback.format_exc()[-1500:]}"
     tempfile.tempdir = None
