@@ -24,6 +24,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 SECONDS = 20  # a request that is not refused by then is taken for one that never is
 SPARE_BYTES = 6 << 30  # address space beyond what the process has: absurd sizes fail here, alone
@@ -86,15 +87,19 @@ def _bounded(seconds: int) -> Iterator[None]:
     def ring(*_: object) -> None:
         raise _Stuck(f"not done within {seconds} s")
 
-    def start(*_: object, **__: object) -> None:
-        raise _Stuck("it starts a process")
+    def start(process: subprocess.Popen, args: Any, *more: Any, **named: Any) -> None:
+        if sys.executable in args:  # workers; libraries ask `uname` and the like
+            raise _Stuck("it starts a process")
+        popen(process, args, *more, **named)
+
+    popen = subprocess.Popen.__init__
 
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(seconds)
     resource.setrlimit(resource.RLIMIT_AS, (used + SPARE_BYTES, hard))
-    popen, subprocess.Popen.__init__ = subprocess.Popen.__init__, start  # type: ignore
+    subprocess.Popen.__init__ = start  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.bad_input import FOLDER, Case
 
 ANALYZE = "analyze --scores scores.csv --out out --permutations=10"
-VOCAB = "vocab --tasks=xfer_pocket_nli.en --size=150 --out=v.model"
+VOCAB = "vocab --tasks=xfer_pocket_nli.en --examples=50 --size=150 --out=v.model"
 GIN = "train --gin_file=$WORLD/tiny.gin --gin.MODEL_DIR=\"'out'\""
 
 
