@@ -76,9 +76,15 @@ def command(arguments: Sequence[str], log: Path, **environment: str) -> subproce
         )
 
 
-def finish(worker: subprocess.Popen, log: Path) -> None:
-    """Waits for a worker that nobody kills."""
-    if worker.wait() != 0:
+def finish(worker: subprocess.Popen, log: Path, already: str = "") -> None:
+    """Waits for a worker that nobody kills.
+
+    Args:
+      worker: its process.
+      log: what it prints.
+      already: how it ends what it prints when it finds its work done, and refuses to do it again.
+    """
+    if worker.wait() != 0 and not (already and log.read_text().endswith(already)):
         sys.exit(f"it failed when nobody killed it:\n{log.read_text()[-2000:]}")
 
 
@@ -87,8 +93,8 @@ EXEMPT = {
     "events.out.tfevents.*": "TensorBoard writes the time of day into every record",
     "done.json": "holds the seconds that a job took",
     "ledger.sqlite*": "says who did what, and when",
-    "workers/*.log": "says what was done in this very process",
-    "checkpoint_*/*": "Orbax names files by chance: the arrays are compared instead",
+    "*.log": "says what was done in this very process",
+    "checkpoint_*": "Orbax names files by chance: the arrays are compared instead",
     ".*": "left by what was killed under a name of chance; nobody reads it",
 }
 
@@ -160,6 +166,7 @@ def kill_often(
     longest: float,
     seed: int,
     doing: Callable[[int], str] = lambda pid: "",
+    already: str = "",
 ) -> dict[str, int]:
     """Runs a command, killed again and again with all that it has started, to its end.
 
@@ -170,6 +177,7 @@ def kill_often(
       longest: seconds; after how many it is killed is drawn from 0 to this.
       seed: of the draws.
       doing: says what a process has been doing.
+      already: see `finish`.
 
     Returns:
       How many kills fell upon what it was doing.
@@ -182,14 +190,14 @@ def kill_often(
         while worker.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         if worker.poll() is not None:
-            finish(worker, log)
+            finish(worker, log, already)
             break  # it was done before all kills were
         os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
         hit[doing(worker.pid)] += 1
         print(f"\r{number + 1}/{kills} kills", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    finish(begin(), log)
+    finish(begin(), log, already)
     return dict(hit)
 
 
