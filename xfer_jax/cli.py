@@ -1,10 +1,11 @@
 """The command line, `xfer-jax COMMAND`. Imports what a command needs, when it needs it.
 
-Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, 141 nobody reads
-the output, 143 preempted.
+Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 3 other work must be done first, 130
+interrupted, 141 nobody reads the output, 143 preempted.
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 import traceback
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seqio_tasks import files
-from seqio_tasks.errors import PreemptedError, RequestError, RunError
+from seqio_tasks.errors import NotReadyError, PreemptedError, RequestError, RunError
 from xfer_jax import host_memory
 
 # commands that run the engine
@@ -32,13 +33,14 @@ gin/runs/{command}.gin lists every macro with its default.
 _STUDY_HELP = """\
 actions:
   plan     the jobs, what is shared, operations, memory, hours and disk; runs nothing
-  run      does what is missing, and collects the scores
-  status   how far it is; on a terminal a table that renews itself until all is done
-  emit     writes it as Slurm arrays, a Kubernetes job or a shell script
+  run      does the jobs that are not done, and collects the scores
+  status   how far it is; on a terminal a table that renews itself while somebody runs it
+  collect  makes the table of scores of the jobs that are done
+  emit     writes it as a Snakemake workflow, or as Slurm arrays
 
 settings: --gin.NAME=VALUE sets a field of the study, e.g. --gin.study.Study.seeds="(0, 1, 2)"
 
-Any number of workers, on any number of machines, may run one study: each takes what nobody does.
+One process runs a study, with as many workers as --workers says. On a cluster, emit it.
 """
 
 
@@ -128,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add(
         "study", "Plan, run and follow a grid of tasks, languages, shots and seeds.", _STUDY_HELP
     )
-    command.add_argument("action", choices=("plan", "run", "status", "emit"))
+    command.add_argument("action", choices=("plan", "run", "status", "collect", "emit"))
     command.add_argument("file", metavar="FILE.gin", help="the study: see gin/studies/")
     command.add_argument(
         "--out", help="the study's folder; of plan: what is done there is left out"
@@ -139,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         help="run: so many processes on this machine, with a GPU or some of the cores each",
     )
     command.add_argument(
-        "--cell", metavar="JOB", help="run: only this job, and what it starts from"
+        "--job", metavar="JOB", help="run: only this job; what it starts from must be done"
     )
     command.add_argument(
         "--engine", choices=("native", "t5x"), help="who does the jobs (default: the file's)"
@@ -434,7 +436,6 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
         configuration,
         emission,
         execution,
-        ledger,
         planning,
         progress,
         study,
@@ -444,7 +445,9 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
     if args.engine:
         bindings = [*bindings, f"study.Study.engine={args.engine!r}"]
     configuration.load("study", [args.file], bindings, paths, args.imports)
-    grid = configuration.build(study.Study)
+    grid = dataclasses.replace(
+        configuration.build(study.Study), search_paths=tuple(paths), imports=tuple(args.imports)
+    )
     out = files.absolute(args.out) if args.out else None
     if args.action == "plan":
         progress.say(planning.plan(grid, out, args.device))
@@ -458,22 +461,27 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
     if paths:
         again.append(f"--gin_search_paths={','.join(paths)}")
     if args.action == "status":
-        if sys.stdout.isatty() and not args.once and (out / ledger.FILE).is_file():
-            planning.follow(grid, out)
+        every = study.jobs(grid)
+        if sys.stdout.isatty() and not args.once:
+            planning.follow(every, out)
         else:
-            progress.say(planning.status(grid, out))
+            progress.say(planning.status(every, out))
+    elif args.action == "collect":
+        execution.collect(grid, out)
     elif args.action == "emit":
         if args.to is None:
             raise RequestError(f"study emit needs --to: {', '.join(emission.TO)}")
         first, *others = emission.emit(grid, out, again, args.to)
         progress.say(f"wrote {first}" + (f" and {len(others)} files beside it" if others else ""))
-    elif args.workers is not None:
-        if args.cell:
-            raise RequestError("--cell is one job: it takes one worker")
-        execution.run_workers(grid, out, again, args.workers)
-    else:
+    elif args.job is not None:
+        if args.workers is not None:
+            raise RequestError("--job is one job, which this process does: leave out --workers")
         compilation.keep_programs()
-        execution.run(grid, out, args.cell)
+        execution.run_job(grid, out, args.job)
+    else:
+        if args.workers is None:
+            compilation.keep_programs()
+        execution.run(grid, out, args.workers)
 
 
 def _features(args: argparse.Namespace) -> None:
@@ -559,6 +567,8 @@ def report(work: Callable[[], Any], debug: bool = False) -> int:
         sentence, trace = str(refused), traceback.format_exc()
     except RunError as error:
         code, sentence, trace = 1, str(error), traceback.format_exc()
+    except NotReadyError as error:
+        code, sentence, trace = 3, str(error), traceback.format_exc()
     except PreemptedError as error:
         code, sentence, trace = 143, str(error), traceback.format_exc()
     except KeyboardInterrupt:

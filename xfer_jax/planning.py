@@ -1,24 +1,26 @@
 """What a study costs, and how far it is."""
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from xfer_jax import cost, ledger, progress, study
+from seqio_tasks import files
+from xfer_jax import cost, folder_lock, progress, study
 from xfer_jax.study import DONE_FILE, Job, Study
 
 _TOO_LARGE = (
     ": too much for one; let several share a batch or a model, set REMAT, or take a smaller"
     " BATCH_SIZE"
 )
-_RENEW_SECONDS = 1.0  # between looks at the ledger
+STATE = "state.json"  # in the study's folder: what its owner knows beside what is done
+_RENEW_SECONDS = 1.0  # between looks at the jobs' folders
 
 
 def plan(grid: Study, out: Path | None, device_name: str) -> str:
@@ -119,84 +121,78 @@ def _duration(hours: float) -> str:
     return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
 
 
-def status(grid: Study, out: Path) -> str:
-    """Renders how far a study is."""
-    every = {job.name: job for job in study.jobs(grid)}
-    if not (out / ledger.FILE).is_file():
-        return f"{out}: nothing has been run; {len(every)} jobs to do"
-    return _status(every, ledger.Ledger(out).entries())
+# --- How far a study is ---------------------------------------------------------------------------
 
 
-def _status(every: dict[str, Job], entries: Sequence[ledger.Entry]) -> str:
-    entries = [entry for entry in entries if entry.job in every]
-    states = (ledger.DONE, ledger.RUNNING, ledger.FAILED, ledger.TODO)
+def status(every: Sequence[Job], out: Path) -> str:
+    """Renders how far a study is, from its jobs' folders and what its owner says.
+
+    Args:
+      every: the study's jobs.
+      out: its folder.
+    """
+    done = {job.name for job in every if (out / job.name / DONE_FILE).is_file()}
+    state = {"running": {}, "failed": {}}
+    if (out / STATE).is_file():
+        state |= files.read_json(out / STATE)
+    owner = folder_lock.owner(out)
+    running = {name: far for name, far in state["running"].items() if name not in done}
+    failed = {name: why for name, why in state["failed"].items() if name not in done}
+    kinds = ("done", "running", "failed", "to do")
     counts: dict[tuple[str, str], dict[str, int]] = {}
-    for entry in entries:
-        job = every[entry.job]
-        stage = counts.setdefault((job.task, job.kind), dict.fromkeys(states, 0))
-        stage[entry.state] += 1
-    rows: list[tuple] = [("task", "job", *states)]
-    rows += [(*stage, *(numbers[state] for state in states)) for stage, numbers in counts.items()]
+    for job in every:
+        kind = "done" if job.name in done else "failed" if job.name in failed else "to do"
+        kind = "running" if owner and job.name in running else kind
+        stage = counts.setdefault((job.task, job.kind), dict.fromkeys(kinds, 0))
+        stage[kind] += 1
+    rows: list[tuple] = [("task", "job", *kinds)]
+    rows += [(*stage, *(numbers[kind] for kind in kinds)) for stage, numbers in counts.items()]
     lines = [_aligned(rows)]
-    running = [entry for entry in entries if entry.state == ledger.RUNNING]
-    lines += [
-        f"running {entry.job} for {entry.seconds:,.0f} s by {entry.worker}"
-        + (f": {entry.note}" if entry.note else "")
-        for entry in running
-    ]
-    lines += [f"failed  {e.job}: {e.note}" for e in entries if e.state == ledger.FAILED]
-    seconds = [entry.seconds for entry in entries if entry.state == ledger.DONE and entry.started]
-    left = sum(entry.state in (ledger.TODO, ledger.RUNNING) for entry in entries)
-    if seconds and left:
-        workers = max(len(running), 1)
-        minutes = left * np.mean(seconds) / 60 / workers
-        of = "one worker" if workers == 1 else f"{workers} workers"
-        lines.append(f"{left} to go, about {minutes:,.0f} minutes of {of}")
+    if owner:
+        lines += [f"running {name}{f': {far}' if far else ''}" for name, far in running.items()]
+    lines += [f"failed  {name}: {why}" for name, why in failed.items()]
+    left = len(every) - len(done)
+    if owner:
+        lines.append(f"run by {owner}; {left} jobs to go")
+    elif running:
+        lines.append(
+            f"nobody runs it: the last run ended before its time, in {', '.join(running)}; {left}"
+            " jobs to go, and the same command goes on"
+        )
+    elif left:
+        lines.append(f"nobody runs it; {left} jobs to go")
     return "\n".join(lines)
 
 
-def follow(grid: Study, out: Path, until: Callable[[], bool] = lambda: False) -> None:
-    """Shows how far a study is until all is done: a table that renews itself on a terminal.
+class Display(contextlib.AbstractContextManager):
+    """A table of how far a study is that renews itself on a terminal; nothing in a log."""
 
-    In a log a line tells of every job that has ended.
+    def __init__(self, every: Sequence[Job], out: Path):
+        self._every, self._out = every, out
+        self._live = Live(console=Console(), auto_refresh=False, transient=True)
+        self._shown = 0.0
 
-    Args:
-      grid: the study.
-      out: its folder, where it has been begun.
-      until: asked now and then; ends it too.
-    """
-    every = {job.name: job for job in study.jobs(grid)}
-    book = ledger.Ledger(out)
-    console = Console()
-    ended: set[str] = set()
-    began = time.time()
-    with Live(console=console, auto_refresh=False, transient=True) as live:
-        while True:
-            over = until()
-            entries = [entry for entry in book.entries() if entry.job in every]
-            if console.is_terminal:
-                live.update(Text(_status(every, entries)), refresh=True)
-            for entry in entries:
-                if entry.state in (ledger.DONE, ledger.FAILED) and entry.job not in ended:
-                    ended.add(entry.job)
-                    if entry.started >= began and not console.is_terminal:
-                        how = (
-                            f"in {entry.seconds:.0f} s"
-                            if entry.state == ledger.DONE
-                            else entry.note
-                        )
-                        progress.say(f"[{len(ended)}/{len(every)}] {entry.job} {entry.state} {how}")
-            if over or len(ended) == len(every):
-                break
+    def __enter__(self) -> "Display":
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._live.__exit__(*error)
+
+    def show(self) -> None:
+        """Renews the table, at most once a second."""
+        if self._live.console.is_terminal and time.monotonic() - self._shown > _RENEW_SECONDS:
+            self._live.update(Text(status(self._every, self._out)), refresh=True)
+            self._shown = time.monotonic()
+
+
+def follow(every: Sequence[Job], out: Path) -> None:
+    """Shows how far a study is, until nobody runs it."""
+    with Display(every, out) as display:
+        while folder_lock.owner(out):
+            display.show()
             time.sleep(_RENEW_SECONDS)
-    if console.is_terminal:
-        progress.say(_status(every, entries))
-
-
-def _ending(entry: ledger.Entry) -> str:
-    if entry.state == ledger.DONE:
-        return f"{entry.job} done in {entry.seconds:.0f} s"
-    return f"{entry.job} failed: {entry.note}"
+    progress.say(status(every, out))
 
 
 def _aligned(rows: Sequence[Sequence[Any]]) -> str:
