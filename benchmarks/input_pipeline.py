@@ -17,13 +17,13 @@ import numpy as np
 
 from benchmarks import record, train_step
 from seqio_tasks import catalogue
-from xfer_jax import data
+from xfer_jax import data, token_cache
 
 EXAMPLES, BATCH, BATCHES = 100_000, 128, 2_000
 LENGTHS = {"inputs": 256, "targets": 8}
 
 
-def write_cache(folder: Path) -> data.Cache:
+def write_cache(folder: Path) -> token_cache.Cache:
     """Writes token arrays in a cache's format."""
     examples = train_step.mixed_examples(EXAMPLES)
     for feature in ("inputs", "targets"):
@@ -31,7 +31,7 @@ def write_cache(folder: Path) -> data.Cache:
         np.save(folder / f"{feature}.npy", np.concatenate(parts))
         offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
         np.save(folder / f"{feature}_offsets.npy", offsets)
-    return data.Cache(catalogue.task("xfer_xnli.en"), "train", folder, np.arange(EXAMPLES))
+    return token_cache.Cache(catalogue.task("xfer_xnli.en"), "train", folder, np.arange(EXAMPLES))
 
 
 def main(argv: list[str] | None = None) -> int:

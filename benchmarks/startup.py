@@ -19,14 +19,13 @@ from benchmarks import record
 OPEN = """
 import time
 from seqio_tasks import catalogue, vocabulary
-from xfer_jax import data
+from xfer_jax import token_cache
 import gin
 catalogue.families()  # what the bindings are of
 gin.parse_config(["World.train_examples = 2000", "World.text_sentences = 500"])
 task, words = catalogue.task("xfer_pocket_ner.en"), vocabulary.load(vocabulary.POCKET)
-data.open_cache(task, "train", words)
 began = time.perf_counter()
-cache = data.open_cache(task, "train", words)
+cache = token_cache.open_cache(task, "train", words)
 len(cache.token_counts("inputs"))
 print(time.perf_counter() - began)
 """
@@ -54,13 +53,11 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         environment = os.environ | {"XFER_CACHE_DIR": f"{name}/cache"}
         results = {"help": min(seconds([*cli, "--help"], environment) for _ in range(3))}
-        found = subprocess.run(
-            [sys.executable, "-c", OPEN],
-            env=environment,
-            check=True,
-            capture_output=True,
-            text=True,
-        )
+        for _ in range(2):  # the first process makes the cache, the second verifies and opens it
+            found = subprocess.run(
+                [sys.executable, "-c", OPEN],
+                env=environment, check=True, capture_output=True, text=True,
+            )  # fmt: skip
         results["open_cached_task"] = float(found.stdout.splitlines()[-1])
         for kind in ("twelve_steps_cold", "twelve_steps_warm"):
             out = f"--gin.MODEL_DIR='{name}/{kind}'"

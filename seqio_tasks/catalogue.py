@@ -12,6 +12,7 @@ there are as many (of `all_langs` it takes 3,000 of each).
 language model knows of it (see `seqio_tasks.probes`).
 """
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -47,6 +48,7 @@ Metric = Callable[[Sequence[Any], Sequence[str]], dict[str, float]]
 INTERMEDIATE = "intermediate"  # the nine English tasks of Phang et al. 2020; or by kind, see KINDS
 XTREME_R = "xtreme_r"  # of its ten tasks, those that are text to text
 GROUPS = (INTERMEDIATE, XTREME_R)
+_SAMPLE = "evaluation"  # in place of a subset's seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,9 +168,17 @@ def tasks(name: str) -> tuple[Task, ...]:
     Raises:
       RequestError: no such task; names the nearest.
     """
+    if not isinstance(name, str):
+        raise RequestError(f"a task's name must be text, such as 'xfer_panx.sw', not {name!r:.80}")
     match = _NAME.fullmatch(name)
     if match is None:
         raise _unknown(name)
+    for number in (match["size"], match["seed"]):
+        if number and len(number) > _DIGITS:
+            raise RequestError(
+                f"{sources.shown(name)}: {number[:_DIGITS]}… is too large for a subset or a seed,"
+                f" which have {_DIGITS} digits at most"
+            )
     size = int(match["size"]) if match["size"] else None
     seed, matched = int(match["seed"] or 0), bool(match["matched"])
     kind, group = match["kind"], match["language"]
@@ -184,6 +194,8 @@ def tasks(name: str) -> tuple[Task, ...]:
     return found
 
 
+_LONGEST_NAME = 80  # characters of an unknown name that are looked at
+_DIGITS = 9  # of a subset's size or seed
 _NAME = re.compile(
     rf"{PREFIX}(?:{INTERMEDIATE}\.(?P<kind>[a-z_]+)"
     rf"|(?P<family>(?:{re.escape(PROBE)})?[a-z0-9_]+))\.(?P<language>\w+?)"
@@ -200,7 +212,7 @@ def _of_family(
         raise _unknown(name)
     if family.objective == "probe" and (size or matched):
         raise RequestError(
-            f"{name}: a probe has no subsets; EVALUATOR_NUM_EXAMPLES takes the first examples"
+            f"{name}: a probe has no subsets; EVALUATOR_NUM_EXAMPLES says how many texts it takes"
         )
     if matched:
         if family.matched_size is None:
@@ -259,8 +271,9 @@ def _unknown(name: str) -> RequestError:
         for f in (*families().values(), *probes().values())
         for code in (*f.languages, ALL_LANGUAGES, *mixtures(f))
     ]
-    hint = did_you_mean(name, [*known, *intermediates()]) or "; `xfer-jax tasks` lists them"
-    return RequestError(f"unknown task {name!r}{hint}")
+    short = name[:_LONGEST_NAME]
+    hint = did_you_mean(short, [*known, *intermediates()]) or "; `xfer-jax tasks` lists them"
+    return RequestError(f"unknown task {short!r}{hint}")
 
 
 def task(name: str) -> Task:
@@ -285,8 +298,12 @@ def of_languages(names: Sequence[str], languages: Sequence[str] = ()) -> list[Ta
     Raises:
       RequestError: an unknown task, or a language that none of them has.
     """
+    for given, what in ((names, "tasks"), (languages, "languages")):
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            raise RequestError(f"{what} must be a list or tuple of names, not {given!r:.80}")
     every = [task for name in names for task in tasks(name)]
-    unknown = sorted(set(languages) - {task.language for task in every})
+    known = [task.language for task in every]
+    unknown = [str(code) for code in languages if code not in known]
     if unknown:
         raise RequestError(f"{', '.join(names)} have no language {', '.join(unknown)}")
     return [task for task in every if not languages or task.language in languages]
@@ -345,9 +362,15 @@ def registry() -> ModuleType:
     TensorFlow writes lines about missing GPUs to file descriptor 2, which no setting silences; they
     are shown only if the import fails.
     """
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with tempfile.TemporaryFile() as chatter:
+    with contextlib.ExitStack() as stack:
+        try:
+            terminal = os.dup(2)
+            stack.callback(os.close, terminal)
+            chatter = stack.enter_context(tempfile.TemporaryFile())
+        except OSError:  # no standard error, or nowhere to keep the lines: they may be shown
+            return importlib.import_module("seqio_tasks.registry")
+        if sys.stderr is not None:
+            sys.stderr.flush()
         os.dup2(chatter.fileno(), 2)
         try:
             return importlib.import_module("seqio_tasks.registry")
@@ -357,30 +380,69 @@ def registry() -> ModuleType:
             raise
         finally:
             os.dup2(terminal, 2)
-            os.close(terminal)
+
+
+def _text(value: Any, what: str, example: str) -> str:
+    if isinstance(value, str):
+        return value
+    raise RequestError(f"{what} must be text, such as {example!r}, not {value!r:.80}")
 
 
 @gin.configurable(module="seqio_tasks.catalogue")
 def name(task: str, language: str, subset: str = "") -> str:
-    """Builds a task's name from its parts, for gin: `xfer_panx`, `sw`, `n100.s0`."""
-    return ".".join(part for part in (task, language, subset) if part)
+    """Builds a task's name from its parts, for gin: `xfer_panx`, `sw`, `n100.s0`.
+
+    Raises:
+      RequestError: a part is no text.
+    """
+    parts = (
+        _text(task, "a task", "xfer_panx"),
+        _text(language, "a language", "sw"),
+        _text(subset, "a subset", "n100.s0"),
+    )
+    return ".".join(part for part in parts if part)
 
 
 @gin.configurable(module="seqio_tasks.catalogue")
 def names(task: str, languages: Sequence[str]) -> tuple[str, ...]:
-    """Builds the names of a task in several languages, for gin."""
+    """Builds the names of a task in several languages, for gin.
+
+    Raises:
+      RequestError: the languages are no list or tuple, or one of them no text.
+    """
+    if not isinstance(languages, list | tuple):
+        raise RequestError(
+            "languages (TARGETS) must be a tuple, such as ('en', 'sw') or, of one, ('en',), not"
+            f" {languages!r:.80}"
+        )
     return tuple(name(task, language, subset="") for language in languages)
 
 
 @gin.configurable(module="seqio_tasks.catalogue")
 def probe(task: str) -> str:
-    """Returns the name of a task's probe, for gin: `xfer_probe.panx` of `xfer_panx`."""
+    """Returns the name of a task's probe, for gin: `xfer_probe.panx` of `xfer_panx`.
+
+    Raises:
+      RequestError: the task is no text.
+    """
+    task = _text(task, "a task", "xfer_panx")
     return task if task.startswith(PREFIX + PROBE) else PREFIX + PROBE + task.removeprefix(PREFIX)
 
 
 @gin.configurable(module="seqio_tasks.catalogue")
-def first_examples(count: int | None = None) -> int | None:
-    """Returns how many examples SeqIO delivers of a task, for gin to bind; None: all."""
+def evaluation_examples(count: int | None = None) -> int | None:
+    """Returns how many examples SeqIO delivers of a task, see `sample_indices`; None: all.
+
+    Args:
+      count: EVALUATOR_NUM_EXAMPLES, for gin to bind.
+
+    Raises:
+      RequestError: it is neither None nor an integer of at least 1.
+    """
+    if count is not None and (type(count) is not int or count < 1):
+        raise RequestError(
+            f"EVALUATOR_NUM_EXAMPLES must be an integer of at least 1, not {count!r}"
+        )
     return count
 
 
@@ -399,7 +461,7 @@ def identity(inputs: str, targets: str) -> str:
     return f"{inputs}\t{targets}"
 
 
-def subset_order(texts: Sequence[str], seed: int) -> np.ndarray:
+def subset_order(texts: Sequence[str], seed: int | str) -> np.ndarray:
     """Ranks examples for nested subsets: the first n are the subset of size n.
 
     The rank of an example is a hash of its own text, so that it depends neither on the machine nor
@@ -418,6 +480,19 @@ def subset_order(texts: Sequence[str], seed: int) -> np.ndarray:
         seen[text] = seen.get(text, -1) + 1
         ranks.append(hashlib.sha256(f"{seed}|{seen[text]}|{text}".encode()).digest())
     return np.asarray(sorted(range(len(ranks)), key=ranks.__getitem__), np.int64)
+
+
+def sample_indices(texts: Sequence[str], count: int) -> np.ndarray:
+    """Returns the sorted indices of the examples that stand for all when few are evaluated.
+
+    A file may be sorted, by label or by source: its first examples are no sample. This one is drawn
+    by the examples' own texts, as subsets are; the sample of 100 is part of the sample of 1,000.
+
+    Args:
+      texts: one string an example, see `identity`.
+      count: how many; all, if there are fewer.
+    """
+    return np.sort(subset_order(texts, _SAMPLE)[:count])
 
 
 def subset_indices(task: Task, texts: Sequence[str]) -> np.ndarray:

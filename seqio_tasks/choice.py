@@ -7,7 +7,6 @@ HellaSwag (Zellers et al. 2019), Cosmos QA (Huang et al. 2019) and CommonsenseQA
 2019) are intermediate tasks of Phang et al. 2020.
 """
 
-import csv
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,10 +26,9 @@ _FILE_SPLIT = {"train": "train", "validation": "val", "test": "test"}
 
 
 def _label(value: Any, names: Sequence[Any], where: str) -> int:
-    if isinstance(value, bool) or value not in names:
-        raise RequestError(
-            f"{where}: label {str(value)[:40]!r} is not one of {', '.join(map(str, names))}"
-        )
+    if not isinstance(value, str | int) or isinstance(value, bool) or value not in names:
+        told = sources.shown(value) if isinstance(value, list | dict) else repr(str(value)[:40])
+        raise RequestError(f"{where}: label {told} is not one of {', '.join(map(str, names))}")
     return names.index(value)
 
 
@@ -80,11 +78,11 @@ def read_hellaswag(path: Path, language: str, split: str) -> Iterator[Example]:
     del language, split
     for where, record in sources.records(path):
         endings = record.get("endings")
-        if not isinstance(endings, list) or [type(ending) for ending in endings] != [str] * 4:
+        if not isinstance(endings, list) or len(endings) != 4:
             raise RequestError(f"{where}: expected four texts in the field 'endings'")
         yield {
             "context": sources.text(record, "ctx", where),
-            "endings": endings,
+            "endings": [sources.as_text(ending, "endings", where) for ending in endings],
             "label": _label(record.get("label"), range(4), where),
         }
 
@@ -96,20 +94,17 @@ def read_cosmosqa(path: Path, language: str, split: str) -> Iterator[Example]:
       RequestError: a malformed line (file and line number).
     """
     del language, split
-    rows = _csv_records(path) if path.suffix == ".csv" else sources.records(path)
+    texts = ("context", "question", "answer0", "answer1", "answer2", "answer3")
+    rows = _csv_records(path, (*texts, "label")) if path.suffix == ".csv" else sources.records(path)
     for where, record in rows:
-        fields = ("context", "question", "answer0", "answer1", "answer2", "answer3")
-        label = _label(str(record.get("label")), ("0", "1", "2", "3"), where)
-        yield {**_texts(record, fields, where), "label": label}
+        label = record.get("label")
+        label = _label(str(label) if type(label) is int else label, ("0", "1", "2", "3"), where)
+        yield {**_texts(record, texts, where), "label": label}
 
 
-def _csv_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    rows = csv.DictReader(line + "\n" for _, line in sources.lines(path))
-    try:
-        for row in rows:
-            yield f"{path}, line {rows.line_num}", row
-    except csv.Error as error:
-        raise RequestError(f"{path}, line {rows.line_num}: {error}") from None
+def _csv_records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    rows = ((where, cells) for where, cells in sources.table(path, ",") if cells)
+    return sources.named_rows(rows, columns)
 
 
 def read_commonsenseqa(path: Path, language: str, split: str) -> Iterator[Example]:

@@ -8,7 +8,7 @@ import errno
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -99,18 +99,19 @@ def read_json(path: Path) -> Any:
     return parse_json(read_text(path), str(path))
 
 
-def parse_json(text: str | bytes, where: str) -> Any:
+def parse_json(text: str | bytes, where: str, unique_keys: bool = False) -> Any:
     """Parses JSON.
 
     Args:
       text: UTF-8.
       where: it comes from, for the error: a file, or a file and a line.
+      unique_keys: whether an object that has a key twice is refused; else the last one counts.
 
     Raises:
       RequestError: it is no JSON, or nested too deeply.
     """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_unique if unique_keys else None)
     except json.JSONDecodeError as error:
         line = f", line {error.lineno}" if error.lineno > 1 else ""
         raise RequestError(f"{where}{line}: not JSON ({error.msg})") from None
@@ -118,6 +119,15 @@ def parse_json(text: str | bytes, where: str) -> Any:
         raise RequestError(f"{where}: JSON that is nested too deeply") from None
     except ValueError as error:  # not UTF-8; a number of thousands of digits
         raise RequestError(f"{where}: not JSON ({str(error).partition(';')[0]})") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:40]!r} stands twice in one object")
+    return found
 
 
 # --- Writing --------------------------------------------------------------------------------------
@@ -146,7 +156,9 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def write_all(folder: Path, contents: Mapping[str, str | bytes], last: str) -> None:
+def write_all(
+    folder: Path, contents: Mapping[str, str | bytes], last: str, remove: Iterable[str] = ()
+) -> None:
     """Writes several files that belong together: a reader finds all of the new ones, or no `last`.
 
     All are written under temporary names first: if that fails, the files of before are untouched.
@@ -156,6 +168,7 @@ def write_all(folder: Path, contents: Mapping[str, str | bytes], last: str) -> N
       contents: by file name.
       last: the file of `contents` that says that the others are complete. It is removed before the
         first of them is replaced, and comes back after the last.
+      remove: names of files of before that do not belong to the new ones.
 
     Raises:
       RequestError: they cannot be written there.
@@ -167,6 +180,8 @@ def write_all(folder: Path, contents: Mapping[str, str | bytes], last: str) -> N
         for name, content in contents.items():
             staged[folder / name] = _staged(folder / name, content)
         (folder / last).unlink(missing_ok=True)
+        for name in remove:
+            (folder / name).unlink(missing_ok=True)
         for path in sorted(staged, key=lambda path: path.name == last):
             staged[path].replace(path)
     except OSError as error:
@@ -194,8 +209,13 @@ def _staged(path: Path, content: str | bytes) -> Path:
     return temporary
 
 
-def tidy(folder: Path) -> None:
-    """Removes what writers that were killed have left in a folder, which nobody else writes now."""
-    for leftover in folder.glob(f".*{_UNFINISHED}"):
+def tidy(folder: Path, name: str = "") -> None:
+    """Removes what writers that were killed have left in a folder.
+
+    Args:
+      folder: that nobody else writes now.
+      name: of the file that they were writing, where others write other files there.
+    """
+    for leftover in folder.glob(f".{name}*{_UNFINISHED}"):
         if leftover.is_file() and not leftover.is_symlink():
             leftover.unlink(missing_ok=True)

@@ -133,18 +133,38 @@ URIEL_ALTERNATIVES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-_BY_NAME: Mapping[str, Language] = {
+# A macrolanguage's code is that of the standard language that the data sets mean by it.
+_MACRO = {"ar": "ara", "az": "aze", "et": "est", "fa": "fas", "ms": "msa", "sw": "swa", "zh": "zho"}
+# Codes of ISO 639-2/B, by which libraries call them.
+_BIBLIOGRAPHIC = {
+    "de": "ger", "el": "gre", "eu": "baq", "fa": "per", "fr": "fre", "ka": "geo", "ms": "may",
+    "my": "bur", "nl": "dut", "ro": "rum", "zh": "chi",
+}  # fmt: skip
+
+# Every code and name of a language of the table, in lower case.
+BY_NAME: Mapping[str, Language] = {
     name.lower(): lang
     for lang in _TABLE
-    for name in (lang.code, lang.iso639_3, lang.uriel, lang.name)
+    for name in (
+        lang.code,
+        lang.iso639_3,
+        lang.uriel,
+        lang.name,
+        _MACRO.get(lang.code, lang.code),
+        _BIBLIOGRAPHIC.get(lang.code, lang.code),
+    )
 }
+EXPECTED = (
+    "expected a code such as 'sw', an ISO 639-3 code such as 'swh', or an English name such as"
+    " 'Swahili'"
+)
 
 
 def get(query: str) -> Language:
     """Finds a language.
 
     Args:
-      query: its data-set code, ISO 639-3 code, URIEL code or English name; case does not matter.
+      query: its data-set code, ISO 639-2 or 639-3 code, or English name; case does not matter.
 
     Returns:
       The language.
@@ -152,11 +172,13 @@ def get(query: str) -> Language:
     Raises:
       RequestError: no such language; names the nearest.
     """
-    found = _BY_NAME.get(query.strip().lower())
+    lower = query.strip().lower()
+    found = BY_NAME.get(lower)
     if found is None:
-        hint = did_you_mean(query.strip().lower(), _BY_NAME)
-        raise RequestError(
-            f"unknown language {query!r}{hint}; expected a code such as 'sw', an ISO 639-3 code"
-            " such as 'swh', or an English name such as 'Swahili'"
-        )
+        # Between codes of two letters that differ in one there is no likeness.
+        same = [
+            name for name in BY_NAME if len(name) == len(lower) or min(len(name), len(lower)) > 3
+        ]
+        hint = did_you_mean(lower, same) if len(lower) > 2 else ""
+        raise RequestError(f"unknown language {query!r}{hint}; {EXPECTED}")
     return found

@@ -14,6 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
+import regex
+
+from seqio_tasks.words import characters
 
 SPAN_DELIMITER = " $$ "
 NO_TAG = "O"  # stands for no tag: in outputs that are too short, and in seqeval
@@ -347,8 +350,13 @@ def words(text: str) -> list[str]:
     Decoded text has gone through SentencePiece, which applies NFKC and may turn invisible
     characters (joiners, directional marks) into spaces; hence the same is done to both sides.
     """
+    return _visible(text).split()
+
+
+def _visible(text: str) -> str:
+    """Returns a text in NFKC, with spaces for its invisible characters."""
     text = unicodedata.normalize("NFKC", text)
-    return "".join(" " if unicodedata.category(c) in ("Cf", "Cc") else c for c in text).split()
+    return "".join(" " if unicodedata.category(c) in ("Cf", "Cc") else c for c in text)
 
 
 def parse_spans(text: str) -> list[tuple[str, list[str]]]:
@@ -436,9 +444,14 @@ ARTICLES: dict[str, frozenset[str]] = {
     }.items()
 }
 # Articles that lose their vowel before another: l'eau, un'amica; also with padding, l ' eau.
-_ELIDED = {"fr": re.compile(r"(?<!\w)l\s*['’]"), "it": re.compile(r"(?<!\w)(?:l|un)\s*['’]")}
-# The Arabic article is written as one word with its noun, which has two letters at least.
-_ARABIC_ARTICLE = re.compile(r"^ال(?=\w{2})")
+_ELIDED = {
+    "fr": regex.compile(r"(?<![\p{L}\p{M}\p{N}])l\s*['’]"),
+    "it": regex.compile(r"(?<![\p{L}\p{M}\p{N}])(?:l|un)\s*['’]"),
+}
+# The Arabic article is written as one word with its noun, which has two letters at least; any of
+# them may carry vowel signs.
+_ARABIC_ARTICLE = regex.compile(r"^ا\p{M}*ل\p{M}*(?=\p{L}\p{M}*\p{L})")
+_ASCII_WORD = regex.compile(r"((?:[!-~]\p{M}*)+)")
 # Languages written without spaces between words.
 UNSPACED = frozenset({"ja", "my", "th", "zh"})
 
@@ -484,9 +497,10 @@ def answer_tokens(text: str, language: str) -> list[str]:
       language: of the answer.
 
     Returns:
-      Its tokens in order: NFKC, lower case, without punctuation and articles.
+      Its tokens in order: NFKC, lower case, without punctuation and articles; cut at invisible
+      characters, for which decoded text may have spaces, see `words`.
     """
-    text = unicodedata.normalize("NFKC", text).lower()
+    text = _visible(text).lower()
     if language in _ELIDED:
         text = _ELIDED[language].sub(" ", text)
     text = "".join(c for c in text if not _is_punctuation(c))
@@ -499,18 +513,12 @@ def answer_tokens(text: str, language: str) -> list[str]:
 
 def _characters(text: str) -> list[str]:
     """Cuts text into characters with their marks; words and numbers in ASCII stay whole."""
-    tokens: list[str] = []
-    joins = False  # whether an ASCII character would continue the last token
-    for character in text:
-        is_mark = unicodedata.category(character).startswith("M")
-        if character.isspace():
-            joins = False
-        elif tokens and (is_mark or (joins and character.isascii())):
-            tokens[-1] += character
-        else:
-            tokens.append(character)
-            joins = character.isascii()
-    return tokens
+    return [
+        token
+        for run in _ASCII_WORD.split(text)
+        for token in ([run] if _ASCII_WORD.fullmatch(run) else characters(run))
+        if not token.isspace()
+    ]
 
 
 # ----------------------------------------------------------------------------------- strict: labels

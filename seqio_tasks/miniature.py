@@ -741,6 +741,8 @@ def _qa_example(draft: _Draft, speaker: _Speaker, name: str) -> dict:
 
 
 _SHARES = ("lexical_overlap", "lexical_contrast", "syntax_signal")  # knobs from 0 to 1
+_MOST_SEED = 2**63 - 1
+_MOST_EXAMPLES = 100_000  # of a split; no two may be the same, and more would take minutes to find
 _ISOGLOSSES = 3  # borders of a concept's words around the ring
 
 
@@ -780,14 +782,17 @@ class World:
         """Refuses knobs out of range."""
         for name in _SHARES:
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise RequestError(f"World.{name} is a share from 0 to 1, not {value!r}")
-        least = {"seed": 0, "train_examples": 1, "eval_examples": 1, "text_sentences": 1}
-        for name, minimum in least.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not 0 <= value <= 1:
+                raise RequestError(f"World.{name} is a share from 0 to 1, not {value!r:.80}")
+        sizes = ("train_examples", "eval_examples", "text_sentences")
+        ranges = {"seed": (0, _MOST_SEED)} | dict.fromkeys(sizes, (1, _MOST_EXAMPLES))
+        for name, (least, most) in ranges.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            number = isinstance(value, int) and not isinstance(value, bool)
+            if not number or not least <= value <= most:
                 raise RequestError(
-                    f"World.{name} is a whole number, {minimum} or more, not {value!r}"
+                    f"World.{name} is a whole number from {least} to {most}, not {value!r:.80}"
                 )
 
     def fingerprint(self) -> str:

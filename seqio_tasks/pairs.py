@@ -37,9 +37,7 @@ def read_pawsx(path: Path, language: str, split: str) -> Iterator[Example]:
         XTREME's test files.
     """
     del language
-    for number, line in sources.lines(path):
-        where = f"{path}, line {number}"
-        fields = sources.unquote(line, where)
+    for where, fields in sources.table(path):
         if len(fields) == 2 and split == "test":
             raise RequestError(f"{where}: no label; XTREME strips the test labels, use validation")
         if len(fields) != 3:

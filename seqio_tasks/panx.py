@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources
+from seqio_tasks import languages, metrics, sources
 from seqio_tasks.catalogue import XTREME_R, Example, Family
+from seqio_tasks.errors import RequestError
 
 PROMPT = "tag: "  # before the tokens of an input
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
@@ -56,13 +57,41 @@ def spans(tokens: list[str], tags: list[str]) -> list[str]:
 
 
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
-    """Reads sentences and their entities, see `sources.tagged_sentences`."""
-    for sentence in sources.tagged_sentences(path, split, TAGS):
+    """Reads sentences and their entities, of WikiANN's own files or of those that XTREME makes.
+
+    WikiANN's own have the language before every token, `en:Ada`, and it is taken away. A token such
+    as `12:30` stays what it is: only what all tokens of a file begin with is such a prefix.
+
+    Raises:
+      RequestError: see `sources.tagged_sentences`; all tokens are of another language; nothing is
+        left of a token without its prefix.
+    """
+    sentences = list(sources.tagged_sentences(path, split, TAGS))
+    prefix = _prefix(sentences)
+    if prefix not in ("", language):
+        raise RequestError(
+            f"{path}: its tokens begin with {prefix}: and are of that language, not of {language}"
+        )
+    for number, sentence in enumerate(sentences, start=1):
+        tokens, tags = sentence["tokens"], sentence["tags"]
+        if prefix:
+            tokens = [token.removeprefix(f"{prefix}:").strip() for token in tokens]
+        if not all(tokens):
+            raise RequestError(f"{path}, sentence {number}: a token that is empty after {prefix}:")
         yield {
-            **sentence,
-            "langs": [language] * len(sentence["tokens"]),
-            "spans": spans(**sentence),
+            "tokens": tokens,
+            "tags": tags,
+            "langs": [language] * len(tokens),
+            "spans": spans(tokens, tags),
         }
+
+
+def _prefix(sentences: list[Example]) -> str:
+    """Returns the language that all tokens are marked with, as in `en:Ada`; '' if there is none."""
+    tokens = (token for sentence in sentences for token in sentence["tokens"])
+    prefix, colon, _ = next(tokens, "").partition(":")
+    is_language = bool(colon) and prefix in languages.LANGUAGES
+    return prefix if is_language and all(t.startswith(f"{prefix}:") for t in tokens) else ""
 
 
 def preprocess(dataset: Any, language: str) -> Any:

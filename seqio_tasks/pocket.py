@@ -23,12 +23,18 @@ def vocabulary_file(size: int = 512) -> Path:
 
     Args:
       size: most pieces, sentinels included; words of few syllables may yield less.
+
+    Raises:
+      RequestError: the size does not fit, or the cache folder cannot be written.
     """
+    vocabulary.check_size(size)
     world = miniature.World()
     path = sources.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
-    if not path.is_file():
+
+    def make(path: Path) -> None:
         vocabulary.train(_all_text(world), size, path, exact=False)
-    return path
+
+    return vocabulary.kept(path, make)
 
 
 def _all_text(world: miniature.World) -> Iterator[str]:

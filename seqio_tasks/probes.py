@@ -13,12 +13,40 @@ from typing import Any
 import gin
 
 from seqio_tasks.catalogue import PROBE, Family
+from seqio_tasks.errors import RequestError
+from seqio_tasks.vocabulary import NUM_SENTINELS, Vocabulary
 
 
 @gin.configurable(module="seqio_tasks.probes")
 def mask_seed(seed: int = 0) -> int:
-    """Returns the seed of the probes' masks, for gin to bind."""
+    """Returns the seed of the probes' masks.
+
+    Args:
+      seed: MASK_SEED, for gin to bind.
+
+    Raises:
+      RequestError: it is no integer.
+    """
+    if type(seed) is not int:
+        raise RequestError(f"MASK_SEED must be an integer, not {seed!r}")
     return seed
+
+
+def sentinels(vocabulary: Vocabulary) -> tuple[int, ...]:
+    """Returns the ids of the sentinels, which must count down from `<extra_id_0>`.
+
+    A probe's files are read without the vocabulary: the first sentinel tells the others.
+
+    Raises:
+      RequestError: they do not count down.
+    """
+    first = vocabulary.sentinels[0]
+    if vocabulary.sentinels != tuple(range(first, first - NUM_SENTINELS, -1)):
+        raise RequestError(
+            f"the vocabulary {vocabulary.name} does not count its sentinels down from"
+            " <extra_id_0>, as mT5's does: it cannot be used for a probe"
+        )
+    return vocabulary.sentinels
 
 
 def probe_of(family: Family) -> Family:

@@ -9,19 +9,27 @@ environment may choose them later.
 import dataclasses
 import functools
 import hashlib
+import importlib.util
+import os
+import urllib.parse
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import requests  # of TFDS
 import seqio
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
-from seqio_tasks import catalogue, probes, sources, span_corruption, vocabulary
+from seqio_tasks import catalogue, files, probes, sources, span_corruption, vocabulary
 from seqio_tasks.catalogue import ALL_LANGUAGES, Example, Task
 from seqio_tasks.errors import RequestError
 
 # The accelerators are JAX's; TensorFlow only prepares data.
 tf.config.set_visible_devices([], "GPU")
+
+
+_BEAM_TOOLS = ("apache_beam", "mwparserfromhell", "mwxml")  # packages that few have
 
 
 class StudyVocabulary(seqio.SentencePieceVocabulary):
@@ -75,21 +83,54 @@ def _from_examples(task: Task, split: str) -> tf.data.Dataset:
 
 def _from_tfds(task: Task, split: str, name: str, tfds_split: str) -> tf.data.Dataset:
     try:
-        source = seqio.TfdsDataSource(name, splits={split: tfds_split})
+        source = seqio.TfdsDataSource(name, _tfds_data_dir(), splits={split: tfds_split})
+        _check_tools(source.tfds_dataset.builder)
         return source.get_dataset(split, shuffle=False)
     except Exception as error:  # whatever TFDS and the network raise, the remedy is the same
-        files = " or ".join(task.family.files(task.language, split))
-        reason = str(error).strip().splitlines()[0][:200]
         raise RequestError(
-            f"{task.name} ({split}) cannot be read from TFDS {name} ({reason}); or set"
-            f" XFER_DATA_DIR to a folder in XTREME's layout that holds {files}"
+            f"{task.name} ({split}) cannot be read from TFDS {name} ({_reason(error)}); prepare it"
+            " where there is a network and name its folder by TFDS_DATA_DIR, or set XFER_DATA_DIR"
+            " to a folder in XTREME's layout that holds"
+            f" {' or '.join(task.family.files(task.language, split))}"
         ) from error
 
 
+def _check_tools(builder: tfds.core.DatasetBuilder) -> None:
+    """Refuses, before gigabytes are downloaded, what TFDS could not go on with: Wikipedia.
+
+    Raises:
+      ModuleNotFoundError: names the packages.
+    """
+    if not isinstance(builder, tfds.core.BeamBasedBuilder) or builder.is_prepared():
+        return
+    lacking = [name for name in _BEAM_TOOLS if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise ModuleNotFoundError(f"TFDS makes it with {', '.join(lacking)}, not installed here")
+
+
+def _tfds_data_dir() -> str | None:
+    """Returns the folder of TFDS's data, `TFDS_DATA_DIR`; None: TFDS's default.
+
+    TFDS itself looks at the variable once, when it is imported.
+    """
+    folder = os.environ.get("TFDS_DATA_DIR")
+    return str(files.absolute(folder)) if folder and "://" not in folder else folder or None
+
+
+def _reason(error: Exception) -> str:
+    """Returns in a line why TFDS failed; its own sentences go on with advice to its developers."""
+    if isinstance(error, requests.exceptions.ConnectionError):
+        request = error.request
+        host = urllib.parse.urlsplit(str(request.url)).hostname if request else None
+        return f"no connection to {host or 'the network'}"
+    said = str(error).strip() or type(error).__name__
+    return said.splitlines()[0][:200]
+
+
 def _preprocessed(task: Task, split: str) -> tf.data.Dataset:
-    tfds = task.family.tfds(task.language, split)
-    if task.family.make is None and sources.data_dir() is None and tfds is not None:
-        dataset = _from_tfds(task, split, *tfds)
+    found = task.family.tfds(task.language, split)
+    if task.family.make is None and sources.data_dir() is None and found is not None:
+        dataset = _from_tfds(task, split, *found)
     else:
         dataset = _from_examples(task, split)
     return task.family.preprocess(dataset, task.language)
@@ -115,28 +156,39 @@ class StudySource(seqio.DataSource):
         return [split]
 
     def get_dataset(self, split, shuffle=True, seed=None, shard_info=None, *, num_epochs=1):
-        task = self._task
-        first, *others = (_preprocessed(part, split) for part in catalogue.parts(task, split))
-        dataset = functools.reduce(tf.data.Dataset.concatenate, others, first)
-        if task.subset is not None and split == "train":
-            dataset = self._take_subset(dataset)
-        count = catalogue.first_examples()
+        dataset = self.examples(split)
+        count = catalogue.evaluation_examples()
         if count is not None:
-            dataset = dataset.take(count)
+            dataset = _only(dataset, lambda texts: catalogue.sample_indices(texts, count))
         if shuffle:
             dataset = dataset.shuffle(100_000, seed=seed)
         if shard_info and shard_info.num_shards > 1:
             dataset = dataset.shard(shard_info.num_shards, shard_info.index)
         return dataset.repeat(num_epochs)
 
-    def _take_subset(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        texts = [
-            catalogue.identity(e.get("inputs", b"").decode(), e["targets"].decode())
-            for e in dataset.as_numpy_iterator()
-        ]
-        keep = set(catalogue.subset_indices(self._task, texts).tolist())
-        chosen = tf.constant([i in keep for i in range(len(texts))])
-        return dataset.enumerate().filter(lambda i, _: chosen[i]).map(lambda _, e: e)
+    def examples(self, split: str) -> tf.data.Dataset:
+        """Returns all examples of the task in source order, however few are to be evaluated."""
+        task = self._task
+        first, *others = (_preprocessed(part, split) for part in catalogue.parts(task, split))
+        dataset = functools.reduce(tf.data.Dataset.concatenate, others, first)
+        if task.subset is not None and split == "train":
+            dataset = _only(dataset, lambda texts: catalogue.subset_indices(task, texts))
+        return dataset
+
+
+def _only(
+    dataset: tf.data.Dataset, choose: Callable[[Sequence[str]], np.ndarray]
+) -> tf.data.Dataset:
+    """Keeps the examples whose indices are chosen by the texts that identify all of them."""
+    texts = [_identity(example) for example in dataset.as_numpy_iterator()]
+    chosen = np.zeros(len(texts), bool)
+    chosen[choose(texts)] = True
+    keep = tf.constant(chosen)
+    return dataset.enumerate().filter(lambda i, _: keep[i]).map(lambda _, example: example)
+
+
+def _identity(example: Mapping[str, bytes]) -> str:
+    return catalogue.identity(example.get("inputs", b"").decode(), example["targets"].decode())
 
 
 def _references(task: Task):
@@ -161,38 +213,34 @@ def _without_long_targets(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.filter(lambda example: tf.size(example["targets"]) < longest)
 
 
-def _first_sentinel(output_features: Mapping[str, seqio.Feature]) -> int:
-    return output_features["targets"].vocabulary.vocab_size - 1
+def _pieces(dataset: tf.data.Dataset, most: int) -> tf.data.Dataset:
+    """Joins tokenised texts with nothing between them, and cuts them into pieces of `most`."""
+    return dataset.map(lambda example: example["targets"]).unbatch().batch(most)
 
 
 def _corrupt_stream(
-    dataset: tf.data.Dataset,
-    sequence_length: Mapping[str, int] | None,
-    output_features: Mapping[str, seqio.Feature],
+    dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None
 ) -> tf.data.Dataset:
     """Span corruption as in pre-training, of tokenised texts that stand one after another.
 
-    Each text has its end of sequence; the stream is cut into pieces that fill the inputs, and the
-    masks are drawn anew every epoch. Only the two features remain: a piece is of no one text.
+    The stream is cut into pieces that fill the inputs, see `span_corruption.windows`, and the masks
+    are drawn anew every epoch. Only the two features remain: a piece is of no one text.
 
     Raises:
       RequestError: lengths that do not suit, see `span_corruption.text_length`.
     """
     most = span_corruption.text_length(sequence_length)
-    first_sentinel = _first_sentinel(output_features)
+    sentinels = vocabulary.load().sentinels
 
     def corrupted(tokens: np.ndarray, seed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         mask = span_corruption.noise_mask(len(tokens), np.random.default_rng(seed))
-        return span_corruption.corrupt(tokens, mask, first_sentinel)
+        return span_corruption.corrupt(tokens, mask, sentinels)
 
     @seqio.map_over_dataset(num_seeds=1)
     def as_features(tokens, seed):
         return _features(corrupted, tokens, tf.stack(seed))
 
-    ended = dataset.map(
-        lambda example: tf.concat([example["targets"], [vocabulary.EOS_ID]], axis=0)
-    )
-    return as_features(ended.unbatch().batch(most))
+    return as_features(_pieces(dataset, most))
 
 
 def _corrupt_alike(
@@ -206,16 +254,17 @@ def _corrupt_alike(
     its sentinels, as `targets_pretokenized`.
 
     Raises:
-      RequestError: lengths that do not suit, see `span_corruption.text_length`.
+      RequestError: lengths that do not suit, see `span_corruption.text_length`; or a vocabulary
+        that does not, see `probes.sentinels`.
     """
     most = span_corruption.text_length(sequence_length)
     assert sequence_length is not None
     inputs_length, seed = sequence_length["inputs"], probes.mask_seed()
-    first_sentinel = _first_sentinel(output_features)
+    sentinels = probes.sentinels(vocabulary.load())
     decode = output_features["targets"].vocabulary.decode_tf
 
     def corrupted(tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return span_corruption.deterministic(tokens, inputs_length, first_sentinel, seed)
+        return span_corruption.deterministic(tokens, inputs_length, sentinels, seed)
 
     @seqio.map_over_dataset
     def as_features(tokens):
@@ -226,7 +275,7 @@ def _corrupt_alike(
             "targets_pretokenized": decode(features["targets"]),
         }
 
-    return as_features(dataset.map(lambda example: example["targets"]).unbatch().batch(most))
+    return as_features(_pieces(dataset, most))
 
 
 def _features(function, *arguments) -> dict[str, tf.Tensor]:
@@ -324,7 +373,8 @@ def tokenised(name: str, split: str, vocabulary_file: str) -> Iterator[dict[str,
         for feature, old in registered.output_features.items()
     }
     task = registered.replace(output_features=features)
-    dataset = task.source.get_dataset(split, shuffle=False)
+    assert isinstance(task.source, StudySource)
+    dataset = task.source.examples(split)
     yield from task.preprocess_precache(dataset, seed=0).as_numpy_iterator()
 
 
@@ -334,9 +384,11 @@ def texts(task: Task, split: str, examples: int = -1) -> Iterator[str]:
     Args:
       task: whose texts.
       split: train, validation or test.
-      examples: how many, from the first; all when -1.
+      examples: how many, see `catalogue.sample_indices`; all when -1.
     """
-    dataset = get(task.name).source.get_dataset(split, shuffle=False).take(examples)
+    dataset = StudySource(task).examples(split)
+    if examples >= 0:
+        dataset = _only(dataset, lambda texts: catalogue.sample_indices(texts, examples))
     for example in dataset.as_numpy_iterator():
         for feature in ("inputs", "targets"):
             if feature in example:

@@ -6,15 +6,15 @@ LAReQA (Roy et al. 2020).
 """
 
 import dataclasses
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated
 
-from seqio_tasks import sources
+import pydantic
+
+from seqio_tasks import files, sources
 from seqio_tasks.errors import RequestError, did_you_mean
 
 ACCURACY, MAP = "accuracy", "map@20"
@@ -75,6 +75,8 @@ def read(name: str, languages: Sequence[str] = (), split: str | None = None) -> 
       RequestError: an unknown family, language or split, or data that is missing or malformed.
     """
     found = family(name)
+    if isinstance(languages, str):
+        raise RequestError(f"languages must be a list or tuple, not the text {languages!r}")
     unknown = [code for code in languages if code not in found.languages]
     if unknown:
         raise RequestError(
@@ -91,14 +93,6 @@ def read(name: str, languages: Sequence[str] = (), split: str | None = None) -> 
             " by DATA_DIR or XFER_DATA_DIR"
         )
     yield from found.read(tuple(languages) or found.languages, split or found.splits[0])
-
-
-def _json(path: Path, number: int | None, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = error.lineno if number is None else number
-        raise RequestError(f"{path}, line {line}: not JSON ({error.msg})") from None
 
 
 def _one_line(text: str) -> str:
@@ -190,61 +184,114 @@ _BRACES = re.compile(r"\{(.*?)\}")
 _MEWSLIX_SPLITS = {"validation": "dev", "test": "test"}
 
 
+class _Span(sources.Form):
+    start: pydantic.NonNegativeInt
+    end: pydantic.NonNegativeInt
+
+
+class _Entity(sources.Form):
+    entity_id: sources.Name
+    description: sources.Text
+    sentence_spans: list[_Span]
+
+
+class _Mention(sources.Form):
+    example_id: sources.Name
+    mention_span: _Span
+    entity_id: sources.Name
+
+
+class _Context(sources.Form):
+    text: sources.Text
+    sentence_spans: list[_Span]
+
+
+class _Document(sources.Form):
+    context: _Context
+    mentions: list[_Mention]
+
+
 def _mewslix(languages: Sequence[str], split: str) -> Iterator[Set]:
     """Mentions of entities in news look for the entities' descriptions, in whatever language."""
     path = sources.find(("mewslix/candidate_set_entities.jsonl",), "mewslix", split, None)
-    try:
-        entities = [_json(path, number, text) for number, text in sources.lines(path)]
-        candidates = Candidates(
-            tuple(map(_description, entities)), tuple(str(e["entity_id"]) for e in entities)
-        )
-    except (KeyError, TypeError) as error:
-        raise RequestError(f"{path}: not of Mewsli-X's form ({error!r})") from None
+    entities = [
+        sources.formed(_Entity, record, f"{where}: not of Mewsli-X's form")
+        for where, record in sources.records(path)
+    ]
+    candidates = Candidates(
+        tuple(map(_description, entities)), tuple(entity.entity_id for entity in entities)
+    )
     index = {entity: i for i, entity in enumerate(candidates.ids)}
+    if len(index) < len(entities):
+        raise RequestError(f"{path}: an entity stands there twice; keep one line of each")
     for language in languages:
         name = f"mewslix/wikinews_mentions/{_MEWSLIX_SPLITS[split]}-{language}.jsonl"
         path = sources.find((name,), f"mewslix.{language}", split, None)
         queries, gold = [], []
-        try:
-            for number, text in sources.lines(path):
-                document = _json(path, number, text)
-                for mention in document["mentions"]:
-                    if not mention["entity_id"]:
-                        raise RequestError(
-                            f"{path} has no right answers, XTREME's script removes those of the"
-                            " test split: set EVAL_SPLIT to 'validation'"
-                        )
-                    queries.append(_mention(document["context"], mention, path))
-                    found = index.get(mention["entity_id"])
-                    gold.append(frozenset(() if found is None else (found,)))
-        except (KeyError, TypeError) as error:
-            raise RequestError(f"{path}: not of Mewsli-X's form ({error!r})") from None
+        for where, record in sources.records(path):
+            document = sources.formed(_Document, record, f"{where}: not of Mewsli-X's form")
+            for mention in document.mentions:
+                if not mention.entity_id:
+                    raise RequestError(
+                        f"{path} has no right answers, XTREME's script removes those of the"
+                        " test split: set EVAL_SPLIT to 'validation'"
+                    )
+                queries.append(_query(document.context, mention, where))
+                found = index.get(mention.entity_id)
+                gold.append(frozenset(() if found is None else (found,)))
         yield Set(language, tuple(queries), candidates, tuple(gold))
 
 
-def _description(entity: Mapping[str, Any]) -> str:
-    text = entity["description"]
-    spans = ((span["start"], span["end"]) for span in entity["sentence_spans"])
-    return _one_line(" ".join(text[start:end] for start, end in spans))
+def _description(entity: _Entity) -> str:
+    spans = (entity.description[span.start : span.end] for span in entity.sentence_spans)
+    return _one_line(" ".join(spans))
 
 
-def _mention(context: Mapping[str, Any], mention: Mapping[str, Any], path: Path) -> str:
+def _query(context: _Context, mention: _Mention, where: str) -> str:
     """Returns `Smith: The verdict came for { Smith }, who …`: the mention and its sentence."""
-    start, end = (mention["mention_span"][key] for key in ("start", "end"))
-    for sentence in context["sentence_spans"]:
-        if sentence["start"] <= start < end <= sentence["end"]:
+    start, end = mention.mention_span.start, mention.mention_span.end
+    for sentence in context.sentence_spans:
+        if sentence.start <= start < end <= sentence.end:
             before, middle, after = (
-                context["text"][a:b]
-                for a, b in ((sentence["start"], start), (start, end), (end, sentence["end"]))
+                context.text[a:b]
+                for a, b in ((sentence.start, start), (start, end), (end, sentence.end))
             )
             before, after = (_BRACES.sub(r"(\1)", part) for part in (before, after))
             return _one_line(f"{middle}: {before} {{ {middle} }} {after}")
-    raise RequestError(f"{path}: mention {mention['example_id']} lies in no sentence")
+    name = sources.one_line(mention.example_id)
+    raise RequestError(f"{where}: mention {name} lies in no sentence")
 
 
 # --- LAReQA ---------------------------------------------------------------------------------------
 
 LAREQA = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
+
+
+_Break = Annotated[list[pydantic.NonNegativeInt], pydantic.Field(min_length=2, max_length=2)]
+
+
+class _Answer(sources.Form):
+    answer_start: pydantic.NonNegativeInt
+
+
+class _Question(sources.Form):
+    id: sources.Name
+    question: sources.Text
+    answers: Annotated[list[_Answer], pydantic.Field(min_length=1)]
+
+
+class _Paragraph(sources.Form):
+    context: sources.Text
+    sentence_breaks: list[_Break]
+    qas: list[_Question]
+
+
+class _Article(sources.Form):
+    paragraphs: list[_Paragraph]
+
+
+class _File(sources.Form):
+    data: list[_Article]
 
 
 def _lareqa(languages: Sequence[str], split: str) -> Iterator[Set]:
@@ -255,29 +302,27 @@ def _lareqa(languages: Sequence[str], split: str) -> Iterator[Set]:
     questions: dict[str, list[tuple[str, str]]] = {}  # by language: (text, id)
     for language in LAREQA:
         path = sources.find((f"lareqa/xquad-r/{language}.json",), f"lareqa.{language}", split, None)
-        content = _json(path, None, "\n".join(line for _, line in sources.lines(path)))
-        try:
-            paragraphs = [p for article in content["data"] for p in article["paragraphs"]]
-            questions[language] = []
-            for number, paragraph in enumerate(paragraphs, start=1):
-                spans = [(start, end) for start, end in paragraph["sentence_breaks"]]
-                sentences = [paragraph["context"][start:end] for start, end in spans]
-                asked = []
-                for qa in paragraph["qas"]:
-                    answer = qa["answers"][0]["answer_start"]
-                    right = next((i for i, (a, b) in enumerate(spans) if a <= answer < b), None)
-                    if right is not None:  # else no sentence has it: LAReQA leaves it out
-                        asked.append((qa, sentences[right]))
-                if not asked:
-                    continue
-                for qa, right_sentence in asked:
-                    questions[language].append((qa["question"], qa["id"]))
-                    alike = (i for i, text in enumerate(sentences) if text == right_sentence)
-                    answers[qa["id"]].update(len(texts) + i for i in alike)
-                texts += map(_one_line, sentences)
-                ids += (f"{language}_{number}_{i}" for i in range(len(sentences)))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise RequestError(f"{path}: not of XQuAD-R's form ({error!r})") from None
+        content = files.parse_json(files.read_text(path), str(path), unique_keys=True)
+        found = sources.formed(_File, content, f"{path}: not of XQuAD-R's form")
+        paragraphs = [paragraph for article in found.data for paragraph in article.paragraphs]
+        questions[language] = []
+        for number, paragraph in enumerate(paragraphs, start=1):
+            spans = paragraph.sentence_breaks
+            sentences = [paragraph.context[start:end] for start, end in spans]
+            asked = []
+            for qa in paragraph.qas:
+                at = qa.answers[0].answer_start
+                right = next((i for i, (a, b) in enumerate(spans) if a <= at < b), None)
+                if right is not None:  # else no sentence has it: LAReQA leaves it out
+                    asked.append((qa, sentences[right]))
+            if not asked:
+                continue
+            for qa, right_sentence in asked:
+                questions[language].append((qa.question, qa.id))
+                alike = (i for i, text in enumerate(sentences) if text == right_sentence)
+                answers[qa.id].update(len(texts) + i for i in alike)
+            texts += map(_one_line, sentences)
+            ids += (f"{language}_{number}_{i}" for i in range(len(sentences)))
     candidates = Candidates(tuple(texts), tuple(ids))
     for language in languages:
         of_language = questions[language]

@@ -8,7 +8,7 @@ the length alone; which spans, from a random generator, or from the tokens thems
 import functools
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from seqio_tasks.vocabulary import EOS_ID, NUM_SENTINELS, PAD_ID
 
 NOISE_DENSITY = 0.15  # share of tokens masked
 MEAN_SPAN_LENGTH = 3.0  # tokens a span
+MOST_TOKENS = 1 << 16  # of a text; T5 takes no more of a document either
 
 
 def noise_mask(
@@ -58,46 +59,48 @@ def _segment(items: int, segments: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def corrupt(
-    tokens: np.ndarray, mask: np.ndarray, first_sentinel: int
+    tokens: np.ndarray, mask: np.ndarray, sentinels: Sequence[int] | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Splits tokens into inputs and targets by a mask.
 
     Args:
       tokens: int [L].
       mask: bool [L], from `noise_mask`.
-      first_sentinel: id of `<extra_id_0>`; the following sentinels count down from it.
+      sentinels: ids of `<extra_id_0>`, `<extra_id_1>` …, at least as many as there are spans.
 
     Returns:
       inputs: the kept tokens, each masked span replaced by the next sentinel.
       targets: each kept span replaced by the next sentinel, then the masked tokens it precedes.
     """
-    return _replace(tokens, mask, first_sentinel), _replace(tokens, ~mask, first_sentinel)
+    ids = np.asarray(sentinels)
+    return _replace(tokens, mask, ids), _replace(tokens, ~mask, ids)
 
 
-def _replace(tokens: np.ndarray, replaced: np.ndarray, first_sentinel: int) -> np.ndarray:
+def _replace(tokens: np.ndarray, replaced: np.ndarray, sentinels: np.ndarray) -> np.ndarray:
     starts = replaced & ~np.concatenate([[False], replaced[:-1]])
-    with_sentinels = np.where(starts, first_sentinel + 1 - np.cumsum(starts), tokens)
-    return with_sentinels[starts | ~replaced].astype(np.int32)
+    out = np.array(tokens, np.int32)
+    out[starts] = sentinels[: starts.sum()]
+    return out[starts | ~replaced]
 
 
-def spans(tokens: Iterable[int], first_sentinel: int) -> dict[int, tuple[int, ...]]:
+def spans(tokens: Iterable[int], sentinels: Sequence[int]) -> dict[int, tuple[int, ...]]:
     """Reads targets, or a model's outputs for them.
 
     Args:
       tokens: ids; what stands after the end of sequence or padding does not count.
-      first_sentinel: id of `<extra_id_0>`.
+      sentinels: ids of `<extra_id_0>`, `<extra_id_1>` ….
 
     Returns:
       The tokens that each sentinel stands for, by its number, in the order of the tokens; of a
       sentinel that comes twice, the first.
     """
+    numbers = {sentinel: number for number, sentinel in enumerate(sentinels)}
     found: dict[int, list[int]] = {}
     current: list[int] = []  # what comes before any sentinel stands for nothing
     for token in itertools.takewhile(lambda token: token not in (PAD_ID, EOS_ID), tokens):
-        number = first_sentinel - token
-        if 0 <= number < NUM_SENTINELS:
+        if token in numbers:
             current = []
-            found.setdefault(number, current)
+            found.setdefault(numbers[token], current)
         else:
             current.append(token)
     return {number: tuple(span) for number, span in found.items()}
@@ -143,10 +146,10 @@ def text_length(sequence_length: Mapping[str, int] | None) -> int:
     """
     for feature in ("inputs", "targets"):
         length = (sequence_length or {}).get(feature)
-        if not isinstance(length, int) or length < 3:
+        if type(length) is not int or not 3 <= length <= MOST_TOKENS:
             raise RequestError(
                 f"span corruption needs TASK_FEATURE_LENGTHS[{feature!r}], an integer of at least"
-                f" 3, not {length!r}"
+                f" 3 and at most {MOST_TOKENS}, not {length!r}"
             )
     assert sequence_length is not None
     inputs_length = sequence_length["inputs"]
@@ -167,6 +170,10 @@ def text_length(sequence_length: Mapping[str, int] | None) -> int:
 def windows(texts: Iterable[np.ndarray], inputs_length: int) -> list[np.ndarray]:
     """Joins texts, with nothing between them, and cuts them into what fills the inputs.
 
+    So does mT5's pre-training (`merge_examples_to_reduce_padding`): no end of sequence stands
+    inside a piece. It joins 128 documents at a time, and so has a short piece after each 128; here
+    all texts are joined, because sentences are short and most such pieces would be padding.
+
     Args:
       texts: int [L] each, tokens without end of sequence, some of them at least.
       inputs_length: most tokens of the corrupted inputs, end of sequence included.
@@ -180,7 +187,10 @@ def windows(texts: Iterable[np.ndarray], inputs_length: int) -> list[np.ndarray]
 
 
 def deterministic(
-    tokens: np.ndarray, inputs_length: int, first_sentinel: int, seed: int = 0
+    tokens: np.ndarray,
+    inputs_length: int,
+    sentinels: Sequence[int] | np.ndarray,
+    seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Corrupts a text by a mask that its own tokens decide.
 
@@ -190,7 +200,7 @@ def deterministic(
     Args:
       tokens: int [L] of the text, without end of sequence; what does not fit is cut off its end.
       inputs_length: most tokens of the inputs, end of sequence included.
-      first_sentinel: id of `<extra_id_0>`.
+      sentinels: ids of `<extra_id_0>`, `<extra_id_1>` ….
       seed: another one, other masks.
 
     Returns:
@@ -199,4 +209,4 @@ def deterministic(
     tokens = np.asarray(tokens, np.int32)[: lengths(inputs_length)[0]]
     digest = hashlib.sha256(f"{seed}|".encode() + tokens.astype("<i4").tobytes()).digest()
     rng = np.random.default_rng(int.from_bytes(digest, "big"))
-    return corrupt(tokens, noise_mask(len(tokens), rng), first_sentinel)
+    return corrupt(tokens, noise_mask(len(tokens), rng), sentinels)

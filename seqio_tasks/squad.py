@@ -6,12 +6,13 @@ answer: the target is `unanswerable`), Artetxe et al. 2020 (XQuAD) and Lewis et 
 last two have no training data of their own: models are trained on SQuAD.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources
+import pydantic
+
+from seqio_tasks import files, metrics, sources
 from seqio_tasks.catalogue import INTERMEDIATE, XTREME_R, Example, Family
 from seqio_tasks.errors import RequestError
 
@@ -20,49 +21,80 @@ XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "
 MLQA_LANGUAGES = ("ar", "de", "en", "es", "hi", "vi", "zh")
 
 
+class _Answer(sources.Form):
+    text: sources.Text
+
+
+class _Question(sources.Form):
+    id: sources.Name
+    question: sources.Text
+    answers: list[_Answer] = pydantic.Field(default_factory=list)
+    is_impossible: bool = False
+
+
+class _Paragraph(sources.Form):
+    context: sources.Text
+    qas: list[dict[str, Any]]
+
+
+class _Article(sources.Form):
+    paragraphs: list[_Paragraph]
+
+
+class _File(sources.Form):
+    data: list[_Article]
+
+
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
     """Reads questions in SQuAD's JSON; those that v2.0 calls impossible have no answers.
 
+    Answers without text are no answers, so that an impossible question is one however it is said.
+
     Raises:
-      RequestError: not JSON (file and line), not of SQuAD's form, or a question without answers
-        (XTREME strips those of the sets that it scores on).
+      RequestError: not JSON (file and line), not of SQuAD's form (file and question), a question
+        without answers that is not called impossible (XTREME strips those of the sets that it
+        scores on), or one with answers that is.
     """
     del language, split
-    try:
-        text = "\n".join(line for _, line in sources.lines(path))
-        articles = json.loads(text)["data"]
-        questions = [
-            (paragraph["context"], qa)
-            for article in articles
-            for paragraph in article["paragraphs"]
-            for qa in paragraph["qas"]
-        ]
-        for context, qa in questions:
-            texts = [answer["text"] for answer in qa["answers"]]
-            if not all(isinstance(text, str) for text in (qa["question"], context, *texts)):
-                raise TypeError("text that is no string")
-            if not any(texts) and not qa.get("is_impossible"):
-                raise RequestError(
-                    f"{path}: question {qa['id']} has no answer; XTREME strips the dev and test"
-                    " answers, take the data set's original files"
-                )
-            yield {
-                "id": str(qa["id"]),
-                "question": qa["question"],
-                "context": context,
-                "answers": {"text": texts},
-            }
-    except json.JSONDecodeError as error:
-        raise RequestError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
-    except (AttributeError, KeyError, TypeError) as error:
-        raise RequestError(f"{path}: not of SQuAD v1.1's form ({error})") from None
+    content = files.parse_json(files.read_text(path), str(path), unique_keys=True)
+    found = sources.formed(_File, content, f"{path}: not of SQuAD's form")
+    number = 0
+    for article in found.data:
+        for paragraph in article.paragraphs:
+            for qa in paragraph.qas:
+                number += 1
+                yield _example(qa, paragraph.context, path, number)
+
+
+def _example(qa: dict[str, Any], context: str, path: Path, number: int) -> Example:
+    known = isinstance(qa.get("id"), str | int)
+    name = sources.one_line(qa["id"]) if known else f"number {number}"
+    asked = sources.formed(_Question, qa, f"{path}, question {name}: not of SQuAD's form")
+    texts = [answer.text for answer in asked.answers if answer.text.strip()]
+    if not texts and not asked.is_impossible:
+        raise RequestError(
+            f"{path}: question {name} has no answer; XTREME strips the dev and test"
+            " answers, take the data set's original files"
+        )
+    if texts and asked.is_impossible:
+        raise RequestError(
+            f"{path}: question {name} is called impossible and has the answer"
+            f" {sources.shown(texts[0])}; take one of both away"
+        )
+    return {
+        "id": asked.id,
+        "question": asked.question,
+        "context": context,
+        "answers": {"text": texts},
+    }
 
 
 def preprocess(dataset: Any, language: str) -> Any:
     """Makes `inputs`, `targets` and `answers` of SQuAD-like examples, punctuation padded.
 
     Every character but `_`, white space, numbers, letters and marks gets a space on both sides,
-    then runs of white space become one.
+    then runs of white space become one. Answers without text are left out; a question without
+    answers has the one of `UNANSWERABLE`.
     """
     import tensorflow as tf
 
@@ -73,7 +105,8 @@ def preprocess(dataset: Any, language: str) -> Any:
         return tf.strings.regex_replace(text, r"\s+", " ")
 
     def as_text(example):
-        answers = pad_punctuation(example["answers"]["text"])
+        answers = example["answers"]["text"]
+        answers = pad_punctuation(tf.boolean_mask(answers, tf.strings.strip(answers) != ""))
         answers = tf.cond(
             tf.size(answers) > 0, lambda: answers, lambda: tf.constant([UNANSWERABLE])
         )

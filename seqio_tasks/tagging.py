@@ -5,7 +5,8 @@ Dependencies in the files of XTREME's scripts. CCG: supertags of CCGbank (Hocken
 2007), an intermediate task of Phang et al. 2020. The mT5 release has neither; the formats are ours.
 
 A token is one word of the input: white space inside it and zero-width non-joiners are left out, as
-XTREME's scripts do.
+XTREME's scripts do. A token of nothing but invisible characters is refused: it would have a tag and
+no word.
 """
 
 from collections.abc import Callable, Iterator
@@ -41,7 +42,8 @@ def _reader(known: tuple[str, ...]) -> Callable[[Path, str, str], Iterator[Examp
 
 
 def _one_word(token: str) -> str:
-    return "".join(token.replace("\u200c", "").split())
+    word = "".join(token.replace("\u200c", "").split())
+    return word if sources.is_visible(word) else ""
 
 
 def _preprocess(prompt: str) -> Callable[[Any, str], Any]:

@@ -61,6 +61,20 @@ def known(code: str) -> bool:
     return code in _layer(*_TABLES["syntax_wals"][:2])[0]
 
 
+def count(code: str, feature_set: str) -> int:
+    """Returns how many values URIEL knows of a language; of `fam`, how many groups it is in."""
+    if not known(code):
+        return 0
+    found = values([code], feature_set)[1]
+    return int(np.isfinite(found).sum() if feature_set != "fam" else (found == 1).sum())
+
+
+@functools.cache
+def group_sizes() -> np.ndarray:
+    """Returns how many languages are in each group of the table `fam`."""
+    return (_layer(*_TABLES["fam"][:2])[2] == 1).sum(axis=0)
+
+
 def values(codes: Sequence[str], feature_set: str) -> tuple[list[str], np.ndarray]:
     """Returns a table's columns, and float64 [languages, columns] with NaN where unknown.
 

@@ -1,8 +1,8 @@
 """The SentencePiece vocabulary: mT5's by default, a file, or one trained from tasks' own text.
 
 Ids as in every T5: 0 padding, 1 end of sequence, 2 unknown; the 100 sentinels `<extra_id_0>` …
-are the last pieces of the model itself, counted down from the top, as in mT5's
-`mc4.250000.100extra`.
+are pieces of the model itself, found by their names. In mT5's `mc4.250000.100extra` they are the
+last, counted down from the top.
 """
 
 import functools
@@ -11,13 +11,14 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gin
 import sentencepiece
 
+from seqio_tasks import digests, files
 from seqio_tasks.errors import RequestError
 
 MT5_FILE = "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
@@ -25,7 +26,8 @@ POCKET = "pocket"  # in place of a file: the vocabulary of the miniature languag
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 NUM_SENTINELS = 100
 _FETCH_SECONDS = 60  # to wait for a remote vocabulary
-_TRAINING_FORMAT = 1  # raised whenever `train` begins to make other pieces of the same text
+_MOST_PIECES = 1 << 22  # sixteen times mT5's
+_TRAINING_FORMAT = 2  # raised whenever `train` begins to make other pieces of the same text
 _TRAINING_THREADS = 4  # a constant: the number decides the pieces, in their last digits
 
 
@@ -57,23 +59,67 @@ def trained(
       tasks: names of tasks or mixtures whose training text it learns from.
       size: number of pieces, the 100 sentinels included.
       languages: of mixtures, only these; all by default.
-      examples: the first so many of every task.
+      examples: so many of every task, drawn as `catalogue.sample_indices` does.
 
     Raises:
       RequestError: an unknown task or language, data that is missing, or a size that does not fit.
     """
     from seqio_tasks import catalogue, sources  # they need this module
 
+    check_size(size)
+    for name, value in (("tasks", tasks), ("languages", languages)):
+        if not isinstance(value, (tuple, list)) or not all(isinstance(x, str) for x in value):
+            raise RequestError(
+                f"vocabulary.trained.{name} must be a tuple of names, ('xfer_panx.sw',) or"
+                f" ('en', 'sw'), not {value!r:.100}"
+            )
+    if type(examples) is not int or examples < 1:
+        raise RequestError(
+            f"vocabulary.trained.examples must be an integer of at least 1, not {examples!r}"
+        )
     chosen = catalogue.of_languages(tasks, languages)
     origins = [(task.full_name, catalogue.origin(task, "train")) for task in chosen]
     key = json.dumps([_TRAINING_FORMAT, size, examples, origins])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-    path = sources.cache_dir() / "vocabularies" / f"{digest}.model"
-    if not path.is_file():
+
+    def make(path: Path) -> None:
         print(f"training a vocabulary of {size} pieces on {len(chosen)} tasks, once", flush=True)
         registry = catalogue.registry()
         train((t for task in chosen for t in registry.texts(task, "train", examples)), size, path)
-    return str(path)
+
+    return str(kept(sources.cache_dir() / "vocabularies" / f"{digest}.model", make))
+
+
+def kept(path: Path, make: Callable[[Path], None]) -> Path:
+    """Returns a vocabulary that was trained before, or trains it.
+
+    Beside it stands its SHA-256, as the program sha256sum writes it. A vocabulary that is damaged
+    is trained again.
+
+    Args:
+      path: its file in the cache folder.
+      make: trains it and writes the file.
+
+    Raises:
+      RequestError: the cache folder cannot be written; or see `make`.
+    """
+    sums = path.with_name(path.name + ".sha256")
+    if path.is_file() and sums.is_file():
+        if files.read_bytes(sums) == _checksum_line(path):
+            return path
+        print(f"the vocabulary {path} is damaged and trained again", flush=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        doing = f"the cache folder {path.parent} cannot be made (XFER_CACHE_DIR names another)"
+        raise files.refusal(error, doing) from None
+    make(path)
+    files.write(sums, _checksum_line(path))
+    return path
+
+
+def _checksum_line(path: Path) -> bytes:
+    return f"{digests.sha256(path)}  {path.name}\n".encode()
 
 
 class Vocabulary:
@@ -93,6 +139,19 @@ class Vocabulary:
                 f"{name}: a T5 vocabulary has padding 0, end 1 and unknown 2, this one has"
                 f" {', '.join(map(str, ids))}"
             )
+        self.sentinels = tuple(map(self._sentinel, range(NUM_SENTINELS)))  # ids of <extra_id_0> …
+
+    def _sentinel(self, index: int) -> int:
+        name = f"<extra_id_{index}>"
+        for piece in (f"▁{name}", name):  # mT5's spelling first
+            token = self._processor.PieceToId(piece)
+            if self._processor.IdToPiece(token) == piece:  # else it is unknown
+                return token
+        raise RequestError(
+            f"the vocabulary {self.name} lacks {name}: span corruption and mT5 need the 100"
+            " sentinels <extra_id_0> to <extra_id_99> as pieces of the model itself (such as SeqIO"
+            " adds by extra_ids do not count); name mT5's own, or one of `xfer-jax vocab`"
+        )
 
     @property
     def size(self) -> int:
@@ -101,7 +160,7 @@ class Vocabulary:
 
     def sentinel(self, index: int) -> int:
         """Returns the id of `<extra_id_{index}>`."""
-        return self.size - 1 - index
+        return self.sentinels[index]
 
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a text, without an end of sequence."""
@@ -130,7 +189,8 @@ def load(path: str | None = None) -> Vocabulary:
         path = file()
     elif path == POCKET:
         path = file(path)
-    return _load(path if path.startswith("gs://") else str(Path(path).expanduser()))
+    remote = isinstance(path, str) and path.startswith("gs://")
+    return _load(path if remote else str(files.absolute(path)))
 
 
 @functools.lru_cache(maxsize=8)
@@ -181,10 +241,7 @@ def train(texts: Iterable[str], size: int, destination: Path, *, exact: bool = T
     """
     from sentencepiece import sentencepiece_model_pb2
 
-    if size <= NUM_SENTINELS + 3:
-        raise RequestError(
-            f"a vocabulary of {size} pieces has no room beside its {NUM_SENTINELS} sentinels"
-        )
+    check_size(size)
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.Train(
@@ -213,11 +270,19 @@ def train(texts: Iterable[str], size: int, destination: Path, *, exact: bool = T
         piece.piece = f"▁<extra_id_{index}>"
         piece.type = model_proto.SentencePiece.USER_DEFINED
     proto.trainer_spec.vocab_size = len(proto.pieces)
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}")
-    temporary.write_bytes(proto.SerializeToString(deterministic=True))
-    temporary.replace(destination)
-    return destination
+    return files.write(destination, proto.SerializeToString(deterministic=True))
+
+
+def check_size(size: int) -> None:
+    """Raises RequestError unless a vocabulary can have so many pieces."""
+    if type(size) is not int or size > _MOST_PIECES:
+        raise RequestError(
+            f"the size of a vocabulary must be an integer of at most {_MOST_PIECES}, not {size!r}"
+        )
+    if size <= NUM_SENTINELS + 3:
+        raise RequestError(
+            f"a vocabulary of {size} pieces has no room beside its {NUM_SENTINELS} sentinels"
+        )
 
 
 ROW_MULTIPLE = 128  # T5 rounds embeddings up to it, for the accelerators' sake

@@ -4,7 +4,8 @@ Format and metric of the mT5 release (multilingual_t5 `process_mnli`, `process_x
 Conneau et al. 2018. English trains on MultiNLI, the other languages on its machine translations.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,45 +59,50 @@ def label_of(text: str, where: str) -> int:
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
     """Reads one language of XNLI-1.0's tables, or premise, hypothesis, label in three columns.
 
+    Tables with a header are XNLI's own, without quoting; those without one are what XTREME's
+    scripts write, by Python's csv module.
+
     Raises:
       RequestError: a malformed line (file and line number), or no line of the language.
     """
     del split
-    found, quoted = False, True
-    header: list[str] | None = None
-    numbered = sources.lines(path)
-    for number, line in numbered:
-        where = f"{path}, line {number}"
-        if number == 1:
-            fields = line.split("\t")
-            if set(_COLUMNS) <= set(fields):
-                header = fields
-                continue
-            if fields[-1] == "label":  # XNLI's translations of MultiNLI: a header, and no quoting
-                quoted = False
-                continue
-        if header is not None:
-            fields = line.split("\t")
-            if len(fields) < max(header.index(name) for name in _COLUMNS) + 1:
-                raise RequestError(
-                    f"{where}: expected {len(header)} tab-separated columns, found {len(fields)}"
-                )
-            row = dict(zip(header, fields, strict=False))
-            if row["language"] != language:
-                continue
-            premise, hypothesis, label = row["sentence1"], row["sentence2"], row["gold_label"]
-        else:
-            fields = sources.unquote(line, where) if quoted else line.split("\t")
-            if len(fields) != 3:
-                raise RequestError(
-                    f"{where}: expected premise<TAB>hypothesis<TAB>label, found"
-                    f" {len(fields)} columns"
-                )
-            premise, hypothesis, label = fields
+    header = next(sources.lines(path), (1, ""))[1].split("\t")
+    if set(_COLUMNS) <= set(header):
+        rows = _of_language(path, language)
+    elif header[-1] == "label":  # XNLI's translations of MultiNLI
+        rows = _three_columns(itertools.islice(_unquoted(path), 1, None))
+    else:
+        rows = _three_columns(sources.table(path))
+    found = False
+    for where, premise, hypothesis, label in rows:
         found = True
         yield {"premise": premise, "hypothesis": hypothesis, "label": label_of(label, where)}
     if not found:
         raise RequestError(f"{path} has no line of language {language!r}")
+
+
+def _unquoted(path: Path) -> Iterator[tuple[str, list[str]]]:
+    for number, line in sources.lines(path):
+        yield f"{path}, line {number}", line.split("\t")
+
+
+def _of_language(path: Path, language: str) -> Iterator[tuple[str, str, str, str]]:
+    """Yields (file and line, premise, hypothesis, label) of XNLI-1.0's table."""
+    for where, row in sources.named_rows(_unquoted(path), _COLUMNS):
+        if row["language"] == language:
+            yield where, row["sentence1"], row["sentence2"], row["gold_label"]
+
+
+def _three_columns(
+    rows: Iterable[tuple[str, list[str]]],
+) -> Iterator[tuple[str, str, str, str]]:
+    for where, cells in rows:
+        if len(cells) != 3:
+            raise RequestError(
+                f"{where}: expected premise<TAB>hypothesis<TAB>label, found {len(cells)} columns"
+            )
+        premise, hypothesis, label = cells
+        yield where, premise, hypothesis, label
 
 
 def tfds(language: str, split: str) -> tuple[str, str]:

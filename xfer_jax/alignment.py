@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from seqio_tasks import catalogue
+from seqio_tasks.errors import RequestError
 from xfer_jax import outcomes, outputs, statistics
 
 _TEXTS = 2000  # examples a language and task that its words are taken from
@@ -27,6 +28,7 @@ class Aligned:
     texts: dict[str, list[str]]  # by language, what models were asked, without the format's words
     pieces: dict[str, set[int]]  # by language, the vocabulary's pieces in it
     notes: tuple[str, ...]
+    uncounted: tuple[str, ...]  # of these notes, those on tasks in which no answer can count
 
 
 def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
@@ -46,6 +48,8 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
         return None
     texts: dict[str, list[str]] = {}
     pieces: dict[str, set[int]] = {}
+    simple: dict[tuple[str, str], float] = {}
+    uncounted: dict[str, list[str]] = {}
     for (task, target), cells in rows.groupby(["task", "target"]):
         found = _outputs(root, cells.iloc[0])
         if found is None:
@@ -53,6 +57,9 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
         plain = catalogue.task(f"{task}.{target}").family.plain_text or str
         texts.setdefault(target, []).extend(map(plain, found.inputs[:_TEXTS]))
         pieces.setdefault(target, set()).update(*found.tokens[:_TEXTS])
+        simple[str(task), str(target)] = found.baseline
+        if found.perfect == 0 and found.expects_something:
+            uncounted.setdefault(str(task), []).append(str(target))
     words = {code: outcomes.words_of(of_code) for code, of_code in texts.items()}
     counted, scored = [], []
     missing = differing = 0
@@ -64,7 +71,9 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
         cell = {name: row[name] for name in _CELL}
         differing += abs(found.score - row["score"]) > _DIFFERS
         scored.append(
-            cell | {"recomputed": found.score, "examples": len(found.answers), "step": found.step}
+            cell
+            | {"recomputed": found.score, "examples": len(found.answers), "step": found.step}
+            | {"baseline": simple[str(row["task"]), str(row["target"])]}
         )
         counts, of = outcomes.count(found)
         for kind in outcomes.kinds(found):
@@ -76,14 +85,61 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
             )
             whole = {"outcome": outcomes.OTHER_LANGUAGE, "count": strange}
             counted.append(cell | whole | {"of": len(found.answers)})
-    notes = []
+    of_uncounted = tuple(_uncounted(task, targets) for task, targets in uncounted.items())
+    notes = [*of_uncounted]
     if missing:
         notes.append(f"the outputs of {missing} cells are not there: their errors do not count")
     if differing:
         notes.append(f"{differing} scores are not those that the outputs give: see alignment.csv")
     table = pd.DataFrame(counted)
     table["share"] = table["count"] / table["of"].replace(0, np.nan)
-    return Aligned(table, pd.DataFrame(scored), texts, pieces, tuple(notes))
+    return Aligned(table, pd.DataFrame(scored), texts, pieces, tuple(notes), of_uncounted)
+
+
+def _uncounted(task: str, targets: Sequence[str]) -> str:
+    metric = catalogue.task(f"{task}.{targets[0]}").family.score
+    return (
+        f"{task}: {metric} counts none of the expected answers in {', '.join(targets)}, so that"
+        " perfect answers would score 0 (an entity with a second colon, such as `PER: en:Ada` of"
+        " WikiANN's raw release, never counts): strip the prefixes from the data and evaluate again"
+    )
+
+
+def baselines(table: pd.DataFrame, aligned: Aligned | None) -> pd.Series:
+    """Returns what answers that read no input score, in percent, by task and target language.
+
+    That is the table's column `baseline`, or else computed from the outputs, see
+    `outputs.Outputs.baseline`. Empty where neither is known.
+    """
+    key = ["task", "target"]
+    known = [rows for rows in (table, aligned.scores if aligned else table) if "baseline" in rows]
+    means = [rows.groupby(key)["baseline"].mean().dropna() for rows in known]
+    if not means:
+        return pd.Series(dtype=float)
+    found = pd.concat(means)
+    return found[~found.index.duplicated()]
+
+
+def without_baseline(rows: pd.DataFrame) -> list[str]:
+    """Returns a note on tasks whose baseline is not known, with the least that it can be."""
+    told = []
+    for task, of_task in rows.groupby("task", sort=False):
+        if "baseline" in of_task and of_task["baseline"].notna().any():
+            continue
+        try:
+            labels = catalogue.task(f"{task}.{of_task['target'].iloc[0]}").family.labels
+        except RequestError:
+            labels = ()  # a user's own task
+        least = ""
+        if labels:
+            least = f" (the commonest of its {len(labels)} labels: {100 / len(labels):.1f} or more)"
+        told.append(f"{task}{least}")
+    if not told:
+        return []
+    return [
+        f"what answering always the same would score is not known of {', '.join(told)}: there are"
+        " neither outputs nor a column `baseline`"
+    ]
 
 
 def _outputs(root: Path, row: pd.Series) -> outputs.Outputs | None:

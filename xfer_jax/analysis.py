@@ -1,11 +1,10 @@
-"""Joins a table of scores with what is known of the languages, and says what goes together.
+"""Joins a table of scores with what is known of the languages, and says what correlates.
 
 Knows only tables and decoded outputs: those of a study, of folders in T5X's layout, or a user's own
 table. Everything that is found is written to a folder as CSV, which `report` draws.
 """
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seqio_tasks import languages
+from seqio_tasks import language_codes, languages
 from seqio_tasks.errors import RequestError, did_you_mean
 from xfer_jax import (
     alignment,
+    analysis_text,
+    csv_file,
     features,
     gains,
-    learning,
+    growth,
     outputs,
     probe_table,
     regression,
@@ -31,18 +32,12 @@ from xfer_jax.features import Feature, Options
 _KNOWN_OF = 0.4  # share of the pairs that a feature must be known of, to be regressed on unasked
 _KNOWN_OF_LANGUAGES = 0.5  # of the languages, for a feature of one language to be correlated
 _SENSITIVITY_PERMUTATIONS = 999
-# What is written, each where there is something to say.
-_TABLES = (
-    "scores", "features", "languages", "shares", "alignment", "outcomes", "correlations",
-    "regression", "models", "wals", "sensitivity", "laws", "needed", "curves", "gains",
-    "gain_means", "gain_features",
-)  # fmt: skip
+_MOST_PERMUTATIONS = 1_000_000  # all are in memory at once
 # Features that are a task's own, of source and of target.
 _OF_TASK = ("in_language", "n_train", "lm_loss", "bits_per_byte", "lm_em")
 _MADE_UP = "xfer_pocket_"  # tasks in miniature languages, which mC4 knows nothing of
 _TYPOLOGICAL = ("syntax", "morphology", "phonology", "inventory")
 _SIDES = ("source", "target")
-_WELL = 0.9  # of the in-language score: what the data needed are counted for, unless asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +56,17 @@ class Request:
     permutations: int = statistics.PERMUTATIONS
     seed: int = 0
 
+    def __post_init__(self):
+        if self.reach is not None and not 0 <= self.reach <= 100:
+            raise RequestError(f"--reach must be a score from 0 to 100, not {self.reach}")
+        if not 1 <= self.permutations <= _MOST_PERMUTATIONS:
+            raise RequestError(
+                f"--permutations must be at least 1 and at most {_MOST_PERMUTATIONS:,},"
+                f" not {self.permutations}"
+            )
+        if self.seed < 0:
+            raise RequestError(f"--seed must be at least 0, not {self.seed}")
+
 
 @dataclasses.dataclass(frozen=True)
 class _Task:
@@ -74,6 +80,7 @@ class _Task:
     columns: list[int]
     known: dict[str, Feature]
     each: dict[str, np.ndarray]  # what is known of single languages, [N]
+    baselines: np.ndarray  # [T], in percent; NaN where it is not known
 
     def abroad(self) -> np.ndarray:
         """Which cells [S, T] have a score and are of two languages."""
@@ -94,6 +101,10 @@ def analyze(request: Request) -> str:
     zero_shot, said = tables.zero_shot(table)
     aligned = alignment.align(zero_shot, root) if root else None
     notes += [*said, *(aligned.notes if aligned else ())]
+    baselines = alignment.baselines(table, aligned)
+    if not baselines.empty:
+        table, zero_shot = (_with_baselines(rows, baselines) for rows in (table, zero_shot))
+    notes += alignment.without_baseline(zero_shot)
     made_up = bool(table["task"].str.startswith(_MADE_UP).all())
     known = features.typology(codes, request.options)
     if not made_up:
@@ -101,7 +112,7 @@ def analyze(request: Request) -> str:
     if aligned:
         known |= features.lexical(aligned.texts, codes, aligned.pieces)
     for path in request.features:
-        known |= _without_collisions(path, features.read(path, codes), known)
+        known |= _without_collisions(path, features.read(path, codes, notes), known)
     if not made_up and np.isfinite(known["mc4_source"].values).any():
         notes.append("mC4's sizes are recalled from Xue et al. (2021), Table 6, and not verified")
     probe = _probe(request)
@@ -110,7 +121,7 @@ def analyze(request: Request) -> str:
     ]
     if probe is not None and not set(probe["task"]) & {task.name for task in tasks}:
         notes.append(
-            f"the probes are of {', '.join(sorted(set(probe['task'])))}, not of these tasks"
+            f"the probes are of other tasks ({', '.join(sorted(set(probe['task'])))}), and not used"
         )
     enough = len(codes) >= tables.FEWEST
     if not enough:
@@ -123,6 +134,10 @@ def analyze(request: Request) -> str:
         table, request.options, request.permutations, request.seed, made_up
     )
     notes += of_gains
+    own = {
+        task.name: dict(zip(codes, task.each["in_language"].tolist(), strict=True))
+        for task in tasks
+    }
     found = {
         "scores": table,
         "features": features.table(known, codes),
@@ -131,16 +146,12 @@ def analyze(request: Request) -> str:
         "alignment": alignment.wide(zero_shot, aligned, names, values, codes),
         "outcomes": aligned.outcomes if aligned else pd.DataFrame(),
         **(_statistics(tasks, names, values, request, codes, notes) if enough else {}),
-        **_growth(table, tasks, codes, request, notes),
+        **growth.analyse(table, own, request.reach, request.seed, notes),
         **gained,
     }
     if enough and found["correlations"].empty:
-        raise RequestError(f"{request.scores[0]}: {_why_nothing(tasks)}")
-    for name in _TABLES:
-        path = request.out / f"{name}.csv"
-        path.unlink(missing_ok=True)
-        if name in found and not found[name].empty:
-            tables.write(path, found[name])
+        why = [_why_nothing(tasks), *(aligned.uncounted if aligned else ())]
+        raise RequestError(f"{request.scores[0]}: {'; '.join(why)}")
     about: dict[str, Any] = {
         "scores": [str(path) for path in request.scores],
         "where": dict(request.where),
@@ -152,9 +163,8 @@ def analyze(request: Request) -> str:
         "made_up": made_up,
         "notes": notes,
     }
-    text = json.dumps(about, indent=1, ensure_ascii=False) + "\n"
-    (request.out / tables.ABOUT).write_text(text, encoding="utf-8")
-    return summary(found, notes)
+    tables.write_analysis(request.out, about, found)
+    return analysis_text.summary(found, notes)
 
 
 def _check_out(request: Request) -> None:
@@ -162,7 +172,7 @@ def _check_out(request: Request) -> None:
     if request.out.exists() and not request.out.is_dir():
         raise RequestError(f"{request.out} is a file; --out takes a folder")
     read = [*request.scores, *request.features, *filter(None, [request.probe])]
-    written = {request.out.resolve() / f"{name}.csv" for name in _TABLES}
+    written = {request.out.resolve() / f"{name}.csv" for name in tables.ANALYSIS_TABLES}
     for path in read:
         if path.resolve() in written or path.resolve() == request.out.resolve():
             raise RequestError(
@@ -177,7 +187,9 @@ def _without_collisions(
     taken = {*known, "score", *(f"{name}_{side}" for name in _OF_TASK for side in _SIDES)}
     for name in own:
         if name in taken:
-            raise RequestError(f"{path}: the name {name!r} is taken; call this feature otherwise")
+            raise RequestError(
+                f"{path}: the name {name!r} is taken; give this feature another name"
+            )
     return own
 
 
@@ -220,10 +232,10 @@ def _probe(request: Request) -> pd.DataFrame | None:
         path = request.scores[0] / "probe" / probe_table.FILE  # of a study
         if len(request.scores) > 1 or not path.is_file():
             return None
-    frame = tables.read_csv(path, ("task", "language", "lm_loss", "lm_em"))
+    frame = csv_file.read(path, ("task", "language", "lm_loss", "lm_em"))
     for name in probe_table.names(frame):
-        frame[name] = tables.numbers(path, frame[name])
-    frame["language"] = [tables.code_of(name) for name in frame["language"]]
+        frame[name] = csv_file.numbers(path, frame[name])
+    frame["language"] = tables.language_codes_of(path, frame["language"])
     return frame
 
 
@@ -262,7 +274,20 @@ def _task(
         [places[code] for code in targets],
         of_task_known,
         values,
+        _baselines(rows, targets),
     )
+
+
+def _with_baselines(rows: pd.DataFrame, baselines: pd.Series) -> pd.DataFrame:
+    pairs = pd.MultiIndex.from_frame(rows[["task", "target"]])
+    return rows.assign(baseline=baselines.reindex(pairs).to_numpy())
+
+
+def _baselines(rows: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
+    """Returns what answers that read no input score in each target, [T]."""
+    if "baseline" not in rows:
+        return np.full(len(targets), np.nan)
+    return rows.groupby("target")["baseline"].mean().reindex(list(targets)).to_numpy(float)
 
 
 # --- What is found --------------------------------------------------------------------------------
@@ -306,7 +331,9 @@ def _correlations(task: _Task, request: Request, notes: list[str]) -> pd.DataFra
     for name, feature in task.known.items():
         share = np.isfinite(feature.values[np.ix_(task.rows, task.columns)]).mean()
         if feature.of != "pair" and 0 < share < _KNOWN_OF_LANGUAGES:
-            notes.append(f"{task.name}: {name} is known of {share:.0%} of the languages: left out")
+            notes.append(
+                f"{task.name}: {name} is known of {share:.0%} of the languages, and is left out"
+            )
         if not share or (feature.of != "pair" and share < _KNOWN_OF_LANGUAGES):
             continue
         try:
@@ -315,7 +342,7 @@ def _correlations(task: _Task, request: Request, notes: list[str]) -> pd.DataFra
                 request.permutations, request.seed,
             )  # fmt: skip
         except ValueError as error:
-            notes.append(f"{task.name}, {name}: {error}")
+            notes.append(f"{task.name}: no correlation with {name}: {error}")
             continue
         row = {"task": task.name, "feature": name, "of": feature.of, **dataclasses.asdict(found)}
         row |= _within(task, name, request)
@@ -431,12 +458,21 @@ def _sensitivity(task: _Task, request: Request, codes: Sequence[str]) -> pd.Data
 
 
 def _languages(task: _Task, codes: Sequence[str], notes: list[str]) -> pd.DataFrame:
-    """Returns what every language gives as source and takes as target, its own pair left out."""
+    """Returns the mean score of every language as source and as target, its own pair left out.
+
+    Beside them stand, where they are known, the mean baseline of the targets that a source was
+    scored on, `as_source_baseline`, and that of the language as a target, `baseline`.
+    """
     own = np.asarray(task.sources)[:, None] == np.asarray(task.targets)
     others = pd.DataFrame(np.where(own, np.nan, task.matrix), task.sources, task.targets)
     frame = pd.DataFrame({"task": task.name, "language": list(codes)})
     frame["as_source"] = frame["language"].map(others.mean(axis=1))
     frame["as_target"] = frame["language"].map(others.mean(axis=0))
+    if np.isfinite(task.baselines).any():
+        simple = others.notna() * np.where(np.isfinite(others), task.baselines, np.nan)
+        frame["as_source_baseline"] = frame["language"].map(simple.mean(axis=1))
+        of_target = dict(zip(task.targets, task.baselines, strict=True))
+        frame["baseline"] = frame["language"].map(of_target)
     try:
         levels = regression.levels(task.matrix, task.rows, task.columns, len(codes))
         for name in ("donor", "donor_error", "recipient", "recipient_error"):
@@ -445,11 +481,9 @@ def _languages(task: _Task, codes: Sequence[str], notes: list[str]) -> pd.DataFr
         notes.append(f"{task.name}: {error}")
     for name, values in task.each.items():
         frame[name] = values
-    known = [languages.LANGUAGES.get(code) for code in codes]
-    frame["name"] = [
-        found.name if found else code for found, code in zip(known, codes, strict=True)
-    ]
-    frame["family"] = [found.family if found else "" for found in known]
+    known = [languages.LANGUAGES.get(code.partition("-")[0]) for code in codes]
+    frame["name"] = [language_codes.name_of(code) for code in codes]
+    frame["family"] = [language_codes.family_of(code) for code in codes]
     frame["genus"] = [found.genus if found else "" for found in known]
     there = frame["as_source"].notna() | frame["as_target"].notna() | frame["in_language"].notna()
     return frame[there]
@@ -459,190 +493,5 @@ def _shares(task: _Task, n: int) -> list[dict[str, Any]]:
     try:
         shares = regression.levels(task.matrix, task.rows, task.columns, n).shares
     except ValueError:
-        return []  # said of the table of languages
+        return []  # the table of languages has a note on it
     return [{"task": task.name, **dataclasses.asdict(shares)}]
-
-
-# --- Growth with the number of examples -----------------------------------------------------------
-
-
-def _growth(
-    table: pd.DataFrame,
-    tasks: Sequence[_Task],
-    codes: Sequence[str],
-    request: Request,
-    notes: list[str],
-) -> dict[str, pd.DataFrame]:
-    """Judges the laws of growth by held-out numbers of examples, and counts the examples needed."""
-    laws, needs, points = [], [], []
-    for task in tasks:
-        of_task = table[(table["task"] == task.name) & (table["source"] != table["target"])]
-        for column in ("arm", "intermediate"):  # as zero-shot scores are compared
-            of_task = of_task[of_task[column] == of_task[column].min()]
-        axis = _axis(of_task)
-        if axis is None:
-            continue
-        grown = _along(of_task, axis)
-        cell = ["source", "target", "intermediate", "arm"]
-        means = grown.groupby([*cell, axis])["score"].mean().reset_index()
-        curves = [
-            (curve[axis].to_numpy(float), curve["score"].to_numpy(float))
-            for _, curve in means.groupby(cell)
-            if len(curve) >= learning.FEWEST
-        ]
-        if not curves:
-            continue
-        for judged in learning.judge(curves):
-            laws.append({"task": task.name, "axis": axis, **dataclasses.asdict(judged)})
-        own = dict(zip(codes, task.each["in_language"], strict=True))
-        for target, of_target in means.groupby("target"):
-            # A mean is of the same sources at every number of examples, or it would jump.
-            whole = of_target.pivot(index=["source", *cell[2:]], columns=axis, values="score")
-            curve = whole[whole.notna().sum(axis=1) >= learning.FEWEST].dropna().mean().dropna()
-            if len(curve) < learning.FEWEST:
-                continue
-            n, y = curve.index.to_numpy(float), curve.to_numpy()
-            points += [
-                {"task": task.name, "target": target, "axis": axis, "n": int(size), "score": score}
-                for size, score in zip(n, y, strict=True)
-            ]
-            reach = request.reach if request.reach is not None else _WELL * own[target]
-            if not np.isfinite(reach):
-                continue
-            found = learning.needed(n, y, reach, request.seed)
-            needs.append(
-                {
-                    "task": task.name, "target": target, "axis": axis, "reach": reach,
-                    "each_doubling": found.b * np.log(2), **dataclasses.asdict(found),
-                }
-            )  # fmt: skip
-    if needs:
-        notes.append("examples needed are extrapolated by a + b ln n, from means over sources")
-    return {
-        "laws": pd.DataFrame(laws),
-        "needed": pd.DataFrame(needs),
-        "curves": pd.DataFrame(points),
-    }
-
-
-def _along(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
-    """Returns the rows of a curve: those that differ in one number of examples alone."""
-    if axis == "n_train":
-        rows = rows[rows["n_shots"] == rows["n_shots"].min()]
-    else:
-        largest = rows.groupby(["source", "target", "seed", "n_shots"])["n_train"].transform("max")
-        rows = rows[rows["n_train"] == largest]
-    return rows[rows[axis] > 0]
-
-
-def _axis(rows: pd.DataFrame) -> str | None:
-    """Returns by which number of examples scores grow, None where there are too few of them."""
-    for axis in ("n_shots", "n_train"):
-        grown = rows[rows[axis] > 0]
-        if (grown.groupby(["source", "target"])[axis].nunique() >= learning.FEWEST).any():
-            return axis
-    return None
-
-
-# --- As text --------------------------------------------------------------------------------------
-
-
-def summary(found: Mapping[str, pd.DataFrame], notes: Sequence[str]) -> str:
-    """Renders what was found for a terminal."""
-    lines = []
-    per_task = found["languages"].groupby("task", sort=False)
-    for task, of_languages in per_task:
-        correlated = _correlation_lines(str(task), found)
-        lines += correlated or _score_lines(str(task), found)
-        lines += _language_lines(of_languages)
-        lines += _outcome_lines(str(task), found)
-        lines += _law_lines(str(task), found)
-        lines += gains.lines(str(task), found)
-    if not found.get("correlations", pd.DataFrame()).empty:
-        lines.append(
-            "p-values permute languages; the naive ones, of pairs taken as independent, are wrong"
-        )
-    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
-
-
-def _of(found: Mapping[str, pd.DataFrame], name: str, task: str) -> pd.DataFrame:
-    frame = found.get(name, pd.DataFrame())
-    return frame if frame.empty else frame[frame["task"] == task]
-
-
-def _correlation_lines(task: str, found: Mapping[str, pd.DataFrame]) -> list[str]:
-    rows = _of(found, "correlations", task)
-    if rows.empty:
-        return []
-    lines = [
-        f"{task}: zero-shot score and what is known of the two languages",
-        f"  {'feature':<22}pairs  languages  Pearson  95% interval     Spearman"
-        "  QAP p  FDR    within   QAP p  FDR     (naive p)",
-    ]
-    ordered = rows.reindex(rows["pearson"].abs().sort_values(ascending=False).index)
-    for row in ordered.itertuples():
-        inside = f"{'':>23}"
-        if np.isfinite(row.within):
-            inside = f"{row.within:>+8.2f}{row.within_p:>9.4f}{row.within_fdr:>6.3f}"
-        lines.append(
-            f"  {row.feature:<20}{row.pairs:>7}{row.languages:>11}{row.pearson:>+9.2f}"
-            f"  [{row.low:+.2f}, {row.high:+.2f}]{row.spearman:>+11.2f}{row.qap_p:>8.4f}"
-            f"{row.fdr:>6.3f}{inside}  {row.naive_p:>10.1e}"
-        )
-    lines.append("  within: given source and target language, each language's own level taken away")
-    model = _of(found, "models", task)
-    for row in model.itertuples():
-        told = _of(found, "regression", task).sort_values("qap_p")
-        best = ", ".join(
-            f"{r.feature} {r.beta:+.2f} (p {r.qap_p:.3f})" for r in told.head(4).itertuples()
-        )
-        lines.append(
-            f"  together: R² {row.r2:.2f}, of languages left out {row.unseen_r2:.2f}; beta: {best}"
-        )
-    return lines
-
-
-def _score_lines(task: str, found: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Returns the scores themselves, where there are too few to say more."""
-    lines = [f"{task}: zero-shot scores in percent"]
-    for source, row in _of(found, "alignment", task).groupby("source", sort=False):
-        means = row.groupby("target", sort=False)["score"].mean()
-        cells = ", ".join(f"{target} {score:.1f}" for target, score in means.items())
-        lines.append(f"  trained in {source}: {cells}")
-    return lines
-
-
-def _language_lines(of_task: pd.DataFrame) -> list[str]:
-    best = of_task[of_task["as_source"].notna()].sort_values("as_source", ascending=False)
-    best = best.reset_index(drop=True)
-    if len(best) < 2:
-        return []
-    named = [f"{r.language} {r.as_source:.1f}" for r in best.head(3).itertuples()]
-    line = f"  best sources: {', '.join(named)}"
-    english = best.index[best["language"] == "en"]
-    if len(english) and english[0] > 2:
-        line += f"; English is number {english[0] + 1} with {best['as_source'][english[0]]:.1f}"
-    return [line]
-
-
-def _outcome_lines(task: str, found: Mapping[str, pd.DataFrame]) -> list[str]:
-    rows = _of(found, "outcomes", task)
-    if rows.empty:
-        return []
-    abroad = rows[rows["source"] != rows["target"]]
-    totals = abroad.groupby("outcome", sort=False)[["count", "of"]].sum()
-    totals = totals[totals["count"] > 0]
-    parts = [f"{kind} {100 * c / of:.1f}%" for kind, (c, of) in totals.iterrows()]
-    return [f"  outcomes in other languages: {', '.join(parts)}"]
-
-
-def _law_lines(task: str, found: Mapping[str, pd.DataFrame]) -> list[str]:
-    rows = _of(found, "laws", task)
-    if rows.empty:
-        return []
-    parts = [f"{r.law} {r.beyond:.1f}" for r in rows.itertuples()]
-    first = rows.iloc[0]
-    return [
-        f"  growth with {first['axis']}, {first['curves']} curves: points off at the largest n,"
-        f" left out: {', '.join(parts)}"
-    ]

@@ -6,13 +6,13 @@ know besides arrays). Its tree is T5X's: `target` holds the parameters, `state/s
 besides, what T5X wrote, new or old, and what Hugging Face's library wrote.
 """
 
+import contextlib
 import errno
-import hashlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,25 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.experimental import multihost_utils
 
-from seqio_tasks.errors import RequestError, did_you_mean
-from seqio_tasks.vocabulary import Vocabulary
-from xfer_jax import huggingface, model, optimizer, partitioning, t5x_legacy
+from seqio_tasks import files
+from seqio_tasks.errors import RequestError, RunError, did_you_mean
+from xfer_jax import (
+    checksums,
+    huggingface,
+    model,
+    optimizer,
+    partitioning,
+    progress,
+    run_file,
+    t5x_legacy,
+    t5x_orbax,
+)
+from xfer_jax.checksums import SUMS_FILE, damage
 from xfer_jax.stored import (
     MOMENTS,
+    MOST_STEPS,
     STEP,
     TARGET,
     Contents,
@@ -36,20 +49,19 @@ from xfer_jax.stored import (
     Stored,
     exists,
     is_remote,
-    kvstore,
-    open_zarr,
-    read_file,
+    memory,
     reason,
-    write_zarr,
+    refuse_odd_names,
 )
 
-RUN_FILE = "run.json"
+RUN_FILE, about, check_vocabulary = run_file.RUN_FILE, run_file.about, run_file.check_vocabulary
 _DISK_SPARE = 1.2  # times a checkpoint's arrays is what must be free before it is written
-SUMS_FILE = "SHA256SUMS"  # of what `save` wrote, as `sha256sum --check` reads it
-_SAMPLED = 1 << 20  # bytes of a file's beginning and end that `identity` reads
-_ORBAX_TREE = "state/_METADATA"  # JSON that lists the arrays
 _SHOWN = 8  # mismatches that an error spells out
+_COMPARED = 2000  # names that one which is missing may be a misspelling of
 _AT_ONCE = 8  # arrays read at the same time, which matters when they come from gs://
+_NAME = re.compile(r"checkpoint_(0|[1-9][0-9]{0,9})")  # as this tool and T5X write the step
+_LEFTOVER = re.compile(r"\.(checkpoint_[0-9]+)\.(new|old|gone)")
+_SAID_BYTES = 4096  # of what one process tells the others
 
 
 # --- A run's state and T5X's tree -----------------------------------------------------------------
@@ -107,39 +119,45 @@ def shapes(config: model.Config) -> dict[str, Any]:
 
 
 def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
-    """Writes `checkpoint_<step>`; it has its name only once it is whole.
+    """Writes `checkpoint_<step>`; it has its name only once it is whole and on the disk.
 
     Of several processes, all call this, and each writes the parts that it holds.
 
     Args:
       model_dir: the run's folder.
       tree: from `to_tree`.
-      about: what `run.json` holds, JSON.
+      about: what `run.json` holds, JSON; see `about`.
 
     Raises:
       OSError: the disk is full. Orbax, which would find out too, prints much before it says so.
+      RunError: the disk fails while Orbax writes.
     """
+    model_dir = files.absolute(model_dir)
     model_dir.mkdir(parents=True, exist_ok=True)
     shards = [s for leaf in jax.tree.leaves(tree) for s in getattr(leaf, "addressable_shards", ())]
     size = sum(shard.data.nbytes for shard in shards if shard.replica_id == 0)
     if shutil.disk_usage(model_dir).free < _DISK_SPARE * size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(model_dir))
-    final = model_dir.absolute() / f"checkpoint_{int(tree['state']['step'])}"
+    final = model_dir / f"checkpoint_{int(tree['state']['step'])}"
     temporary, replaced = (final.with_name(f".{final.name}.{kind}") for kind in ("new", "old"))
     first = partitioning.is_first()
     if first:
         tidy(model_dir)
     partitioning.meet("leftovers are gone")
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        checkpointer.save(temporary / "state", tree)
+    try:
+        with ocp.PyTreeCheckpointer() as checkpointer:
+            checkpointer.save(temporary / "state", tree)
+    except ValueError as error:  # TensorStore's
+        raise RunError(f"{final} cannot be written: {reason(error)}") from error
     if first:
-        (temporary / RUN_FILE).write_text(json.dumps(about, indent=1, sort_keys=True))
-        sums = (f"{_digest(file)}  {name}\n" for name, file in _state_files(temporary).items())
-        (temporary / SUMS_FILE).write_text("".join(sums))
-        if final.exists():  # a run that resumed from an older checkpoint comes by again
+        text = json.dumps(about, indent=1, sort_keys=True)
+        (temporary / RUN_FILE).write_text(text, encoding="utf-8")
+        checksums.write(temporary)
+        if os.path.lexists(final):  # a run that resumed from an older checkpoint comes by again
             final.rename(replaced)
         temporary.rename(final)
-        shutil.rmtree(replaced, ignore_errors=True)
+        checksums.settle(model_dir)
+        _remove(replaced)
     partitioning.meet("the checkpoint has its name")
     return final
 
@@ -147,67 +165,54 @@ def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
 def tidy(model_dir: Path) -> None:
     """Removes what a save that was killed has left, and gives back what it was replacing."""
     for leftover in model_dir.glob(".checkpoint_*"):
-        final = model_dir / leftover.name.removeprefix(".").removesuffix(".old")
-        if leftover.suffix == ".old" and not final.exists():
+        match = _LEFTOVER.fullmatch(leftover.name)
+        if not match:
+            continue
+        final = model_dir / match[1]
+        if match[2] == "old" and not os.path.lexists(final):
             leftover.rename(final)
         else:
-            shutil.rmtree(leftover, ignore_errors=True)
+            _remove(leftover)
 
 
-def _state_files(checkpoint: Path) -> dict[str, Path]:
-    files = sorted(path for path in (checkpoint / "state").rglob("*") if path.is_file())
-    return {str(path.relative_to(checkpoint)): path for path in files}
+def _remove(path: Path) -> None:
+    """Removes a folder, a file, or a link but not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+# --- Finding --------------------------------------------------------------------------------------
 
 
-def write(contents: Contents, folder: Path) -> None:
-    """Writes a checkpoint as Orbax does, a few arrays at a time; Orbax itself wants all at once.
-
-    Args:
-      contents: parameters and moments.
-      folder: an empty one; is taken for a checkpoint only once it is whole.
-    """
-    unfinished = folder.absolute() / ".state"
-    base = kvstore(unfinished)
-    leaves = contents.arrays | {STEP: _held_step(contents.step)}
-    write_zarr(leaves, lambda name: _ocdbt(base, name))
-    tree = {str(tuple(name.split("/"))): _orbax_leaf(name.split("/")) for name in leaves}
-    metadata = {
-        "tree_metadata": tree,
-        "use_ocdbt": True,
-        "use_zarr3": False,
-        "store_array_data_equal_to_fill_value": True,
-        "custom_metadata": None,
-    }
-    (folder / ".state" / "_METADATA").write_text(json.dumps(metadata))
-    unfinished.rename(folder / "state")
+def step_of(name: str) -> int | None:
+    """Returns the step in the name of a checkpoint's folder, `checkpoint_<step>`, or None."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match and int(match[1]) <= MOST_STEPS else None
 
 
-def _ocdbt(base: Any, name: str) -> dict[str, Any]:
-    """Returns TensorStore's spec of an array's folder inside the database that Orbax makes."""
-    return {"driver": "ocdbt", "base": base, "path": f"{name.replace('/', '.')}/"}
-
-
-def _orbax_leaf(keys: list[str]) -> dict[str, Any]:
-    return {
-        "key_metadata": [{"key": key, "key_type": 2} for key in keys],  # 2: of a dictionary
-        "value_metadata": {"value_type": "np.ndarray", "skip_deserialize": False},
-    }
-
-
-# --- Reading --------------------------------------------------------------------------------------
+def _named(model_dir: Path) -> list[int]:
+    """Returns the steps in the names of a folder's checkpoints, and of what is called like one."""
+    found = (step_of(path.name) for path in model_dir.glob("checkpoint_*"))
+    return sorted(step for step in found if step is not None)
 
 
 def steps(model_dir: Path) -> list[int]:
-    """Returns the steps of a folder's whole checkpoints, in order."""
-    found = (
-        re.fullmatch(r"checkpoint_(\d+)", path.name) for path in model_dir.glob("checkpoint_*")
-    )
-    return sorted(int(match[1]) for match in found if match)
+    """Returns the steps of a folder's checkpoints, damaged ones among them, in order.
+
+    A file, an empty folder, a link that leads nowhere, or a folder without arrays is none.
+    """
+    return [step for step in _named(model_dir) if _is_one(model_dir / f"checkpoint_{step}")]
+
+
+def _is_one(path: Path) -> bool:
+    """Whether a folder is a checkpoint, or what is left of one."""
+    return form(path) is not None or any((path / name).is_file() for name in (SUMS_FILE, RUN_FILE))
+
+
+def _passed_over(checkpoint: Path) -> str:
+    return f"{checkpoint} is no checkpoint and is passed over"
 
 
 def form(location: str | Path) -> str | None:
@@ -220,7 +225,7 @@ def form(location: str | Path) -> str | None:
       `native`, `t5x` (Orbax), `t5x-legacy`, `hf`, or None if it is none.
     """
     # Locally the folder is enough: without the list it is a damaged checkpoint, not none.
-    if exists(location, _ORBAX_TREE) or (
+    if exists(location, t5x_orbax.TREE) or (
         not is_remote(location) and (Path(location) / "state").is_dir()
     ):
         return "native" if exists(location, RUN_FILE) else "t5x"
@@ -232,18 +237,27 @@ def form(location: str | Path) -> str | None:
 def locate(path: str | Path) -> str | Path:
     """Resolves a checkpoint of any form, or a run's folder to its latest checkpoint.
 
+    The latest is taken even if it is damaged, and then refused by whoever reads it: an older one in
+    its place would give an older step's results in silence.
+
     Args:
       path: local, or an address gs://….
 
     Raises:
       RequestError: there is none.
     """
-    location: str | Path = str(path).rstrip("/")
-    if not is_remote(path):
-        location = Path(path).expanduser().absolute()
-        if form(location) is None and location.is_dir() and steps(location):
-            location = location / f"checkpoint_{steps(location)[-1]}"
-    if form(location) is None:
+    if is_remote(path):
+        location: str | Path = str(path).rstrip("/")
+    else:
+        location = files.absolute(path)
+        if form(location) is None and location.is_dir():
+            for step in reversed(_named(location)):
+                checkpoint = location / f"checkpoint_{step}"
+                if _is_one(checkpoint):
+                    location = checkpoint
+                    break
+                progress.say(f"warning: {_passed_over(checkpoint)}")
+    if form(location) is None and damage(location) is None:
         raise RequestError(
             f"{location} is no checkpoint: neither one of this tool's or of T5X's"
             " (checkpoint_<step>), nor of Hugging Face's (config.json and model.safetensors), nor a"
@@ -252,40 +266,10 @@ def locate(path: str | Path) -> str | Path:
     return location
 
 
-def about(location: str | Path) -> dict[str, Any]:
-    """Returns what `save` was told of the run; empty for a checkpoint of another tool's.
-
-    Raises:
-      RequestError: its file is damaged.
-    """
-    content = read_file(location, RUN_FILE)
-    try:
-        return dict(json.loads(content)) if content is not None else {}
-    except (ValueError, TypeError) as error:
-        raise RequestError(f"{location}/{RUN_FILE} is damaged: {reason(error)}") from None
-
-
-def damage(checkpoint: Path) -> str | None:
-    """Compares a checkpoint's files with the hashes that it was saved with.
-
-    Returns:
-      What is wrong; None if nothing is, or if the checkpoint came without hashes.
-    """
-    sums = checkpoint / SUMS_FILE
-    if not sums.is_file():
-        return None
-    files = _state_files(checkpoint)
-    for line in sums.read_text().splitlines():
-        expected, _, name = line.partition("  ")
-        if name not in files:
-            return f"{name} is missing"
-        if _digest(files[name]) != expected:
-            return f"{name} is not as it was written"
-    return None
-
-
 def latest(model_dir: Path) -> tuple[Path | None, list[str]]:
     """Finds a run's latest checkpoint that is whole.
+
+    Of several processes, all call this; the first looks, and tells the others.
 
     Returns:
       It, or None if there is no checkpoint at all; and what is wrong with those after it.
@@ -293,42 +277,36 @@ def latest(model_dir: Path) -> tuple[Path | None, list[str]]:
     Raises:
       RequestError: there are checkpoints and all are damaged.
     """
-    complaints: list[str] = []
-    for step in reversed(steps(model_dir)):
-        checkpoint = model_dir.absolute() / f"checkpoint_{step}"
+    model_dir = files.absolute(model_dir)
+    found: list[tuple[int | None, list[str]]] = []
+    with _together():
+        if partitioning.is_first():
+            found.append(_latest(model_dir))
+    step, complaints = found[0] if found else (None, [])
+    if jax.process_count() > 1:
+        mine = np.asarray(-1 if step is None else step, np.int32)
+        told = int(multihost_utils.broadcast_one_to_all(mine))
+        step = None if told < 0 else told
+    return (None if step is None else model_dir / f"checkpoint_{step}"), complaints
+
+
+def _latest(model_dir: Path) -> tuple[int | None, list[str]]:
+    complaints, damaged = [], False
+    for step in reversed(_named(model_dir)):
+        checkpoint = model_dir / f"checkpoint_{step}"
+        if not _is_one(checkpoint):
+            complaints.append(_passed_over(checkpoint))
+            continue
         problem = damage(checkpoint)
+        if problem is None and form(checkpoint) is None:
+            problem = "it has no arrays"
         if problem is None:
-            return checkpoint, complaints
+            return step, complaints
+        damaged = True
         complaints.append(f"{checkpoint} is damaged: {problem}")
-    if complaints:
+    if damaged:
         raise RequestError(f"{'; '.join(complaints)}; remove {model_dir} to begin anew")
-    return None, []
-
-
-def identity(location: str | Path) -> str:
-    """Returns a digest that tells a checkpoint from others, wherever it is.
-
-    It is that of the checkpoint's list of hashes; where there is no such list, of the sizes and the
-    first and last part of its files; of an address without a list, the address.
-
-    Args:
-      location: from `locate`.
-    """
-    sums = read_file(location, SUMS_FILE)
-    if sums is not None:
-        return hashlib.sha256(sums).hexdigest()
-    if is_remote(location):
-        return str(location)
-    whole = hashlib.sha256()
-    root = Path(location)
-    for path in [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            whole.update(f"{path.relative_to(root)} {size} ".encode())
-            for start in {0, max(0, size - _SAMPLED)}:
-                file.seek(start)
-                whole.update(file.read(_SAMPLED))
-    return whole.hexdigest()
+    return None, complaints
 
 
 def keep(model_dir: Path, count: int | None) -> None:
@@ -341,26 +319,40 @@ def keep(model_dir: Path, count: int | None) -> None:
     for step in steps(model_dir)[: -count if count else 0]:
         # Renamed first: a checkpoint that is half removed must not look like one.
         gone = (model_dir / f"checkpoint_{step}").rename(model_dir / f".checkpoint_{step}.gone")
-        shutil.rmtree(gone, ignore_errors=True)
+        _remove(gone)
 
 
-def check_vocabulary(location: str | Path, about: Mapping[str, Any], used: Vocabulary) -> None:
-    """Raises RequestError if a checkpoint says that it was trained with another vocabulary.
+@contextlib.contextmanager
+def _together() -> Iterator[None]:
+    """Has an error of one process raised in all; else the others would wait for one that is gone.
 
-    Args:
-      location: of the checkpoint.
-      about: from `about`.
-      used: the vocabulary that it is to be used with.
+    Raises:
+      RequestError: of this process, or of the first that has one.
     """
-    if about.get("vocabulary", used.digest) != used.digest:
-        raise RequestError(
-            f"{location} was trained with another vocabulary ({about['vocabulary_file']}) than"
-            f" {used.name}; name its own by VOCAB_FILE"
-        )
+    said = ""
+    try:
+        yield
+    except RequestError as error:
+        said = str(error)
+        if jax.process_count() == 1:
+            raise
+    if jax.process_count() == 1:
+        return
+    mine = np.frombuffer(said.encode("utf-8", "replace")[:_SAID_BYTES].ljust(_SAID_BYTES), np.uint8)
+    everyone = multihost_utils.process_allgather(mine)
+    texts = [row.tobytes().decode("utf-8", "replace").rstrip() for row in np.asarray(everyone)]
+    said = said or next(filter(None, texts), "")
+    if said:
+        raise RequestError(said)
+
+
+# --- Reading --------------------------------------------------------------------------------------
 
 
 def read(location: str | Path) -> Contents:
     """Opens a checkpoint of any form; its arrays are read when they are asked for.
+
+    Its hashes are not compared: whoever uses the arrays reads within `checksums.verified`.
 
     Args:
       location: from `locate`.
@@ -369,79 +361,68 @@ def read(location: str | Path) -> Contents:
       RequestError: it is damaged.
     """
     kind = form(location)
-    assert kind is not None, "located"
+    if kind is None:
+        raise RequestError(f"{location} is damaged: it has no arrays")
     if kind == "hf":
         contents = huggingface.read(location)
     elif kind == "t5x-legacy":
         contents = t5x_legacy.read(location)
     else:
-        contents = _read_orbax(location, kind)
+        contents = t5x_orbax.read(location, kind)
+    _check_arrays(contents)
+    return contents
+
+
+def _check_arrays(contents: Contents) -> None:
+    """Refuses arrays that are no weights, or that no model has."""
+    location = contents.location
+    refuse_odd_names(location, contents.arrays)
+    for name, array in contents.arrays.items():
+        if array.nbytes > memory():
+            raise RequestError(
+                f"{location}: {name} of shape {array.shape} is larger than this machine's memory"
+            )
     odd = [
         n for n, array in contents.arrays.items() if not jnp.issubdtype(array.dtype, np.floating)
     ]
     if odd:
         dtype = contents.arrays[odd[0]].dtype
         raise RequestError(f"{location}: {odd[0]} holds {dtype} numbers, which are no weights")
-    return contents
 
 
-def _read_orbax(location: str | Path, kind: str) -> Contents:
-    """Reads by TensorStore what Orbax wrote: Orbax itself reads gs:// by way of TensorFlow."""
-    content = read_file(location, _ORBAX_TREE) or b""
-    try:
-        tree = json.loads(content)
-        names = [
-            "/".join(str(part["key"]) for part in leaf["key_metadata"])
-            for leaf in tree["tree_metadata"].values()
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise RequestError(f"{location} is damaged or no checkpoint of a T5X model") from None
-    base = kvstore(f"{location}/state")
-    stores = {
-        name: _ocdbt(base, name)
-        if tree.get("use_ocdbt")
-        else kvstore(f"{location}/state/{name.replace('/', '.')}")
-        for name in names
-    }
-    if STEP not in stores:
-        raise RequestError(f"{location} is damaged or no checkpoint of a T5X model: it has no step")
-    arrays = open_zarr(
-        str(location),
-        stores,
-        "zarr3" if tree.get("use_zarr3") else "zarr",
-        sparse=not tree.get("store_array_data_equal_to_fill_value"),
-    )
-    step = int(arrays.pop(STEP).read(()))
-    return Contents(str(location), kind, step, arrays)
-
-
-def restore(location: str | Path, like: dict[str, Any]) -> dict[str, Any]:
+def restore(
+    location: str | Path, like: dict[str, Any], compare_hashes: bool = True
+) -> dict[str, Any]:
     """Reads a checkpoint of any form, laid out over devices as asked.
+
+    Its files are hashed meanwhile. Of several processes, all call this; if one cannot read the
+    checkpoint, all raise that.
 
     Args:
       location: from `locate`.
       like: tree of `jax.ShapeDtypeStruct` (with shardings) that the checkpoint must match; of
         `state`, `step` alone is enough.
+      compare_hashes: False where `latest` has just done so.
 
     Returns:
       The tree, with `param_states` left out where the checkpoint has none.
 
     Raises:
-      RequestError: arrays that are missing, left over, or of another shape, all at once; NaNs.
+      RequestError: files that are not as they were written; arrays that are missing, left over, or
+        of another shape, all at once; NaNs.
     """
-    contents = read(location)
-    there = contents.arrays | {STEP: _held_step(contents.step)}
-    wanted = _fitting(location, there, flatten_dict(like, sep="/"))
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        placed = pool.map(lambda name: _place(there[name], wanted[name]), wanted)
-        tree = unflatten_dict(dict(zip(wanted, placed, strict=True)), sep="/")
+    with (
+        _together(),
+        checksums.verified(location) if compare_hashes else contextlib.nullcontext(),
+    ):
+        contents = read(location)
+        there = contents.arrays | {STEP: t5x_orbax.held_step(contents.step)}
+        wanted = _fitting(location, there, flatten_dict(like, sep="/"))
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            placed = list(pool.map(lambda name: _place(there[name], wanted[name]), wanted))
+    tree = unflatten_dict(dict(zip(wanted, placed, strict=True)), sep="/")
     _check_finite(location, tree["target"])
     return tree
-
-
-def _held_step(step: int) -> Stored:
-    value = np.asarray(step, np.int32)
-    return Stored((), value.dtype, lambda index: value)
 
 
 def _place(array: Stored, leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -495,8 +476,9 @@ def check_fits(
         if name in there and there[name] != shape
     ]
     left = sorted(there.keys() - wanted.keys())
+    near = left[:_COMPARED]
     for name in (name for name in wanted if name not in there):
-        hint = did_you_mean(name, left) if len(problems) < _SHOWN else ""  # slow for many names
+        hint = did_you_mean(name, near) if len(problems) < _SHOWN else ""  # slow for many names
         problems.append(f"{name} is missing{hint}")
     problems += [f"{name} is not the model's" for name in left]
     if problems:

@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--languages", default="", help="of a mixture, only these: ar,bn,en")
     command.add_argument("--split", default="train", help="split to read (default: train)")
     command.add_argument(
-        "--examples", type=int, default=5000, help="of each task, the first so many (default: 5000)"
+        "--examples", type=int, default=5000, help="texts drawn of each task (default: 5000)"
     )
     command.add_argument("--size", type=int, required=True, help="pieces, 100 sentinels included")
     command.add_argument("--out", required=True, help="file to write, e.g. out/panx.model")

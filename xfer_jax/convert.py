@@ -2,12 +2,15 @@
 
 import contextlib
 import dataclasses
+import errno
+import fcntl
 import functools
+import glob
 import hashlib
 import json
 import math
 import os
-import re
+import secrets
 import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,8 +20,9 @@ import jax
 import numpy as np
 from flax.traverse_util import flatten_dict
 
+from seqio_tasks import files
 from seqio_tasks.errors import RequestError, RunError
-from xfer_jax import checkpoints, huggingface, model, progress, t5x_legacy
+from xfer_jax import checkpoints, checksums, huggingface, model, progress, t5x_legacy, t5x_orbax
 from xfer_jax.stored import MOMENTS, TARGET, Contents, Index, Stored, is_remote, reason
 
 FORMS = {
@@ -28,6 +32,7 @@ FORMS = {
     "hf": "Hugging Face's MT5ForConditionalGeneration: safetensors, or .bin to read",
 }
 _OPTIMIZER = "optimizer state"
+_UNFINISHED = ".converting"  # how the names of folders end that are being filled
 
 
 def convert(
@@ -54,30 +59,36 @@ def convert(
       RequestError: the source is damaged or no mT5, or the destination exists.
       RunError: the destination's disk is full or fails. In either case nothing is left.
     """
-    contents = checkpoints.read(checkpoints.locate(source))
-    if came_from not in (None, contents.form, contents.form.removesuffix("-legacy")):
-        raise RequestError(
-            f"{contents.location} is {contents.form} ({FORMS[contents.form]}), not {came_from}"
-        )
-    config = infer_config(contents)
-    check(contents, config)
-    said = f"read {contents.location}: {contents.form}, step {contents.step}"
-    said += f"; {contents.note}" if contents.note else ""
-    final = None
-    with contextlib.closing(_Ledger(contents)) as ledger:
-        if destination is None:
-            for array in ledger.arrays.values():
-                array.read(())
-            ledger.wait()
-        else:
-            assert to is not None, "the command line asks for both"
-            step = contents.step if step is None else step
-            final = _final(destination, to, step)
-            made = dataclasses.replace(contents, step=step, arrays=ledger.arrays)
-            with _whole(final) as folder:
-                _write(made, config, to, folder)
+    location = checkpoints.locate(source)
+    with checksums.verified(location) as finish:
+        contents = checkpoints.read(location)
+        if came_from not in (None, contents.form, contents.form.removesuffix("-legacy")):
+            raise RequestError(
+                f"{contents.location} is {contents.form} ({FORMS[contents.form]}), not {came_from}"
+            )
+        config = infer_config(contents)
+        check(contents, config)
+        said = f"read {contents.location}: {contents.form}, step {contents.step}"
+        said += f"; {contents.note}" if contents.note else ""
+        if not checksums.has(location):
+            said += f"; it has no {checksums.SUMS_FILE}, so that damage may go unnoticed"
+        final = None
+        with contextlib.closing(_Ledger(contents)) as ledger:
+            if destination is None:
+                for array in ledger.arrays.values():
+                    array.read(())
                 ledger.wait()
-            said += f"\nwrote {final}: {to}{_fate(contents, to, step)}"
+            else:
+                assert to is not None, "the command line asks for both"
+                step = contents.step if step is None else step
+                final = _final(destination, to, step, location)
+                made = dataclasses.replace(contents, step=step, arrays=ledger.arrays)
+                with _whole(final) as folder:
+                    _write(made, config, to, folder)
+                    ledger.wait()
+                    finish()
+                    checksums.write(folder)
+                said += f"\nwrote {final}: {to}{_fate(contents, to, step)}"
     progress.say(f"{ledger.table(config)}\n{said}")
     return final
 
@@ -91,26 +102,32 @@ def _fate(contents: Contents, to: str, step: int) -> str:
     return f", step {step}" + ("" if has else f"; with a fresh {_OPTIMIZER}: the source has none")
 
 
-def _final(destination: str, to: str, step: int) -> Path:
+def _final(destination: str, to: str, step: int, source: str | Path) -> Path:
     """Returns the folder to make.
 
     Raises:
-      RequestError: it exists, or its name tells another step.
+      RequestError: it exists, lies in the source, or its name tells another step.
     """
     if is_remote(destination):
         raise RequestError(f"{destination}: checkpoints are read from afar, not written there")
-    final = Path(destination).expanduser().absolute()
+    final = files.absolute(destination)
     if to != "hf":
-        named = re.fullmatch(r"checkpoint_(\d+)", final.name)
-        if named and int(named[1]) != step:
+        named = checkpoints.step_of(final.name)
+        if named is not None and named != step:
             raise RequestError(
-                f"{final} is named for step {named[1]}, but the checkpoint stands at {step}: name"
-                " it so, or give --step"
+                f"{final} is named for step {named}, but the checkpoint stands at {step}: name it"
+                " so, or give --step"
             )
-        final = final if named else final / f"checkpoint_{step}"
+        final = final if named is not None else final / f"checkpoint_{step}"
     if os.path.lexists(final):
         raise RequestError(f"{final} exists; remove it or choose another destination")
+    if not is_remote(source) and Path(os.path.realpath(source)) in _resolved(final).parents:
+        raise RequestError(f"{final} lies in the checkpoint that is read; choose another place")
     return final
+
+
+def _resolved(path: Path) -> Path:
+    return Path(os.path.realpath(path))
 
 
 @contextlib.contextmanager
@@ -118,30 +135,87 @@ def _whole(final: Path) -> Iterator[Path]:
     """Gives a folder to fill that has its name once it is whole; of a failure nothing is left.
 
     Raises:
-      RequestError: the folder cannot be made.
+      RequestError: the folder cannot be made, or another process has made it meanwhile.
       RunError: it cannot be filled.
     """
-    temporary = final.with_name(f".{final.name}.converting")
     added = [folder for folder in final.parents if not os.path.exists(folder)]
+    temporary, held = None, None
     try:
         try:
-            shutil.rmtree(temporary, ignore_errors=True)  # of a conversion that was killed
-            temporary.mkdir(parents=True)
+            if os.path.lexists(final.parent) and not final.parent.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            final.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(final)
+            temporary, held = _begin(final)
         except OSError as error:
-            raise RequestError(f"{final} cannot be made: {error.strerror}") from None
+            raise files.refusal(error, f"{final} cannot be made") from None
         try:
             yield temporary
-            temporary.rename(final)
+            if os.path.lexists(final):
+                raise FileExistsError
+            temporary.rename(final)  # fails if there is a checkpoint by now
+            checksums.settle(final.parent)
         except RequestError:  # of the source
             raise
         except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
+            if os.path.lexists(final):
+                raise RequestError(f"{final} exists: another process has just made it") from None
             raise RunError(f"{final} cannot be written: {reason(error)}") from error
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
         for folder in added:
             with contextlib.suppress(OSError):  # another process may be using it by now
                 folder.rmdir()
         raise
+    finally:
+        if held is not None:
+            os.close(held)
+
+
+def _begin(final: Path) -> tuple[Path, int | None]:
+    """Makes the folder to fill, under a name that nobody can foresee, and locks it.
+
+    Returns:
+      It, and the descriptor that holds the lock; None where the file system knows no locks.
+    """
+    for _ in range(3):  # another process may take it for abandoned before it is locked
+        temporary = final.with_name(f".{final.name}.{secrets.token_hex(6)}{_UNFINISHED}")
+        temporary.mkdir()
+        held = _hold(temporary)
+        if held is not None and temporary.exists():
+            return temporary, held
+        if held is not None:
+            os.close(held)
+    temporary.mkdir(exist_ok=True)
+    return temporary, None
+
+
+def _hold(folder: Path) -> int | None:
+    """Locks a folder for as long as this process lives, if it is not locked.
+
+    Returns:
+      The descriptor that holds the lock; None if another process has it, or it is no folder.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_abandoned(final: Path) -> None:
+    """Removes what conversions to the same folder have left that were killed."""
+    for folder in final.parent.glob(f".{glob.escape(final.name)}.*{_UNFINISHED}"):
+        held = _hold(folder)
+        if held is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(held)
 
 
 def _write(contents: Contents, config: model.Config, to: str, folder: Path) -> None:
@@ -153,10 +227,11 @@ def _write(contents: Contents, config: model.Config, to: str, folder: Path) -> N
     if to == "t5x-legacy":
         t5x_legacy.write(contents, folder)
         return
-    checkpoints.write(contents, folder)
+    t5x_orbax.write(contents, folder)
     if to == "native":
         about = checkpoints.about(contents.location)
-        (folder / checkpoints.RUN_FILE).write_text(json.dumps(about, indent=1, sort_keys=True))
+        text = json.dumps(about, indent=1, sort_keys=True)
+        (folder / checkpoints.RUN_FILE).write_text(text, encoding="utf-8")
 
 
 @functools.cache
@@ -201,20 +276,19 @@ def infer_config(contents: Contents) -> model.Config:
         )
     vocab_size, emb_dim = shapes["token_embedder/embedding"]
     heads = shapes["encoder/relpos_bias/rel_embedding"][0]
+    layers = {
+        stack: max(1, huggingface.count_layers(contents.location, shapes, f"{stack}/layers_"))
+        for stack in ("encoder", "decoder")
+    }
     return model.Config(
         vocab_size=vocab_size,
         emb_dim=emb_dim,
         num_heads=heads,
         head_dim=shapes[f"encoder/{layer}"][1] // heads,
         mlp_dim=shapes["encoder/layers_0/mlp/wi_0/kernel"][1],
-        num_encoder_layers=_layers(shapes, "encoder"),
-        num_decoder_layers=_layers(shapes, "decoder"),
+        num_encoder_layers=layers["encoder"],
+        num_decoder_layers=layers["decoder"],
     )
-
-
-def _layers(names: Iterable[str], stack: str) -> int:
-    found = (re.match(rf"{stack}/layers_(\d+)/", name) for name in names)
-    return max((int(match[1]) + 1 for match in found if match), default=1)
 
 
 def check(contents: Contents, config: model.Config) -> None:

@@ -1,32 +1,22 @@
-"""Delivers token batches: SeqIO tokenises a task once into a folder of arrays, Grain reads it.
-
-A cache folder is named by what it was made from (task, split, vocabulary, raw data, format), so a
-stale one is never read; it holds flat token arrays that are memory-mapped, and the texts that
-evaluation needs. While every cache exists, nothing here imports TensorFlow.
-"""
+"""Delivers token batches: Grain reads examples from token caches, and packs them into rows."""
 
 import dataclasses
 import functools
 import hashlib
-import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 
-from seqio_tasks import catalogue, sources, span_corruption
+from seqio_tasks import probes, span_corruption
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
 from seqio_tasks.vocabulary import EOS_ID, Vocabulary
-from xfer_jax import progress
+from xfer_jax.token_cache import INPUTS, TARGETS, Cache, open_cache
 
-CACHE_FORMAT = 1
-INPUTS, TARGETS = "inputs", "targets"
+MOST_TOKENS = span_corruption.MOST_TOKENS
 _LENGTH_MULTIPLE = 8  # lengths of rows are rounded up to it
 _STEPS = 8  # rows of a batch are rounded up to an eighth of a power of two
 _DRAWN = 4096  # examples that a layout is found by, about
@@ -35,201 +25,6 @@ _WORTH = 0.75  # the loss takes a share of the target tokens' places alone, up t
 Lengths = dict[
     str, int
 ]  # {'inputs': most tokens, 'targets': most tokens}, end of sequence included
-
-
-# --- Caches ---------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Cache:
-    """The tokenised examples of one task and split, or of a subset of them."""
-
-    task: Task
-    split: str
-    folder: Path
-    indices: np.ndarray  # int64, which of the folder's examples
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    @functools.cached_property
-    def _arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        return {
-            feature: tuple(
-                np.load(self.folder / f"{feature}{part}.npy", mmap_mode="r")
-                for part in ("", "_offsets")
-            )
-            for feature in (INPUTS, TARGETS)
-        }
-
-    def tokens(self, feature: str, index: int) -> np.ndarray:
-        """Returns an example's tokens, neither trimmed nor ended."""
-        flat, offsets = self._arrays[feature]
-        i = self.indices[index]
-        return flat[offsets[i] : offsets[i + 1]]
-
-    def first(self, count: int | None) -> "Cache":
-        """Returns the first so many examples, all when None."""
-        return dataclasses.replace(self, indices=self.indices[:count])
-
-    def whole(self) -> "Cache":
-        """Returns all examples of the folder that this is a subset of."""
-        return dataclasses.replace(self, indices=np.arange(len(self._arrays[INPUTS][1]) - 1))
-
-    def token_counts(self, feature: str) -> np.ndarray:
-        """Returns the number of tokens of every example, without end of sequence."""
-        _, offsets = self._arrays[feature]
-        return np.diff(offsets)[self.indices]
-
-    @functools.cached_property
-    def texts(self) -> list[dict[str, Any]]:
-        """`inputs_pretokenized`, `targets_pretokenized` and what else there is, by example."""
-        with (self.folder / "texts.jsonl").open(encoding="utf-8") as file:
-            every = [json.loads(line) for line in file]
-        return [every[i] for i in self.indices]
-
-    @property
-    def references(self) -> list[Any]:
-        """What the metrics compare with: the target text, or the list of answers."""
-        field = self.task.family.answers_field
-        return [text[field] if field else text["targets_pretokenized"] for text in self.texts]
-
-
-def _cache_key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
-    return {
-        "format": CACHE_FORMAT,
-        "task": task.full_name,
-        "task_version": task.family.version,
-        "split": split,
-        "origin": catalogue.origin(task, split),
-        "vocabulary": vocabulary.digest,
-    }
-
-
-def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
-    """Opens a task's cache, and first makes it when there is none.
-
-    Args:
-      task: from the catalogue; a subset applies to the training split.
-      split: train, validation or test.
-      vocabulary: to tokenise with.
-
-    Raises:
-      RequestError: the task has no such split, or its data is missing or malformed.
-    """
-    if split not in task.family.splits:
-        raise RequestError(
-            f"{task.name} has no split {split!r}; it has {', '.join(task.family.splits)}"
-        )
-    key = _cache_key(task, split, vocabulary)
-    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    folder = sources.cache_dir() / "tokens" / f"{task.full_name}-{split}-{digest}"
-    if not (folder / "meta.json").is_file():
-        _build(task, split, vocabulary, key, folder)
-    count = json.loads((folder / "meta.json").read_text())["examples"]
-    cache = Cache(task, split, folder, np.arange(count))
-    if task.subset is None or split != "train":
-        return cache
-    identities = [
-        catalogue.identity(text.get("inputs_pretokenized", ""), text["targets_pretokenized"])
-        for text in cache.texts
-    ]
-    return dataclasses.replace(cache, indices=catalogue.subset_indices(task, identities))
-
-
-def _build(task: Task, split: str, vocabulary: Vocabulary, key: dict, folder: Path) -> None:
-    registry = catalogue.registry()  # TensorFlow: only when there is something to tokenise
-    flat: dict[str, list[np.ndarray]] = {INPUTS: [], TARGETS: []}
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    temporary.mkdir(parents=True, exist_ok=True)
-    try:
-        with (temporary / "texts.jsonl").open("w", encoding="utf-8") as texts:
-            examples = registry.tokenised(task.full_name, split, vocabulary.name)
-            for example in progress.counted(f"tokenise {task.full_name}", examples):
-                for feature, parts in flat.items():
-                    parts.append(np.asarray(example.pop(feature, ()), np.int32))
-                texts.write(json.dumps(_as_text(example), ensure_ascii=False) + "\n")
-        if not flat[TARGETS]:
-            raise RequestError(f"{task.name} ({split}) holds no example")
-        for feature, parts in flat.items():
-            np.save(temporary / f"{feature}.npy", np.concatenate(parts))
-            np.save(
-                temporary / f"{feature}_offsets.npy",
-                np.cumsum([0, *map(len, parts)], dtype=np.int64),
-            )
-        meta = key | {"examples": len(flat[TARGETS])}
-        (temporary / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True))
-        if folder.exists() and not (folder / "meta.json").is_file():
-            shutil.rmtree(folder)  # somebody took it apart
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / "meta.json").is_file():  # else another process made it meanwhile
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _as_text(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _as_text(inner) for key, inner in value.items()}
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    return (
-        _as_text(value.tolist())
-        if isinstance(value, np.ndarray)
-        else ([_as_text(inner) for inner in value] if isinstance(value, list) else value)
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Masked(Cache):
-    """The texts of a probe, joined and masked; an example is a piece that fills the inputs."""
-
-    masked: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
-    pieces: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-    @property
-    def _arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        return self.masked
-
-    @property
-    def texts(self) -> list[dict[str, Any]]:
-        """The text of each piece as inputs, what is asked for as targets, as SeqIO has them."""
-        return self.pieces
-
-
-def masked(cache: Cache, lengths: Lengths, vocabulary: Vocabulary, seed: int) -> Masked:
-    """Masks the texts of a probe as its SeqIO task does.
-
-    Args:
-      cache: of a probe.
-      lengths: most tokens of inputs and targets.
-      vocabulary: that the texts are tokenised with.
-      seed: of the masks.
-
-    Raises:
-      RequestError: lengths that do not suit, see `span_corruption.text_length`.
-    """
-    span_corruption.text_length(lengths)
-    texts = (cache.tokens(TARGETS, i) for i in range(len(cache)))
-    windows = span_corruption.windows(texts, lengths[INPUTS])
-    sentinel = vocabulary.sentinel(0)
-    pairs = [
-        span_corruption.deterministic(window, lengths[INPUTS], sentinel, seed) for window in windows
-    ]
-    flat = {
-        feature: (np.concatenate(parts), np.cumsum([0, *map(len, parts)], dtype=np.int64))
-        for feature, parts in zip((INPUTS, TARGETS), zip(*pairs, strict=True), strict=True)
-    }
-    pieces = [
-        {
-            "inputs_pretokenized": vocabulary.decode(window.tolist()),
-            "targets_pretokenized": vocabulary.decode(targets.tolist()),
-        }
-        for window, (_, targets) in zip(windows, pairs, strict=True)
-    ]
-    return Masked(cache.task, cache.split, cache.folder, np.arange(len(pairs)), flat, pieces)
 
 
 # --- Examples -------------------------------------------------------------------------------------
@@ -321,22 +116,25 @@ class Supervised:
 class Chunks:
     """Random access to a cache's text cut into pieces that span corruption makes full inputs of.
 
-    The texts stand one after the other, each with its end of sequence, as mT5's
-    `merge_examples_to_reduce_padding` has them.
+    The texts stand one after the other with nothing between them, see `span_corruption.windows`.
 
     Raises:
-      RequestError: lengths that do not suit, see `span_corruption.text_length`.
+      RequestError: lengths that do not suit, see `span_corruption.text_length`; or texts of no
+        token.
     """
 
     truncated_inputs = long_targets = 0
 
-    def __init__(self, cache: Cache, lengths: Lengths, first_sentinel: int):
-        self._first_sentinel = first_sentinel
+    def __init__(self, cache: Cache, lengths: Lengths, sentinels: Sequence[int]):
+        check_lengths(lengths)
+        self._sentinels = np.asarray(sentinels)
         self._text_length = span_corruption.text_length(lengths)
         targets = span_corruption.lengths(lengths[INPUTS])[1]
         self._lengths = {INPUTS: lengths[INPUTS], TARGETS: targets}
-        parts = [np.append(cache.tokens(TARGETS, i), EOS_ID) for i in range(len(cache))]
+        parts = [cache.tokens(TARGETS, i) for i in range(len(cache))]
         self._stream = np.concatenate(parts).astype(np.int32)
+        if not self._stream.size:
+            raise RequestError(f"the texts of {cache.task.name} ({cache.split}) hold no token")
 
     def __len__(self) -> int:
         return -(-len(self._stream) // self._text_length)
@@ -351,7 +149,7 @@ class Chunks:
 
     def corrupt(self, index: int, mask: np.ndarray) -> Example:
         """Returns a chunk as an example, the masked tokens in its targets."""
-        inputs, targets = span_corruption.corrupt(self[index], mask, self._first_sentinel)
+        inputs, targets = span_corruption.corrupt(self[index], mask, self._sentinels)
         return {
             INPUTS: ended(inputs, self._lengths[INPUTS]),
             TARGETS: ended(targets, self._lengths[TARGETS]),
@@ -376,15 +174,80 @@ def _corrupted_size(mask: np.ndarray) -> tuple[int, int]:
     return len(mask) - masked + masked_spans + 1, masked + kept_spans + 1
 
 
-def check_lengths(lengths: Lengths) -> None:
-    """Raises RequestError unless both features have room for a token and an end of sequence."""
+def check_lengths(lengths: Lengths, macro: str = "TASK_FEATURE_LENGTHS") -> None:
+    """Checks that both features have room for a token and an end of sequence, and nothing else.
+
+    Args:
+      lengths: most tokens of each feature.
+      macro: that sets them, for the error.
+
+    Raises:
+      RequestError: they are not such.
+    """
+    if not isinstance(lengths, dict) or set(lengths) - {INPUTS, TARGETS}:
+        raise RequestError(f"{macro} must be {{'inputs': …, 'targets': …}}, not {lengths!r:.100}")
     for feature in (INPUTS, TARGETS):
-        length = lengths.get(feature) if isinstance(lengths, dict) else None
-        if not isinstance(length, int) or length < 2:
+        length = lengths.get(feature)
+        if type(length) is not int or not 2 <= length <= MOST_TOKENS:
             raise RequestError(
-                f"TASK_FEATURE_LENGTHS[{feature!r}] must be an integer of at least 2, not"
-                f" {length!r}"
+                f"{macro}[{feature!r}] must be an integer of at least 2 and at most {MOST_TOKENS},"
+                f" not {length!r:.100}"
             )
+
+
+# --- Probes --------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Masked(Cache):
+    """The texts of a probe, joined and masked; an example is a piece that fills the inputs."""
+
+    masked: dict[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+    pieces: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    @property
+    def _arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return self.masked
+
+    @property
+    def texts(self) -> list[dict[str, Any]]:
+        """The text of each piece as inputs, what is asked for as targets, as SeqIO has them."""
+        return self.pieces
+
+
+def masked(cache: Cache, lengths: Lengths, vocabulary: Vocabulary, seed: int) -> Masked:
+    """Masks the texts of a probe as its SeqIO task does.
+
+    Args:
+      cache: of a probe.
+      lengths: most tokens of inputs and targets.
+      vocabulary: that the texts are tokenised with.
+      seed: of the masks.
+
+    Raises:
+      RequestError: lengths or a vocabulary that do not suit, see `span_corruption.text_length` and
+        `probes.sentinels`.
+    """
+    span_corruption.text_length(lengths)
+    sentinels = probes.sentinels(vocabulary)
+    texts = (cache.tokens(TARGETS, i) for i in range(len(cache)))
+    windows = span_corruption.windows(texts, lengths[INPUTS])
+    pairs = [
+        span_corruption.deterministic(window, lengths[INPUTS], sentinels, seed)
+        for window in windows
+    ]
+    flat = {
+        feature: (np.concatenate(parts), np.cumsum([0, *map(len, parts)], dtype=np.int64))
+        for feature, parts in zip((INPUTS, TARGETS), zip(*pairs, strict=True), strict=True)
+    }
+    pieces = [
+        {
+            "inputs_pretokenized": vocabulary.decode(window.tolist()),
+            "targets_pretokenized": vocabulary.decode(targets.tolist()),
+        }
+        for window, (_, targets) in zip(windows, pairs, strict=True)
+    ]
+    return Masked(cache.task, cache.split, cache.folder, np.arange(len(pairs)), flat, pieces)
 
 
 # --- Batches --------------------------------------------------------------------------------------
@@ -670,7 +533,7 @@ def training_data(
             fits = "drop" if long_targets == "error" else long_targets
             sizes.append(Supervised(cache.whole(), lengths, fits).sizes())
         else:
-            source = Chunks(cache, lengths, vocabulary.sentinel(0))
+            source = Chunks(cache, lengths, vocabulary.sentinels)
             sizes.append(source.sizes())
         streams.append(source.stream(_seed_of(seed, task.name)))
         all_sources.append(source)

@@ -14,11 +14,13 @@ from jax.sharding import Mesh
 from seqio_tasks import catalogue, probes, vocabulary
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, data, model, output, partitioning, progress
-from xfer_jax.data import Cache
+from xfer_jax import checkpoints, checksums, data, model, output, partitioning, progress
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor, Progress
-from xfer_jax.settings import Count, Folder, Line, Lines, settings
+from xfer_jax.settings import BatchSize, Count, Folder, Line, Lines, settings
+from xfer_jax.token_cache import Cache, open_cache
+
+_UNKNOWN_SOURCE = "by a checkpoint that does not say what it was trained on"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,12 +133,17 @@ def evaluate_all(
     return scores
 
 
-def table(results: Sequence[Scores], source: str) -> str:
-    """Renders results as the table that a run ends with, scores in percent."""
+def table(results: Sequence[Scores], source: str | None) -> str:
+    """Renders results as the table that a run ends with, scores in percent.
+
+    Args:
+      results: one a target.
+      source: the language that the model was trained on; None if it is not known.
+    """
     scored = {r.task.full_name.rpartition(".")[0] + " " + r.task.family.score for r in results}
     rows = [("target", "score", "baseline", "examples", "")]
     for r in results:
-        note = "source language" if r.task.language == source else "zero-shot"
+        note = "source language" if r.task.language == source else "zero-shot" if source else ""
         rows.append(
             (r.task.language, f"{r.percent:.1f}", f"{r.baseline:.1f}", str(r.examples), note)
         )
@@ -147,7 +154,8 @@ def table(results: Sequence[Scores], source: str) -> str:
         + (f"  {row[4]}" if row[4] else "")
         for row in rows
     ]
-    title = f"{', '.join(sorted(scored))} in percent, trained on {source}"
+    trained = f"trained on {source}" if source else _UNKNOWN_SOURCE
+    title = f"{', '.join(sorted(scored))} in percent, {trained}"
     lines.append("baseline: the better of always the commonest target and always nothing")
     cut = sum(r.truncated_inputs for r in results)
     if cut:
@@ -245,7 +253,7 @@ class Evaluation:
     lengths: dict[str, Any]
     method: Method
     eval_split: Line = "validation"
-    eval_batch_size: Count = 256
+    eval_batch_size: BatchSize = 256
     eval_examples: Count | None = None
     num_partitions: Count = 1
     mode: Literal["predict", "score"] = "predict"  # of infer
@@ -256,7 +264,7 @@ class Evaluation:
             raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
 
     def _cache(self, task: Task, vocab: vocabulary.Vocabulary) -> Cache:
-        cache = data.open_cache(task, self.eval_split, vocab).first(self.eval_examples)
+        cache = open_cache(task, self.eval_split, vocab).sample(self.eval_examples)
         if task.family.objective != "probe":
             return cache
         return data.masked(cache, self.lengths, vocab, probes.mask_seed())
@@ -271,7 +279,7 @@ class Evaluation:
         location = checkpoints.locate(self.checkpoint)
         about = checkpoints.about(location)
         checkpoints.check_vocabulary(location, about, vocab)
-        inputs = {"checkpoint": checkpoints.identity(location), "vocabulary": vocab.digest}
+        inputs = {"checkpoint": checksums.identity(location), "vocabulary": vocab.digest}
         output.check_inputs(self.model_dir, inputs)
         tasks = [task for name in self.targets for task in catalogue.tasks(name)]
         for task in tasks:
@@ -314,7 +322,7 @@ def evaluate(how: Evaluation, config_text: str) -> list[Scores]:
     predictor, caches, step, about = opened.predictor, opened.caches, opened.step, opened.about
     output.claim(folder, config_text, opened.inputs)
     scores = evaluate_all(predictor, caches, folder, step)
-    progress.say(table(scores, about.get("source", "an unknown language")))
+    progress.say(table(scores, about.get("source")))
     write_scores(folder, scores, about)
     return scores
 

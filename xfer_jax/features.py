@@ -16,7 +16,8 @@ import pandas as pd
 
 from seqio_tasks import uriel
 from seqio_tasks.errors import RequestError
-from xfer_jax import tables
+from seqio_tasks.words import characters, words
+from xfer_jax import csv_file, tables
 
 # Of URIEL's table syntax_wals some columns are of word order and clauses, others of what is marked
 # on words: WALS has chapters 20 to 57 under morphology and nominal categories.
@@ -71,39 +72,48 @@ def typology(codes: Sequence[str], options: Options) -> dict[str, Feature]:
       codes: languages, as `tables.code_of` calls them.
       options: how to compare.
     """
-    rows = [tables.uriel_row(code) for code in codes]
-    there = [row for row in rows if uriel.known(row)]
     found = {}
     for name, (table, wanted) in TYPOLOGY.items():
-        if options.imputed:
-            table = table.replace("_wals", "_knn").replace("_average", "_knn")
-        names, known = uriel.values(there, table)
-        values = np.full((len(rows), sum(map(wanted, names))), np.nan)
-        where = [i for i, row in enumerate(rows) if row in there]
-        values[where] = known[:, [i for i, column in enumerate(names) if wanted(column)]]
-        found[name] = compare(values, options.measure if name != "genetic" else "cosine")
-    _, places = uriel.values(there, "geo")
-    distance = np.full((len(rows), len(rows)), np.nan)
+        names, known = _of_uriel(codes, table, options.imputed)
+        chosen = known[:, [i for i, column in enumerate(names) if wanted(column)]]
+        found[name] = compare(chosen, options.measure if name != "genetic" else "cosine")
+    _, places = _of_uriel(codes, "geo")
     # The largest difference of two languages' distances to URIEL's 299 points is their own
     # distance, by the triangle inequality, when a point lies behind one of them.
-    distance[np.ix_(where, where)] = np.abs(places[:, None] - places[None]).max(axis=2)
+    distance = np.abs(places[:, None] - places[None]).max(axis=2)
     found["geography"] = Feature(1.0 - distance)
     return found
 
 
 def wals(codes: Sequence[str]) -> tuple[list[str], np.ndarray]:
     """Returns the features of WALS that URIEL has, and their values [N, features], 0, 1 or NaN."""
-    rows = [tables.uriel_row(code) for code in codes]
-    there = [i for i, row in enumerate(rows) if uriel.known(row)]
     names: list[str] = []
     blocks = []
     for table in ("syntax_wals", "phonology_wals"):
-        of_table, known = uriel.values([rows[i] for i in there], table)
-        values = np.full((len(rows), len(of_table)), np.nan)
-        values[there] = known
+        of_table, values = _of_uriel(codes, table)
         names += of_table
         blocks.append(values)
     return names, np.concatenate(blocks, axis=1)
+
+
+def _of_uriel(
+    codes: Sequence[str], table: str, imputed: bool = False
+) -> tuple[list[str], np.ndarray]:
+    """Returns the columns of a table of URIEL, and its values [N, columns], NaN where unknown.
+
+    Args:
+      codes: languages; see `language_codes.uriel_row` for the rows that stand for them.
+      table: of `TYPOLOGY`.
+      imputed: take its nearest-neighbour values, of the same rows.
+    """
+    rows = [tables.uriel_row(code, table) for code in codes]
+    there = [i for i, row in enumerate(rows) if uriel.known(row)]
+    if imputed:
+        table = table.replace("_wals", "_knn").replace("_average", "_knn")
+    names, known = uriel.values([rows[i] for i in there], table)
+    values = np.full((len(rows), len(names)), np.nan)
+    values[there] = known
+    return names, values
 
 
 # mC4's tokens in billions, by language. Recalled from Table 6 of Xue et al. 2021 (arXiv 2010.11934)
@@ -143,11 +153,11 @@ def compare(values: np.ndarray, measure: str = "cosine") -> Feature:
 
 # --- Words ----------------------------------------------------------------------------------------
 
-_WORD = re.compile(r"\w+")
 
-
-def _words(texts: Sequence[str]) -> set[str]:
-    return {word for text in texts for word in _WORD.findall(text.lower())}
+def _trigrams(word: str) -> list[str]:
+    """Returns the three neighbours at each character of a word, with its edges for characters."""
+    units = [" ", *characters(word), " "]
+    return ["".join(units[i : i + 3]) for i in range(len(units) - 2)]
 
 
 def lexical(
@@ -166,9 +176,9 @@ def lexical(
       codes: languages; those without text have no value.
       pieces: ids that occur in the tokenised texts, by language; without them no `pieces`.
     """
-    words = {code: _words(texts.get(code, ())) for code in codes}
+    vocabulary = {code: {w for text in texts.get(code, ()) for w in words(text)} for code in codes}
     grams = [
-        pd.Series([f" {w} "[i : i + 3] for w in words[code] for i in range(len(w))], dtype=str)
+        pd.Series([gram for word in vocabulary[code] for gram in _trigrams(word)], dtype=str)
         for code in codes
     ]
     grams = [series.value_counts() for series in grams]
@@ -178,9 +188,9 @@ def lexical(
     norms = np.linalg.norm(counts, axis=0)
     for i, one in enumerate(codes):
         for j, other in enumerate(codes):
-            if words[one] and words[other]:
+            if vocabulary[one] and vocabulary[other]:
                 cosine[i, j] = counts[:, i] @ counts[:, j] / (norms[i] * norms[j])
-    found = {"words": Feature(_overlap(words, codes)), "trigrams": Feature(cosine)}
+    found = {"words": Feature(_overlap(vocabulary, codes)), "trigrams": Feature(cosine)}
     if pieces:
         found["pieces"] = Feature(_overlap(pieces, codes))
     return found
@@ -200,19 +210,25 @@ def _overlap(sets: Mapping[str, Set], codes: Sequence[str]) -> np.ndarray:
 # --- A user's own, and the table ------------------------------------------------------------------
 
 
-def read(path: Path, codes: Sequence[str]) -> dict[str, Feature]:
+def read(path: Path, codes: Sequence[str], notes: list[str] | None = None) -> dict[str, Feature]:
     """Reads features from a CSV with a column a feature.
 
     Of pairs it has `source` and `target`; a tidy table of `score` by `task`, as scores are kept,
     yields a feature a task. Of single languages it has `language`, and every column of numbers
-    yields two features; columns of words are passed over.
+    yields two features. Columns without a number are passed over, with a note.
+
+    Args:
+      path: of the CSV.
+      codes: the languages that features are wanted of.
+      notes: gets what is passed over.
 
     Raises:
       RequestError: no such table, a value that is no number, or a pair with two values.
     """
-    frame = tables.read_csv(path, ())
+    notes = [] if notes is None else notes
+    frame = csv_file.read(path)
     if "language" in frame:
-        return _read_languages(path, frame, codes)
+        return _read_languages(path, frame, codes, notes)
     missing = [name for name in ("source", "target") if name not in frame]
     if missing:
         raise RequestError(
@@ -220,46 +236,93 @@ def read(path: Path, codes: Sequence[str]) -> dict[str, Feature]:
             " and target, or language"
         )
     for column in ("source", "target"):
-        frame[column] = _codes_of(frame[column])
+        frame[column] = _codes_of(path, frame[column], notes)
+    tidy = {"task", "score"} <= set(frame.columns)
+    names = ["score"] if tidy else _numeric(path, frame, ("source", "target"), notes)
+    if tidy:
+        rest = [name for name in frame if name not in ("source", "target", "task", "score")]
+        _pass_over(path, rest, "are not read beside task and score", notes)
     frame = frame[frame["source"].isin(codes) & frame["target"].isin(codes)]
-    if {"task", "score"} <= set(frame.columns):
-        groups = frame.groupby("task")
-        columns = {task: rows[["source", "target", "score"]] for task, rows in groups}
-    else:
-        names = [c for c in frame if c not in ("source", "target") and not c.endswith("_coverage")]
-        columns = {name: frame[["source", "target", name]] for name in names}
+    groups = {str(task): rows for task, rows in frame.groupby("task")} if tidy else {}
+    columns = {task: rows["score"] for task, rows in groups.items()} or {
+        name: frame[name] for name in names
+    }
     found = {}
-    for name, rows in columns.items():
-        values = tables.numbers(path, rows.iloc[:, 2])
-        twice = rows.duplicated(["source", "target"])
+    for name, texts in columns.items():
+        values = csv_file.numbers(path, texts)
+        pairs = frame.loc[texts.index, ["source", "target"]]
+        twice = pairs.duplicated()
         if twice.any():
-            source, target = rows[twice].iloc[0][["source", "target"]]
-            raise RequestError(f"{path} gives {name} of {source} and {target} twice")
-        pairs = pd.MultiIndex.from_frame(rows[["source", "target"]])
-        cells = pd.Series(values.to_numpy(), index=pairs)
+            source, target = pairs[twice].iloc[0]
+            where = csv_file.at(path, pairs[twice])
+            raise RequestError(f"{where}: {path.name} gives {name} of {source} and {target} twice")
+        cells = pd.Series(values.to_numpy(), index=pd.MultiIndex.from_frame(pairs))
         matrix = cells.unstack().reindex(index=list(codes), columns=list(codes))
         found[str(name)] = Feature(matrix.to_numpy(float))
     if not found:
-        raise RequestError(f"{path} holds no feature beside source and target")
+        raise RequestError(f"{path} holds no feature beside source and target{_words_in(frame)}")
     return found
 
 
-def _codes_of(names: pd.Series) -> pd.Series:
-    return names.map({name: tables.code_of(name, strict=False) for name in names.unique()})
+def _numeric(path: Path, frame: pd.DataFrame, key: Sequence[str], notes: list[str]) -> list[str]:
+    """Returns the columns of features: those in which a number is; the others are noted."""
+    rest = [str(name) for name in frame if name not in key]
+    numeric = [name for name in rest if csv_file.is_number(frame[name]).any()]
+    # The share that is known stands beside each of our own features.
+    coverage = {f"{name}_coverage" for name in rest}
+    words = [name for name in rest if name not in numeric]
+    _pass_over(path, [_with_example(frame[name]) for name in words], "hold no numbers", notes)
+    return [name for name in numeric if name not in coverage]
 
 
-def _read_languages(path: Path, frame: pd.DataFrame, codes: Sequence[str]) -> dict[str, Feature]:
-    of = _codes_of(frame["language"])
-    if of.duplicated().any():
-        raise RequestError(f"{path} has two rows of {of[of.duplicated()].iloc[0]}")
+def _words_in(frame: pd.DataFrame) -> str:
+    """Returns why a table holds no feature, where it has other columns."""
+    for name in frame.columns.difference(["source", "target", "language", "task"], sort=False):
+        there = frame[name][~csv_file.is_empty(frame[name])]
+        if len(there) and not csv_file.is_number(there).any():
+            return f": {name} {there.iloc[0][:40]!r} is no number"
+    return ""
+
+
+def _with_example(texts: pd.Series) -> str:
+    there = texts[~csv_file.is_empty(texts)]
+    return f"{texts.name} ({there.iloc[0][:20]!r})" if len(there) else f"{texts.name} (empty)"
+
+
+def _pass_over(path: Path, names: Sequence[str], why: str, notes: list[str]) -> None:
+    if names:
+        notes.append(f"{path}: columns that {why} are passed over: {', '.join(names)}")
+
+
+def _codes_of(path: Path, names: pd.Series, notes: list[str]) -> pd.Series:
+    """Returns the codes of languages; unknown ones stay as they are and are noted."""
+    codes, unknown = {}, []
+    for name in names.unique():
+        try:
+            codes[name] = tables.code_of(name)
+        except RequestError:
+            codes[name] = name.lower()
+            unknown.append(name)
+    if unknown:
+        shown = ", ".join(repr(name) for name in unknown[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        notes.append(f"{path}: rows of unknown languages are left out: {shown}{more}")
+    return names.map(codes)
+
+
+def _read_languages(
+    path: Path, frame: pd.DataFrame, codes: Sequence[str], notes: list[str]
+) -> dict[str, Feature]:
+    of = _codes_of(path, frame["language"], notes)
+    twice = of[of.duplicated()]
+    if len(twice):
+        raise RequestError(f"{csv_file.at(path, twice)}: a second row of {twice.iloc[0]}")
     found: dict[str, Feature] = {}
-    for name in frame.columns.drop("language"):
-        if pd.to_numeric(frame[name], errors="coerce").isna().all():
-            continue  # words
-        values = tables.numbers(path, frame[name]).set_axis(of).reindex(list(codes))
-        found |= of_each(str(name), values.to_numpy(float))
+    for name in _numeric(path, frame, ("language",), notes):
+        values = csv_file.numbers(path, frame[name]).set_axis(of).reindex(list(codes))
+        found |= of_each(name, values.to_numpy(float))
     if not found:
-        raise RequestError(f"{path} holds no feature beside language")
+        raise RequestError(f"{path} holds no feature beside language{_words_in(frame)}")
     return found
 
 

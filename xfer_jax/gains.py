@@ -50,7 +50,7 @@ def analyse(
 
     Returns:
       `gains`, a row a cell and seed; `gain_means`, by intermediate and subset with 95% intervals
-      over languages; `gain_features`, what goes with the gain; and what a reader should know.
+      over languages; `gain_features`, what correlates with the gain; and what a reader should know.
     """
     cells, notes = of_cells(table)
     if cells.empty:
@@ -191,7 +191,7 @@ def _related(
     permutations: int,
     seed: int,
 ) -> list[dict[str, float | str]]:
-    """Asks whether gains go with how alike the intermediate's and another language are.
+    """Tests whether gains correlate with how alike the intermediate's and another language are.
 
     Args:
       rows: gains of a task.

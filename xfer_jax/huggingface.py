@@ -12,15 +12,17 @@ import re
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import ml_dtypes
 import numpy as np
+import pydantic
 
+from seqio_tasks import files
 from seqio_tasks.errors import RequestError
-from xfer_jax import model
+from xfer_jax import hf_config, model
 from xfer_jax.stored import (
     TARGET,
     Contents,
@@ -33,10 +35,9 @@ from xfer_jax.stored import (
     reason,
 )
 
-CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # first choice first
 _INDEX = ".index.json"  # behind such a name, of weights in several files
-_EMBEDDING, _LOGITS = "shared.weight", "lm_head.weight"
+_EMBEDDING, _LOGITS = hf_config.EMBEDDING, hf_config.LOGITS
 _ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # of the embedding
 # Old versions of the library saved it and none has ever read it.
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
@@ -44,12 +45,10 @@ _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
 _ALIGNMENT = 64  # of the data behind a safetensors header, so that it can be memory-mapped
 _BLOCK = 256  # rows and columns that are transposed at a time
 _LARGEST_HEADER = 100_000_000  # bytes that safetensors allows
-_FIXED = {  # what `model` computes, by its name in `config.json`
-    "feed_forward_proj": "gated-gelu",
-    "layer_norm_epsilon": model.NORM_EPSILON,
-    "relative_attention_num_buckets": model.NUM_BUCKETS,
-    "relative_attention_max_distance": model.MAX_DISTANCE,
-}
+_SHOWN = 8  # missing files that an error spells out
+_LONGEST_NAME = 200  # characters of a file's name
+MOST_LAYERS = 256  # of a stack; mT5-xxl has 24
+_SAFE_TORCH = (2, 6)  # before it, weights_only=True ran a file's code (CVE-2025-32434)
 
 
 def names(encoder_layers: int, decoder_layers: int) -> dict[str, str]:
@@ -120,8 +119,8 @@ def _find(location: str | Path) -> tuple[str, str] | None:
     folder, _, file = str(location).rpartition("/")
     if file.endswith((".safetensors", ".bin")) and exists(folder, file):
         return folder, file
-    files = (f"{name}{index}" for name in WEIGHTS for index in ("", _INDEX))
-    return next(((str(location), file) for file in files if exists(location, file)), None)
+    choices = (f"{name}{index}" for name in WEIGHTS for index in ("", _INDEX))
+    return next(((str(location), file) for file in choices if exists(location, file)), None)
 
 
 def read(location: str | Path) -> Contents:
@@ -138,13 +137,18 @@ def read(location: str | Path) -> Contents:
     folder, file = place
     found: dict[str, Stored] = {}
     for part in _parts(folder, file):
-        found |= (_read_bin if part.endswith(".bin") else _read_safetensors)(folder, part)
-    layers = [_count(found, stack) for stack in ("encoder", "decoder")]
+        more = (_read_bin if part.endswith(".bin") else _read_safetensors)(folder, part)
+        twice = sorted(more.keys() & found.keys())
+        if twice:
+            raise RequestError(f"{folder} is damaged: {ascii(twice[0])[:100]} is in two files")
+        found |= more
+    stacks = ("encoder", "decoder")
+    layers = [count_layers(location, found, f"{stack}.block.") for stack in stacks]
     for name in _ALIASES:
         if name in found:
             found.setdefault(_EMBEDDING, found.pop(name))
     found.pop(_UNUSED, None)
-    _check_config(folder, found)
+    hf_config.check(folder, found, layers)
     note = ""
     if _LOGITS not in found and _EMBEDDING in found:
         found[_LOGITS] = found[_EMBEDDING]
@@ -159,49 +163,79 @@ def read(location: str | Path) -> Contents:
     return Contents(str(location), "hf", 0, arrays, note)
 
 
-def _count(found: Iterable[str], stack: str) -> int:
-    blocks = (re.match(rf"{stack}\.block\.(\d+)\.", name) for name in found)
-    return max((int(match[1]) + 1 for match in blocks if match), default=0)
+def count_layers(location: str | Path, names: Iterable[str], prefix: str) -> int:
+    """Returns the number of a stack's layers, 0 if it has none.
+
+    Args:
+      location: of the checkpoint, for the error.
+      names: of all arrays.
+      prefix: what stands before the number in their names, e.g. `encoder.block.`.
+
+    Raises:
+      RequestError: there are absurdly many.
+    """
+    layer = re.compile(rf"{re.escape(prefix)}([0-9]+)[./]")
+    numbers = {match[1] for match in map(layer.match, names) if match}
+    longest = max(map(len, numbers), default=0)
+    if longest > len(str(MOST_LAYERS)) or any(int(number) >= MOST_LAYERS for number in numbers):
+        last = max(numbers, key=lambda number: (len(number), number))
+        raise RequestError(
+            f"{location} is no mT5: it has an array {prefix}{last[:20]}, and at most {MOST_LAYERS}"
+            " layers are read"
+        )
+    return max((int(number) + 1 for number in numbers), default=0)
 
 
 def _parts(folder: str, file: str) -> list[str]:
     """Returns the names of the files that hold the weights."""
     if not file.endswith(_INDEX):
         return [file]
-    content = read_file(folder, file) or b""
     try:
-        parts = sorted({str(part) for part in json.loads(content)["weight_map"].values()})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RequestError(f"{folder}/{file} is damaged: {reason(error)}") from None
+        index = files.parse_json(read_file(folder, file) or b"", f"{folder}/{file}")
+        parts = sorted(set(_Index.model_validate(index).weight_map.values()))
+    except (RequestError, pydantic.ValidationError) as error:
+        raise RequestError(f"{folder}/{file} is damaged: {_first(error)}") from None
+    for part in parts:
+        if not _is_beside(folder, part):
+            raise RequestError(
+                f"{folder}/{file} names {ascii(part)[:100]}, which is no file of weights in the"
+                " same folder"
+            )
     lost = [part for part in parts if not exists(folder, part)]
     if lost:
-        raise RequestError(f"{folder} lacks {', '.join(lost)}, which {file} names")
+        raise RequestError(f"{folder} lacks {', '.join(lost[:_SHOWN])}, which {file} names")
     return parts
 
 
-def _check_config(folder: str, found: dict[str, Stored]) -> None:
-    """Refuses a model that is computed otherwise, and weights that `config.json` does not fit."""
-    content = read_file(folder, CONFIG)
-    if content is None:  # weights alone
-        return
-    try:
-        config = dict(json.loads(content))
-    except (ValueError, TypeError) as error:
-        raise RequestError(f"{folder}/{CONFIG} is damaged: {reason(error)}") from None
-    expected: dict[str, Any] = dict(_FIXED)
-    if _EMBEDDING in found:
-        expected["vocab_size"] = found[_EMBEDDING].shape[0]
-    if _LOGITS not in found:  # Hugging Face's T5 then scales the logits, its mT5 does not
-        expected["model_type"] = "mt5"
-    wrong = [
-        f"{key} is {config[key]!r} instead of {value!r}"
-        for key, value in expected.items()
-        if config.get(key, value) != value
-    ]
-    if wrong:
-        raise RequestError(
-            f"{folder}/{CONFIG} is not of an mT5 with these weights: {'; '.join(wrong)}"
-        )
+class _Index(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(strict=True)
+
+    weight_map: dict[str, str]
+
+
+def _is_beside(folder: str, part: str) -> bool:
+    """Whether a name that an index gives is that of a file of weights in the same folder."""
+    if not part.endswith((".safetensors", ".bin")) or "/" in part or "\\" in part:
+        return False
+    if not part.isprintable() or len(part) > _LONGEST_NAME:
+        return False
+    if is_remote(folder):
+        return True
+    # The Hub's cache keeps the files themselves in ../../blobs.
+    home, target = Path(folder).resolve(), (Path(folder) / part).resolve()
+    return target.parent in (home, home.parent.parent / "blobs")
+
+
+def _first(error: Exception) -> str:
+    """Returns what is wrong in one line."""
+    if not isinstance(error, pydantic.ValidationError):
+        return reason(error)
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ascii(".".join(map(str, first["loc"])))[1:-1][:100]
+    return f"{where}: {first['msg']}" if where else first["msg"]
+
+
+# --- Files of weights -----------------------------------------------------------------------------
 
 
 def _read_safetensors(folder: str, file: str) -> dict[str, Stored]:
@@ -215,30 +249,83 @@ def _read_safetensors(folder: str, file: str) -> dict[str, Stored]:
         raise RequestError(f"{path} is damaged: its header cannot be {size:,} bytes long")
     text = read_bytes(folder, file, 8, size).tobytes()
 
-    def stored(dtype: str, shape: list[int], data_offsets: tuple[int, int]) -> Stored:
-        start, end = map(int, data_offsets)
-        kind = _DTYPES[dtype]
-        if not 0 <= start <= end or end - start != math.prod(shape) * kind.itemsize:
-            raise ValueError(f"bytes {start} to {end} are no {dtype} array of shape {tuple(shape)}")
+    def stored(entry: _Entry) -> Stored:
+        start, end = entry.data_offsets
+        kind = _DTYPES[entry.dtype]
 
         def read_part(index: Index) -> np.ndarray:
             values = read_bytes(folder, file, 8 + size + start, end - start)
-            return values.view(kind).reshape(shape)[index]
+            return values.view(kind).reshape(entry.shape)[index]
 
-        return Stored(tuple(shape), kind, read_part)
+        return Stored(tuple(entry.shape), kind, read_part)
 
     try:
-        header = json.loads(text)
-        header.pop("__metadata__", None)
-        found = {name: stored(**entry) for name, entry in header.items()}
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except KeyError as error:
-        raise RequestError(f"{path} holds arrays of type {error}, which are no weights") from None
-    except (ValueError, TypeError, AttributeError) as error:
-        raise RequestError(f"{path} is damaged: {reason(error)}") from None
+        header = json.loads(text, object_pairs_hook=_without_duplicates)
+        if isinstance(header, dict):
+            header.pop("__metadata__", None)
+        entries = _HEADER.validate_python(header)
+        end = _check_offsets(entries)
+    except RecursionError:
+        raise RequestError(f"{path} is damaged: JSON that is nested too deeply") from None
+    except ValueError as error:  # pydantic's, too
+        raise RequestError(f"{path} is damaged: {_first(error)}") from None
+    odd = sorted({entry.dtype for entry in entries.values()} - _DTYPES.keys())
+    if odd:
+        raise RequestError(f"{path} holds arrays of type {odd[0][:20]!a}, which are no weights")
     if end:
         read_bytes(folder, file, 8 + size + end - 1, 1)  # raises if the file is truncated
+    if not is_remote(folder) and Path(path).stat().st_size != 8 + size + end:
+        raise RequestError(f"{path} is damaged: there is more behind its last array")
+    return {name: stored(entry) for name, entry in entries.items()}
+
+
+_Size = Annotated[int, pydantic.Field(ge=0, lt=2**62)]
+
+
+class _Entry(pydantic.BaseModel):
+    """What a header says of an array."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+
+    dtype: str
+    shape: Annotated[list[_Size], pydantic.Field(max_length=8)]
+    data_offsets: Annotated[list[_Size], pydantic.Field(min_length=2, max_length=2)]
+
+
+_HEADER = pydantic.TypeAdapter(dict[str, _Entry])
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"two entries are called {ascii(twice)[:100]}")
     return found
+
+
+def _check_offsets(entries: Mapping[str, _Entry]) -> int:
+    """Checks that arrays have the bytes that they need, one after the other, as the format asks.
+
+    Returns:
+      Where the last one ends.
+
+    Raises:
+      ValueError: they do not.
+    """
+    last = 0
+    for entry in sorted(entries.values(), key=lambda entry: entry.data_offsets):
+        start, end = entry.data_offsets
+        itemsize = _DTYPES[entry.dtype].itemsize if entry.dtype in _DTYPES else None
+        if end < start or (itemsize and end - start != math.prod(entry.shape) * itemsize):
+            raise ValueError(
+                f"bytes {start} to {end} are no {entry.dtype[:20]} array of shape"
+                f" {tuple(entry.shape)}"
+            )
+        if start != last:
+            raise ValueError(f"its arrays overlap or leave a gap at byte {min(start, last)}")
+        last = end
+    return last
 
 
 _DTYPES = {
@@ -268,9 +355,16 @@ def _read_bin(folder: str, file: str) -> dict[str, Stored]:
         return Stored(values.shape, values.dtype, read_part)
 
     try:
+        if not all(isinstance(name, str) and _is_whole(tensors[name]) for name in tensors):
+            raise TypeError
         return {name: stored(name) for name in tensors}
-    except (AttributeError, TypeError):
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # of PyTorch, for odd tensors
         raise RequestError(f"{path} holds more than arrays of weights") from None
+
+
+def _is_whole(tensor: Any) -> bool:
+    """Whether a tensor is stored whole: a few bytes can stand for any shape."""
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _load(path: Path, mapped: bool) -> dict[str, Any]:
@@ -281,6 +375,12 @@ def _load(path: Path, mapped: bool) -> dict[str, Any]:
             f"{path} can be read with PyTorch only: pip install torch, or have the weights saved as"
             f" {WEIGHTS[0]}"
         ) from None
+    version = re.match(r"([0-9]+)\.([0-9]+)", torch.__version__)
+    if version is None or tuple(map(int, version.groups())) < _SAFE_TORCH:
+        raise RequestError(
+            f"{path} is not loaded: PyTorch {torch.__version__} can be made to run a file's code;"
+            f" install PyTorch 2.6 or later, or have the weights saved as {WEIGHTS[0]}"
+        )
     try:
         with warnings.catch_warnings(action="ignore"):  # of old pickles
             return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
@@ -314,7 +414,8 @@ def write(contents: Contents, config: model.Config, folder: Path) -> None:
     for ours, theirs in names(config.num_encoder_layers, config.num_decoder_layers).items():
         array = contents.arrays[TARGET + ours]
         arrays[theirs] = _transposed(array) if _is_transposed(ours) else array
-    (folder / CONFIG).write_text(json.dumps(_config_json(config), indent=2) + "\n")
+    text = json.dumps(hf_config.render(config), indent=2) + "\n"
+    (folder / hf_config.FILE).write_text(text, encoding="utf-8")
     weights = folder / WEIGHTS[0]
     unfinished = weights.with_suffix(".part")
     _write_safetensors(arrays, unfinished)
@@ -336,24 +437,3 @@ def _write_safetensors(arrays: dict[str, Stored], file: Path) -> None:
             out.write(np.ascontiguousarray(array.read(()), np.dtype("<f4")).data)
         out.flush()
         os.fsync(out.fileno())
-
-
-def _config_json(config: model.Config) -> dict[str, Any]:
-    return {
-        "architectures": ["MT5ForConditionalGeneration"],
-        "model_type": "mt5",
-        "vocab_size": config.vocab_size,
-        "d_model": config.emb_dim,
-        "d_kv": config.head_dim,
-        "d_ff": config.mlp_dim,
-        "num_layers": config.num_encoder_layers,
-        "num_decoder_layers": config.num_decoder_layers,
-        "num_heads": config.num_heads,
-        **_FIXED,
-        "dropout_rate": config.dropout_rate,
-        "tie_word_embeddings": False,
-        "is_encoder_decoder": True,
-        "pad_token_id": 0,
-        "eos_token_id": 1,
-        "decoder_start_token_id": 0,
-    }

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Set
 
 from seqio_tasks import languages, metrics, xnli
+from seqio_tasks.words import words
 from xfer_jax.outputs import Outputs
 
 OTHER_LANGUAGE = "other language"
@@ -93,9 +94,9 @@ def _entities(outputs: Outputs) -> tuple[Counter[str], int]:
         for _, start, end in guessed:
             if not any(start < e and s < end for _, s, e in gold):
                 found["spurious"] += 1
-        for (_, words), span in zip(parsed, aligned, strict=True):
+        for (_, surface), span in zip(parsed, aligned, strict=True):
             if span is None:
-                found["hallucinated" if words else "malformed"] += 1
+                found["hallucinated" if surface else "malformed"] += 1
     return found, total
 
 
@@ -138,9 +139,8 @@ def _answers(outputs: Outputs) -> Counter[str]:
 
 
 def own_words(text: str) -> set[str]:
-    """Returns the words of letters in a text, lower case."""
-    cleaned = "".join(c if unicodedata.category(c)[0] in "LM" else " " for c in text.lower())
-    return set(cleaned.split())
+    """Returns the words of a text that are not numbers, see `words.words`."""
+    return {word for word in words(text) if not word.isnumeric()}
 
 
 def in_other_language(
@@ -177,7 +177,7 @@ def _content(outputs: Outputs, answer: str) -> str:
     """Returns an answer without the words of its format."""
     if outputs.task.family.answers_field:
         return answer
-    return " ".join(" ".join(words) for _, words in metrics.parse_spans(answer))
+    return " ".join(" ".join(surface) for _, surface in metrics.parse_spans(answer))
 
 
 _SCRIPTS = {  # ISO 15924 -> how Unicode's names of its letters begin

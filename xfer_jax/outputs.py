@@ -6,17 +6,19 @@ trusted: scores are computed anew from the outputs.
 
 import ast
 import dataclasses
-import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
+import pydantic
 
-from seqio_tasks import catalogue
+from seqio_tasks import catalogue, metrics
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
+from seqio_tasks.files import read_text
 
 FOLDER = "inference_eval"
 
@@ -34,10 +36,63 @@ class Outputs:
 
     @property
     def score(self) -> float:
-        """The task's score in percent."""
+        """The task's score in percent.
+
+        Raises:
+          RequestError: the metric does not take these references.
+        """
+        return self.percent(self.task.family.score)
+
+    def percent(self, name: str) -> float:
+        """Returns one of the task's scores in percent; raises RequestError, see `score`."""
+        return self._percent(self.answers, name)
+
+    @property
+    def perfect(self) -> float:
+        """The score, in percent, of answers that equal the references."""
+        return self._percent(self._first_references())
+
+    @property
+    def expects_something(self) -> bool:
+        """Whether a reference holds more than nothing, or no entity."""
+        if self.task.family.answers_field:
+            return any(answer for answers in self.references for answer in answers)
+        return any(metrics.parse_spans(reference) for reference in self.references)
+
+    @property
+    def baseline(self) -> float:
+        """The better score, in percent, of always the commonest reference and always nothing."""
+        commonest, _ = Counter(self._first_references()).most_common(1)[0]
+        n = len(self.answers)
+        return max(self._percent([answer] * n) for answer in (commonest, ""))
+
+    def _first_references(self) -> list[str]:
+        return [r if isinstance(r, str) else r[0] for r in self.references]
+
+    def _percent(self, answers: Sequence[str], name: str | None = None) -> float:
         family, metric = self.task.family, self.task.metric
         assert metric is not None
-        return family.percent * metric(self.references, self.answers)[family.score]
+        try:
+            return family.percent * metric(self.references, answers)[name or family.score]
+        except ValueError as error:
+            raise RequestError(f"{self.task.name}: outputs cannot be scored: {error}") from None
+
+
+class _Input(pydantic.BaseModel):
+    """What a model was given."""
+
+    inputs_pretokenized: str
+    inputs: list[int] = []
+
+
+class _Record(pydantic.BaseModel):
+    """A line of a file of outputs, as evaluations write it; what else it holds does not matter."""
+
+    model_config = pydantic.ConfigDict(strict=True)
+
+    input: _Input
+    target: str | Annotated[list[str], pydantic.Field(min_length=1)]
+    output: str
 
 
 def read(run: Path, task: Task) -> Outputs | None:
@@ -49,27 +104,60 @@ def read(run: Path, task: Task) -> Outputs | None:
     files = {
         int(path.stem.rpartition("-")[2]): path
         for path in (run / FOLDER).glob(f"{task.name}-*.jsonl")
-        if path.stem.rpartition("-")[2].isdigit()
+        if path.stem.rpartition("-")[2].isdecimal()
     }
     if not files:
         return None
     step = max(files)
-    inputs, tokens, references, answers = [], [], [], []
-    try:
-        # not splitlines(), which also parts a text at characters that JSON leaves as they are
-        for line in filter(None, files[step].read_text("utf-8").split("\n")):
-            record = json.loads(line)
-            inputs.append(record["input"]["inputs_pretokenized"])
-            tokens.append(record["input"].get("inputs", []))
-            references.append(record["target"])
-            answers.append(record["output"])
-    except (ValueError, KeyError, TypeError):
-        raise RequestError(
-            f"{files[step]} is damaged: it is not what an evaluation wrote"
-        ) from None
-    if not answers:
-        raise RequestError(f"{files[step]} is damaged: it is empty")
-    return Outputs(task, step, inputs, tokens, references, answers)
+    records = _records(files[step], task)
+    return Outputs(
+        task,
+        step,
+        [record.input.inputs_pretokenized for record in records],
+        [record.input.inputs for record in records],
+        [record.target for record in records],
+        [record.output for record in records],
+    )
+
+
+def _records(path: Path, task: Task) -> list[_Record]:
+    """Reads a file of outputs, a record a line.
+
+    Raises:
+      RequestError: a line is not what an evaluation of this task writes; names it.
+    """
+    records = []
+    # not splitlines(), which also parts a text at characters that JSON leaves as they are
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            record = _Record.model_validate_json(line)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"][:2]) or "the line"
+            raise RequestError(
+                f"{path} is damaged: line {number}, {place}: {first['msg']}"
+            ) from None
+        wrong = _wrong_target(record.target, task)
+        if wrong:
+            raise RequestError(f"{path} is damaged: line {number}, target: {wrong}")
+        records.append(record)
+    if not records:
+        raise RequestError(f"{path} is damaged: it is empty")
+    return records
+
+
+def _wrong_target(target: str | list[str], task: Task) -> str:
+    """Returns what is wrong with a target of a task, nothing where it is right."""
+    family = task.family
+    if family.answers_field:
+        return "expected a list of answers" if isinstance(target, str) else ""
+    if not isinstance(target, str):
+        return "expected text"
+    if family.labels and target.strip() not in family.labels:
+        return f"expected one of {', '.join(family.labels)}"
+    return ""
 
 
 def tasks(run: Path) -> list[Task]:
@@ -79,7 +167,7 @@ def tasks(run: Path) -> list[Task]:
       RequestError: it has none.
     """
     stems = {path.stem.rpartition("-") for path in (run / FOLDER).glob("*-*.jsonl")}
-    names = sorted({name for name, _, step in stems if step.isdigit()})
+    names = sorted({name for name, _, step in stems if step.isdecimal()})
     found = []
     for name in names:
         try:
@@ -141,10 +229,10 @@ def table(runs: Sequence[Path]) -> pd.DataFrame:
 def _trained_on(run: Path) -> tuple[Task, int]:
     path = run / "config.gin"
     try:
-        text = path.read_text("utf-8")
-    except OSError:
+        text = read_text(path)
+    except RequestError as error:
         raise RequestError(
-            f"{path} cannot be read: it says which language the model was trained in"
+            f"{error}; this file says which language the model was trained in"
         ) from None
     name = _setting(text, "MIXTURE_OR_TASK_NAME")
     if not isinstance(name, str):
@@ -163,5 +251,5 @@ def _setting(config: str, macro: str) -> Any:
     match = re.search(rf"^{macro} = \\?\n? *(.+)$", config, re.M)
     try:
         return ast.literal_eval(match[1]) if match else None
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return None

@@ -2,19 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Annotated
 
 import gin
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from pydantic import Field
 
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
 from seqio_tasks.vocabulary import Vocabulary
 from xfer_jax import data, decoding, partitioning
-from xfer_jax.data import Cache
 from xfer_jax.model import Transformer
-from xfer_jax.settings import Count, FromZero, settings
+from xfer_jax.settings import FromZero, settings
+from xfer_jax.token_cache import Cache
 
 GREEDY, BEAM, LABELS = "greedy", "beam", "labels"
 Progress = Callable[[int], None]  # told how many more examples are done
@@ -26,7 +28,7 @@ class Method:
     """How outputs are found. Macros set the fields: PREDICT_BY, NUM_BEAMS, BEAM_ALPHA."""
 
     name: str = GREEDY  # or 'beam': the best of a search; 'labels': greedy within a closed set
-    num_beams: Count = 4
+    num_beams: Annotated[int, Field(ge=1, le=1024)] = 4
     alpha: FromZero = 0.6  # how far the search favours longer outputs; 0: not at all
 
     def __post_init__(self):

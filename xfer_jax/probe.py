@@ -11,9 +11,9 @@ import gin
 from seqio_tasks import catalogue, vocabulary
 from seqio_tasks.errors import RequestError
 from xfer_jax import data, evaluation, model, output, partitioning, probe_table, progress
-from xfer_jax.data import Cache
 from xfer_jax.prediction import Method, Predictor
-from xfer_jax.settings import Count, Folder, Line, Lines, settings
+from xfer_jax.settings import BatchSize, Count, Folder, Line, Lines, settings
+from xfer_jax.token_cache import Cache
 
 
 @gin.configurable(module="xfer_jax.probe")
@@ -37,11 +37,12 @@ class Probe:
     tasks: Lines  # probes, of one family
     lengths: dict[str, Any]
     split: Line = "train"
-    batch_size: Count = 256
+    batch_size: BatchSize = 256
     examples: Count | None = None
     num_partitions: Count = 1
 
     def __post_init__(self):
+        data.check_lengths(self.lengths, "PROBE_FEATURE_LENGTHS")
         if not self.tasks:
             raise RequestError("there is nothing to probe: set TARGETS, e.g. ('en', 'sw')")
 

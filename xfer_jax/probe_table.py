@@ -1,4 +1,4 @@
-"""How well a model knows each language: LM_L and LM_EM, from what it said of masked texts.
+"""How well a model knows each language: LM_L and LM_EM, from what it predicted for masked texts.
 
 Reads the files that `xfer-jax probe`, or T5X's `infer` with t5x_configs/probe.gin, leave:
 `xfer_probe.<task>.<language>-score.jsonl-…` with the log-probability of what was masked, and
@@ -6,17 +6,19 @@ Reads the files that `xfer-jax probe`, or T5X's `infer` with t5x_configs/probe.g
 """
 
 import dataclasses
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
+import pydantic
 
-from seqio_tasks import catalogue
+from seqio_tasks import catalogue, files
 from seqio_tasks.errors import RequestError
 from seqio_tasks.span_corruption import spans
+from seqio_tasks.vocabulary import NUM_SENTINELS
 from xfer_jax import tables
 
 FILE = "probe.csv"
@@ -33,7 +35,7 @@ def path(folder: Path, task: str, mode: str) -> Path:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What a model said of a probe's pieces of text, a number a piece."""
+    """What a model predicted for a probe's pieces of text, a number a piece."""
 
     loss: np.ndarray  # nats, of all target tokens
     tokens: np.ndarray  # target tokens, sentinels and end of sequence among them, as mT5 counts
@@ -50,31 +52,26 @@ def read(folder: Path, task: str) -> Answers:
       RequestError: one is not there or damaged, or the two are of different texts.
     """
     rows = []
-    scores, predictions = (_lines(path(folder, task, mode)) for mode in MODES)
+    scores = _lines(path(folder, task, "score"), _Scored)
+    predictions = _lines(path(folder, task, "predict"), _Predicted)
     if len(scores) != len(predictions):
         raise RequestError(
             f"{folder}: of {task} there are {len(scores)} scores and {len(predictions)}"
             " predictions; remove both files, and probe again"
         )
     for scored, said in zip(scores, predictions, strict=True):
-        try:
-            targets = [token for token in scored["inputs"]["targets"] if token]
-            asked_text = scored["inputs"]["targets_pretokenized"]
-            same = [token for token in said["inputs"]["targets"] if token] == targets
-            loss, predicted = -float(scored["score"]), said["prediction_tokens"]
-        except (KeyError, TypeError) as error:
-            raise RequestError(
-                f"{path(folder, task, 'score')} is no probe's: it lacks {error}; under T5X,"
-                " t5x_configs/probe.gin has it written"
-            ) from None
-        if not same:
+        targets = [token for token in scored.inputs.targets if token]
+        asked_text = scored.inputs.targets_pretokenized
+        loss, predicted = -scored.score, said.prediction_tokens
+        if [token for token in said.inputs.targets if token] != targets:
             raise RequestError(
                 f"{folder}: the scores and the predictions of {task} are of two masks"
             )
         if len(targets) < 3:
             continue  # a last piece of one token: nothing is masked
-        first = targets[0]  # <extra_id_0>: all targets begin with it
-        asked, answered = spans(targets, first), spans(predicted, first)
+        # All targets begin with <extra_id_0>; the others count down, see `probes.sentinels`.
+        sentinels = range(targets[0], targets[0] - NUM_SENTINELS, -1)
+        asked, answered = spans(targets, sentinels), spans(predicted, sentinels)
         masked = " ".join(_SENTINEL.sub(" ", asked_text).split())
         exact = sum(answered.get(number) == span for number, span in asked.items())
         rows.append((loss, len(targets), len(masked.encode()), len(masked), len(asked), exact))
@@ -83,16 +80,55 @@ def read(folder: Path, task: str) -> Answers:
     return Answers(*np.asarray(rows, float).T)
 
 
-def _lines(file: Path) -> list[dict]:
-    try:
-        # not splitlines(), which also parts a text at characters that JSON leaves as they are
-        return [json.loads(line) for line in filter(None, file.read_text("utf-8").split("\n"))]
-    except OSError:
-        raise RequestError(
-            f"{file} is not there: a probe needs INFER_MODE 'score' and 'predict'"
-        ) from None
-    except ValueError:
-        raise RequestError(f"{file} is damaged; remove it, and probe again") from None
+class _Inputs(pydantic.BaseModel):
+    targets: list[int]
+
+
+class _ScoredInputs(_Inputs):
+    targets_pretokenized: str
+
+
+class _Scored(pydantic.BaseModel):
+    """A line of a probe's scores."""
+
+    inputs: _ScoredInputs
+    score: pydantic.FiniteFloat  # log-probability of the targets, in nats
+
+
+class _Predicted(pydantic.BaseModel):
+    """A line of a probe's predictions."""
+
+    inputs: _Inputs
+    prediction_tokens: list[int]
+
+
+_Line = TypeVar("_Line", bound=pydantic.BaseModel)
+
+
+def _lines(file: Path, model: type[_Line]) -> list[_Line]:
+    """Reads a file of JSON lines; raises RequestError with the line that is not as it should be."""
+    if not file.is_file():
+        raise RequestError(f"{file} is not there: a probe needs INFER_MODE 'score' and 'predict'")
+    found = []
+    # not splitlines(), which also parts a text at characters that JSON leaves as they are
+    for number, line in enumerate(files.read_text(file).split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            found.append(model.model_validate_json(line))
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"][:2]))
+            if not place:
+                raise RequestError(
+                    f"{file} is damaged: line {number} is not JSON; remove the file, and probe"
+                    " again"
+                ) from None
+            raise RequestError(
+                f"{file} is no probe's: line {number}, {place}: {first['msg']}; under T5X,"
+                " t5x_configs/probe.gin has it written"
+            ) from None
+    return found
 
 
 def measure(answers: Answers, seed: int = 0) -> dict[str, float]:

@@ -17,13 +17,13 @@ from xfer_jax import (
     compilation,
     configuration,
     execution,
-    plots,
     probe,
     progress,
     report,
     scores,
     study,
 )
+from xfer_jax.report import figures
 
 FILE = "gin/studies/pocket.gin"
 OUT = Path("out/quickstart")
@@ -85,13 +85,13 @@ def draw(cells: Mapping[tuple[str, str], float], path: Path) -> Path:
     for code in order:
         side = "prepositions" if grammars[code].adposition == "before" else "postpositions"
         labels[code] = f"{grammars[code].order}, {side}   {code}"
-    figure = plots.matrix(
+    figure = figures.matrix(
         cells,
         labels,
-        "Named entities: taught in one language, asked in another",
+        "Named entities: fine-tuned on one language, evaluated on another",
         "Miniature languages with the word order of real ones; span F1, percent",
     )
-    return plots.save(figure, path)
+    return figures.save(figure, path)
 
 
 if __name__ == "__main__":

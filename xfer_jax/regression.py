@@ -163,7 +163,7 @@ def regress(
     factors = collinearity(x)
     if np.isinf(factors).any():
         alike = [name for name, inf in zip(pairs.names, np.isinf(factors), strict=True) if inf]
-        raise ValueError(f"{', '.join(alike)} say the same, and cannot be told apart")
+        raise ValueError(f"{', '.join(alike)} determine each other, and cannot be told apart")
     model = mixed(y, x, pairs.rows, pairs.columns)
     coefficients = []
     for k, name in enumerate(pairs.names):
@@ -403,7 +403,10 @@ def levels(scores: np.ndarray, sources: Sequence[int], targets: Sequence[int], n
     designs = [np.eye(len(side[0]))[side[1]] for side in (one, other)]
     parameters = len(one[0]) + len(other[0]) - 1
     if min(len(one[0]), len(other[0])) < 2 or len(y) <= parameters:
-        raise ValueError(f"{len(y)} pairs cannot tell {parameters} effects of languages")
+        raise ValueError(
+            f"{len(y)} pairs are too few to estimate {parameters} effects of languages, as they"
+            " cannot tell them from noise"
+        )
     # Effects of a side sum to 0: the last is minus the sum of the others.
     coded = [np.concatenate([d[:, :-1] - d[:, -1:]], axis=1) for d in designs]
     design = np.concatenate([np.ones((len(y), 1)), *coded], axis=1)
@@ -430,7 +433,9 @@ def levels(scores: np.ndarray, sources: Sequence[int], targets: Sequence[int], n
     grid = np.full((n, n), np.nan)
     grid[down[i], across[j]] = rest
     twice = np.isfinite(grid) & np.isfinite(grid.T)
-    turned = float(np.corrcoef(grid[twice], grid.T[twice])[0, 1]) if twice.sum() > 4 else np.nan
+    turned = np.nan
+    if twice.sum() > 4 and np.ptp(grid[twice]) > 1e-9:
+        turned = float(np.corrcoef(grid[twice], grid.T[twice])[0, 1])
     shares = Shares(
         both - by_target, both - by_source, by_source + by_target - both, 1 - both, turned
     )

@@ -23,10 +23,10 @@ from pydantic import Field
 from seqio_tasks import retrieval, vocabulary
 from seqio_tasks.errors import RequestError, RunError
 from seqio_tasks.vocabulary import Vocabulary
-from xfer_jax import checkpoints, data, evaluation, model, output, partitioning, progress
+from xfer_jax import checkpoints, checksums, data, evaluation, model, output, partitioning, progress
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Progress
-from xfer_jax.settings import Count, CountFromZero, Folder, Line, Lines, settings
+from xfer_jax.settings import BatchSize, Count, CountFromZero, Folder, Line, Lines, settings
 
 COSINE, DOT = "cosine", "dot"
 RANKED = 20  # candidates kept of every query: as many as XTREME-R scores
@@ -249,13 +249,15 @@ class Retrieval:
     layer: CountFromZero | None = None  # see `mean_states`
     similarity: Literal["cosine", "dot"] = "cosine"
     length: Annotated[int, Field(ge=2, le=1 << 20)] = 128  # most tokens of a text
-    batch_size: Count = 256
+    batch_size: BatchSize = 256
     num_partitions: Count = 1
 
     def __post_init__(self):
         retrieval.family(self.task)
         layers = self.model.num_encoder_layers
-        if self.layer is not None and self.layer not in range(layers + 1):
+        if self.layer is not None and (
+            type(self.layer) is not int or self.layer not in range(layers + 1)
+        ):
             raise RequestError(
                 f"LAYER must be an integer from 0 to {layers}, the model's number of layers, or"
                 f" None for the encoder's output, not {self.layer!r}"
@@ -265,7 +267,7 @@ class Retrieval:
         """Returns digests of what is read, see `output.check_inputs`."""
         vocab = vocabulary.load_for(self.model.vocab_size)
         location = checkpoints.locate(self.checkpoint)
-        return {"checkpoint": checkpoints.identity(location), "vocabulary": vocab.digest}
+        return {"checkpoint": checksums.identity(location), "vocabulary": vocab.digest}
 
     def open(self) -> Encoder:
         """Loads the model.
@@ -294,14 +296,14 @@ def retrieve(how: Retrieval, config_text: str) -> None:
     output.check(folder, config_text)
     output.check_inputs(folder, inputs)
     sets = list(retrieval.read(how.task, how.languages, how.split))
-    files = [folder / f"{how.task}.{of.language}.jsonl" for of in sets]
-    missing = [(of, file) for of, file in zip(sets, files, strict=True) if not file.is_file()]
+    paths = [folder / f"{how.task}.{of.language}.jsonl" for of in sets]
+    missing = [(of, file) for of, file in zip(sets, paths, strict=True) if not file.is_file()]
     encoder = how.open() if missing else None
     output.claim(folder, config_text, inputs)
     if encoder is not None:
         _rank(encoder, missing, how.similarity)
     metric = retrieval.family(how.task).metric
-    scores = [100 * _score(file, metric) for file in files]
+    scores = [100 * _score(file, metric) for file in paths]
     progress.say(_table(how, sets, scores))
     _write_scores(folder / "retrieval.csv", how, sets, scores)
     progress.say(f"wrote {folder / 'retrieval.csv'}")

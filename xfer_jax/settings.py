@@ -30,6 +30,7 @@ def _one_line(text: str) -> str:
 
 # Types for the fields of settings. What a validator raises says what was expected.
 Count = Annotated[int, Field(ge=1, le=_LARGEST)]
+BatchSize = Annotated[int, Field(ge=1, le=2**20)]
 CountFromZero = Annotated[int, Field(ge=0, le=_LARGEST)]
 Size = Annotated[int, Field(ge=1, le=2**24)]  # of a model's dimension
 Layers = Annotated[int, Field(ge=1, le=1024)]
@@ -83,7 +84,7 @@ def _sentence(
     if first["type"] == "missing":
         return f"{name} must be set"
     if first["type"] == "unexpected_keyword_argument":
-        return f"there is no setting {field!r}{did_you_mean(field, fields)}"
+        return f"there is no setting {field!r}{did_you_mean(str(field), fields)}"
     if isinstance(cause, RequestError):
         return f"{name}: {cause}"
     where = "".join(f"[{part!r}]" for part in inside if not _is_type(part))

@@ -24,7 +24,7 @@ _AT_ONCE = 1 << 17  # numbers in a block of permuted matrices: what a processor'
 
 @dataclasses.dataclass(frozen=True)
 class Correlation:
-    """How a feature of pairs goes together with their scores."""
+    """How a feature of pairs correlates with their scores."""
 
     pairs: int
     languages: int
@@ -63,7 +63,7 @@ def correlate(
     problem = _Problem(scores, feature, np.asarray(sources), np.asarray(targets))
     values, y = problem.observed()
     if len(y) < 3 or np.ptp(values) == 0 or np.ptp(y) == 0:
-        raise ValueError("a correlation needs three pairs, and two values on either side")
+        raise ValueError("there must be three pairs at least, and two values on either side")
     problems = [problem] if brief else [problem, problem.ranked()]
     nulls = _permuted(problems, permutations, seed)
     p_values = [two_sided(p.correlation(), null) for p, null in zip(problems, nulls, strict=True)]

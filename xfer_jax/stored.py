@@ -3,7 +3,8 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ _BATCH_BYTES = 64 << 20  # of arrays that are written at the same time
 _REMOTE_SECONDS = 60  # to wait for an answer from gs://
 _CACHE_BYTES = 32 << 20  # for the index of an OCDBT checkpoint; large arrays do not stay in it
 _SHOWN = 4  # broken arrays that an error spells out
+_LARGEST_FILE = 1 << 30  # bytes of a file that is read whole; those of weights are read in parts
+_PIECE = 16 << 20  # bytes of a remote file in memory
+_MOST_TIMES = 1100  # that an array may be larger than all files of its checkpoint: gzip's limit
+_LONGEST_NAME = 200  # characters of an array's name; mT5's have 70
+MOST_STEPS = 2**31 - 1  # T5X keeps the step in an int32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +105,11 @@ def read_file(folder: str | Path, name: str) -> bytes | None:
         return _fetch(folder, name, None)
     path = Path(folder) / name
     try:
-        return path.read_bytes() if path.is_file() else None
+        if not path.is_file():
+            return None
+        if path.stat().st_size > _LARGEST_FILE:
+            raise RequestError(f"{path} is damaged: it is {path.stat().st_size:,} bytes long")
+        return path.read_bytes()
     except OSError as error:
         raise RequestError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -126,10 +136,54 @@ def read_bytes(folder: str | Path, name: str, start: int, size: int) -> np.ndarr
     return found
 
 
+def read_pieces(folder: str | Path, name: str) -> Iterator[bytes] | None:
+    """Reads a file of a gs:// folder a piece at a time.
+
+    Returns:
+      Its pieces; None if it is not there.
+
+    Raises:
+      RequestError: its server cannot be reached; the iterator raises it, too.
+    """
+    if not exists(folder, name):
+        return None
+
+    def pieces() -> Iterator[bytes]:
+        store = _remote(folder)
+        for start in itertools.count(0, _PIECE):
+            piece = slice(start, start + _PIECE)
+            try:
+                yield store.read(name, byte_range=piece).result(timeout=_REMOTE_SECONDS).value
+            except ValueError:  # the file ends within this piece
+                yield _fetch(folder, name, slice(start, None)) or b""
+                return
+
+    return pieces()
+
+
+def list_files(folder: str | Path) -> list[str]:
+    """Returns the names of all files of a folder and of those in it, local or gs://.
+
+    Raises:
+      RequestError: the server cannot be reached.
+    """
+    if is_remote(folder):
+        try:
+            keys = _remote(folder).list().result(timeout=_REMOTE_SECONDS)
+        except Exception as error:  # tensorstore raises what its drivers raise
+            raise RequestError(f"{folder} cannot be listed: {reason(error)}") from None
+        return [key.decode("utf-8", "replace") for key in keys]
+    root = Path(folder)
+    return [path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()]
+
+
+def _remote(folder: str | Path) -> ts.KvStore:
+    return ts.KvStore.open(kvstore(folder)).result(timeout=_REMOTE_SECONDS)
+
+
 def _fetch(folder: str | Path, name: str, part: slice | None) -> bytes | None:
     try:
-        store = ts.KvStore.open(kvstore(folder)).result(timeout=_REMOTE_SECONDS)
-        found = store.read(name, byte_range=part).result(timeout=_REMOTE_SECONDS)
+        found = _remote(folder).read(name, byte_range=part).result(timeout=_REMOTE_SECONDS)
     except Exception as error:  # tensorstore raises what its drivers raise
         raise RequestError(f"{folder}/{name} cannot be fetched: {reason(error)}") from None
     return found.value if found.state == "value" else None
@@ -150,8 +204,11 @@ def open_zarr(
       sparse: whether their writer left zeros out; else what is not there is lost.
 
     Raises:
-      RequestError: some are not there or damaged; their `read` raises it, too.
+      RequestError: some are not there, damaged, or of impossible sizes; their `read` raises it,
+        too.
     """
+    refuse_odd_names(location, stores)
+    most = _largest(location, sparse)
     context = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
     how = {"recheck_cached_data": "open", "fill_missing_data_reads": sparse}
     opening = {
@@ -164,10 +221,65 @@ def open_zarr(
             opened[name] = future.result()
         except ValueError as error:
             problems.append(f"{name} ({reason(error)})")
+        else:
+            # TensorStore ends the whole process when it cannot have the memory to read something.
+            problems += _too_large(name, opened[name], most)
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         raise RequestError(f"{location} cannot be read: {'; '.join(problems[:_SHOWN])}{more}")
     return {name: _stored(location, name, store) for name, store in opened.items()}
+
+
+def refuse_odd_names(location: str, names: Iterable[str]) -> None:
+    """Raises RequestError if there are names that no array of a model has."""
+    for name in names:
+        if not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise RequestError(f"{location} is damaged: an array is called {ascii(name)[:100]}")
+
+
+def memory() -> int:
+    """Returns the bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _largest(location: str, sparse: bool) -> int:
+    """Returns the most bytes that an array of a checkpoint can have."""
+    if sparse or is_remote(location):
+        return memory()
+    root = Path(location)
+    size = sum((root / name).stat().st_size for name in list_files(root))
+    return min(memory(), max(_CHUNK_BYTES, _MOST_TIMES * size))
+
+
+def _too_large(name: str, store: ts.TensorStore, most: int) -> list[str]:
+    """Returns a complaint if an array or one of its chunks is larger than it can be."""
+    itemsize = store.dtype.numpy_dtype.itemsize
+    size = math.prod(store.shape) * itemsize
+    if size > most:
+        return [f"{name} (a shape of {tuple(store.shape)} is more than its files can hold)"]
+    layout = store.chunk_layout
+    chunk = layout.write_chunk.shape or layout.read_chunk.shape or ()
+    if math.prod(side or 1 for side in chunk) * itemsize > max(size, _CHUNK_BYTES):
+        return [f"{name} (chunks of {tuple(chunk)} are larger than the array)"]
+    return []
+
+
+def checked_step(location: str | Path, step: Any) -> int:
+    """Returns a checkpoint's step.
+
+    Args:
+      location: of the checkpoint, for the error.
+      step: as it was found, e.g. an array of one element.
+
+    Raises:
+      RequestError: it is no step.
+    """
+    found = np.asarray(step)
+    if found.size == 1 and np.issubdtype(found.dtype, np.integer):
+        value = int(found.reshape(())[()])
+        if 0 <= value <= MOST_STEPS:
+            return value
+    raise RequestError(f"{location} is damaged: its step is no integer from 0 to {MOST_STEPS:,}")
 
 
 def _stored(location: str, name: str, store: ts.TensorStore) -> Stored:

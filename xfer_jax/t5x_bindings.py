@@ -15,7 +15,7 @@ from absl import logging
 
 from seqio_tasks import catalogue, registry, vocabulary
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, configuration, data, partitioning, prediction
+from xfer_jax import checkpoints, configuration, data, partitioning, prediction, token_cache
 from xfer_jax.model import Transformer
 from xfer_jax.stored import is_remote
 
@@ -202,7 +202,8 @@ def evaluation(
         prediction.Method().check(task)
         if mode == "score" and lengths is not None:
             with partitioning.first_goes_first():
-                data.Supervised(data.open_cache(task, split, vocabulary.load()), dict(lengths))
+                cache = token_cache.open_cache(task, split, vocabulary.load())
+                data.Supervised(cache, dict(lengths))
     return dataset(mixture_or_task_name=mixture, split=split, task_feature_lengths=lengths)
 
 

@@ -18,6 +18,7 @@ from xfer_jax.stored import (
     STEP,
     Contents,
     Stored,
+    checked_step,
     kvstore,
     open_zarr,
     read_file,
@@ -49,8 +50,10 @@ def read(location: str | Path) -> Contents:
         state = serialization.msgpack_restore(content)
         version = int(state.get("version", 0))
         leaves = flatten_dict(state["optimizer"], is_leaf=lambda _, x: "kvstore" in x, sep="/")
-        step = int(leaves.pop(STEP))
+        step = checked_step(location, leaves.pop(STEP))
         folders = {name: _folder(leaf) for name, leaf in leaves.items() if isinstance(leaf, dict)}
+    except RequestError:
+        raise
     except Exception as error:  # msgpack raises many kinds; all mean the same
         raise RequestError(f"{location}/{FILE} is damaged: {reason(error)}") from None
     if version < 2:
@@ -70,7 +73,10 @@ def _held(array: np.ndarray) -> Stored:
 
 def _folder(spec: dict[str, Any]) -> str:
     # TensorStore before 0.1.14 has the path beside the kvstore.
-    return (spec["kvstore"].get("path") or spec["path"]).strip("/")
+    folder = (spec["kvstore"].get("path") or spec["path"]).strip("/")
+    if not folder.isprintable() or {"", ".", ".."} & set(folder.split("/")):
+        raise ValueError(f"an array cannot lie in {ascii(folder)[:100]}")
+    return folder
 
 
 def write(contents: Contents, folder: Path) -> None:

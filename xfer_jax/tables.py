@@ -2,22 +2,36 @@
 
 Knows nothing of the engine. A table has the columns source, target and score, and may have task,
 n_shots (examples in the target language), n_train (in the source language), seed, intermediate,
-arm, metric, model, n_examples, run; others are kept.
+arm, metric, model, n_examples, baseline, run; others are kept.
 """
 
-import csv
 import dataclasses
+import hashlib
 import io
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import pydantic
 
-from seqio_tasks import languages, uriel
+from seqio_tasks import files, language_codes, uriel
 from seqio_tasks.errors import RequestError, did_you_mean
+from xfer_jax import csv_file
 
-ABOUT = "analysis.json"  # in an analysis' folder: what was asked
+ABOUT = "analysis.json"  # in an analysis' folder: what was asked, and which tables belong to it
+# What an analysis may write, each where there is something to say.
+ANALYSIS_TABLES = (
+    "scores", "features", "languages", "shares", "alignment", "outcomes", "correlations",
+    "regression", "models", "wals", "sensitivity", "laws", "needed", "curves", "gains",
+    "gain_means", "gain_features",
+)  # fmt: skip
+_WORDS = (  # columns of those tables that hold names, even where they look like numbers
+    "task", "source", "target", "language", "feature", "name", "same", "collinear", "intermediate",
+    "subset", "family", "genus", "outcome", "metric", "model", "run", "arm", "engine", "axis",
+)  # fmt: skip
 REQUIRED = ("source", "target", "score")
 _KEY = ("task", "source", "target", "intermediate", "n_shots", "n_train", "arm", "model", "seed")
 _DEFAULTS = {
@@ -29,8 +43,9 @@ _DEFAULTS = {
     "model": "",
     "seed": 0,
 }
-_FRACTION = 1.0  # a table whose scores are all below may hold fractions
+_KNOWN = {*_KEY, "score", "metric", "n_examples", "run", "engine", "baseline"}
 FEWEST = 4  # languages: with three there are but six ways to permute them
+_SHOWN = 6  # names in a list
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +65,14 @@ def read(path: Path, where: Mapping[str, str] | None = None, fractions: bool = F
       fractions: see `check`.
 
     Raises:
-      RequestError: see `read_csv` and `check`; fewer than four languages.
+      RequestError: see `csv_file.read` and `check`; fewer than four languages.
     """
-    scores = check(read_csv(path), path, where, fractions)
+    scores = check(csv_file.read(path, REQUIRED), path, where, fractions)
     here = sorted({*scores.table["source"], *scores.table["target"]})
     if len(here) < FEWEST:
         raise RequestError(
-            f"{path} has {len(here)} languages ({', '.join(here)}): of fewer than {FEWEST} nothing"
-            " can be said"
+            f"{path} has {len(here)} languages ({', '.join(here)}): an analysis needs {FEWEST} or"
+            " more"
         )
     return scores
 
@@ -71,7 +86,7 @@ def check(
     """Brings a table of text into one form.
 
     Args:
-      frame: see `read_csv`.
+      frame: see `csv_file.read`.
       path: where it comes from, to be named.
       where: columns that must have a value, to choose of a table that holds more.
       fractions: scores are in [0, 1] and are multiplied by 100.
@@ -80,38 +95,30 @@ def check(
       RequestError: unknown languages or columns, contradicting rows, scores that are no
         percentages; one sentence that names the row.
     """
-    for column, value in (where or {}).items():
-        if column not in frame:
-            hint = did_you_mean(column, frame.columns)
-            raise RequestError(f"{path} has no column {column!r} to choose by{hint}")
-        kept = frame[column].astype(str) == value
-        if not kept.any():
-            found = ", ".join(sorted(frame[column].astype(str).unique())[:8])
-            raise RequestError(f"{path}: no row has {column} {value}; there are {found}")
-        frame = frame[kept]
+    frame = _chosen(frame, path, where or {})
     notes: list[str] = []
+    unused = [str(name) for name in frame if name not in _KNOWN and name not in (where or {})]
+    if unused:
+        notes.append(f"{path}: columns that are not used: {_list(unused)}")
     frame = _with_defaults(path, frame)
-    frame["score"] = numbers(path, frame["score"])
+    ours = {"run", "engine"} <= set(frame.columns)  # a study's table: it is in percent
+    frame["score"] = csv_file.numbers(path, frame["score"])
     empty = frame["score"].isna()
     if empty.any():
         notes.append(f"{int(empty.sum())} rows have no score and are left out")
         frame = frame[~empty]
-    frame["score"] = _percent(path, frame["score"], fractions)
+    if frame.empty:
+        raise RequestError(f"{path}: no row has a score")
+    frame["score"] = _percent(path, frame, "score", fractions, ours)
+    if "baseline" in frame:
+        frame["baseline"] = csv_file.numbers(path, frame["baseline"])
+        frame["baseline"] = _percent(path, frame, "baseline", fractions, ours=True)
     for column in ("source", "target"):
-        codes = {name: code_of(name) for name in frame[column].unique()}
-        frame[column] = frame[column].map(codes)
+        frame[column] = language_codes_of(path, frame[column])
     frame, dropped = _without_repeats(path, frame)
     if dropped:
         notes.append(f"{dropped} rows repeat another to the letter and count once")
-    strange = [
-        code
-        for code in sorted({*frame["source"], *frame["target"]})
-        if not uriel.known(uriel_row(code))
-    ]
-    if strange:
-        notes.append(
-            f"URIEL does not know {', '.join(strange)}: nothing is known of their typology"
-        )
+    notes += typology_notes({*frame["source"], *frame["target"]})
     for column in ("model", "metric"):
         for task, of_task in frame.groupby("task") if column in frame else ():
             several = sorted(set(of_task[column]))
@@ -126,6 +133,49 @@ def check(
         if len(pairs) < possible:
             notes.append(f"{task}: {possible - len(pairs)} of {possible} cells have no score")
     return Scores(frame.reset_index(drop=True), tuple(notes))
+
+
+def _chosen(frame: pd.DataFrame, path: Path, where: Mapping[str, str]) -> pd.DataFrame:
+    """Returns the rows that have the values asked for."""
+    for column, value in where.items():
+        if column not in frame:
+            hint = did_you_mean(column, frame.columns)
+            raise RequestError(f"{path} has no column {column!r} to choose by{hint}")
+        kept = frame[column].astype(str) == value
+        if not kept.any():
+            found = ", ".join(sorted(frame[column].astype(str).unique())[:8])
+            raise RequestError(f"{path}: no row has {column} {value}; there are {found}")
+        frame = frame[kept]
+    return frame
+
+
+def _list(names: Iterable[str]) -> str:
+    """Returns names for a note, not all of them where there are many."""
+    shown = list(names)
+    more = len(shown) - _SHOWN
+    return ", ".join(shown[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def typology_notes(codes: Iterable[str]) -> list[str]:
+    """Returns what a reader should know of where the typology of languages comes from."""
+    rows = {code: uriel_row(code) for code in sorted(codes)}
+    strange = [code for code, row in rows.items() if not uriel.known(row)]
+    notes = []
+    if strange:
+        notes.append(
+            f"URIEL does not know {', '.join(strange)}: nothing is known of their typology"
+        )
+    borrowed: dict[str, list[str]] = {}
+    for code in rows:
+        for table, row in language_codes.borrowed(code).items() if code not in strange else ():
+            if uriel.known(row):
+                borrowed.setdefault(f"{code} from URIEL's {row}", []).append(
+                    table.partition("_")[0]
+                )
+    told = [f"{' and '.join(of)} of {who}" for who, of in borrowed.items()]
+    if told:
+        notes.append(f"typology is borrowed: {'; '.join(told)}")
+    return notes
 
 
 def zero_shot(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -169,123 +219,95 @@ def _range(numbers: pd.Series) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def read_csv(path: Path, required: Sequence[str] = REQUIRED) -> pd.DataFrame:
-    """Reads a CSV with commas, semicolons or tabs as text, and checks its columns.
-
-    Raises:
-      RequestError: it is no table, or lacks a column.
-    """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise RequestError(f"{path} is not UTF-8") from None
-    except OSError as error:
-        raise RequestError(f"{path} cannot be read: {error.strerror}") from None
-    first = text.partition("\n")[0]
-    separator = max(",;\t", key=first.count)
-    try:
-        frame = pd.read_csv(
-            io.StringIO(text), sep=separator, dtype=str, keep_default_na=False,
-            decimal=".", quoting=csv.QUOTE_MINIMAL,
-        )  # fmt: skip
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise RequestError(f"{path} is no table: {str(error).splitlines()[0]}") from None
-    rows = csv.reader(io.StringIO(text), delimiter=separator)
-    width = len(next(rows))
-    long = next((i for i, row in enumerate(rows, 2) if len(row) > width), None)
-    if long is not None:
-        raise RequestError(f"{path}, line {long}: more values than the header has names")
-    frame.columns = [str(name).strip().lower() for name in frame.columns]
-    if frame.columns.has_duplicates:
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise RequestError(f"{path} has two columns {twice!r} (capitals do not count)")
-    missing = [name for name in required if name not in frame]
-    if missing:
-        raise RequestError(
-            f"{path} has no column {', '.join(missing)}; it has {', '.join(frame.columns)}"
-        )
-    if frame.empty:
-        raise RequestError(f"{path} has no rows")
-    return frame.apply(lambda column: column.str.strip())
-
-
 def _with_defaults(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """Fills in the columns that tell cells apart."""
     for column, default in _DEFAULTS.items():
         if column not in frame:
             frame = frame.assign(**{column: default})
         elif isinstance(default, int):
-            whole = pd.to_numeric(
-                frame[column].astype(str).replace("", str(default)), errors="coerce"
-            )
-            if whole.isna().any() or (whole % 1 != 0).any():
-                bad = frame[column][whole.isna() | (whole % 1 != 0)].iloc[0]
-                raise RequestError(f"{path}: {column} must be whole numbers, not {bad!r}")
-            frame = frame.assign(**{column: whole.astype(int)})
+            whole = csv_file.whole_numbers(path, frame[column], default)
+            frame = frame.assign(**{column: whole})
+        else:
+            texts = frame[column].astype(str)
+            odd = texts[texts.str.contains(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")]
+            if len(odd):
+                where = csv_file.at(path, odd)
+                raise RequestError(f"{where}: {column} {odd.iloc[0]!r} holds a control character")
+            frame = frame.assign(**{column: texts.replace("", str(default))})
     return frame.copy()
 
 
-def numbers(path: Path, texts: pd.Series) -> pd.Series:
-    """Turns text into numbers; empty, `nan` and `na` become NaN.
+def _percent(
+    path: Path, frame: pd.DataFrame, column: str, fractions: bool, ours: bool
+) -> pd.Series:
+    """Returns scores in percent; the unit is judged task by task.
+
+    Args:
+      path: of the table.
+      frame: with the columns `task` and `column`, numbers.
+      column: which.
+      fractions: all are said to be fractions of 1.
+      ours: all are known to be in percent, however small.
 
     Raises:
-      RequestError: something else that is no number.
+      RequestError: a task's scores are not in the unit that they should be in; names it.
     """
-    texts = texts.astype(str)
-    found = pd.to_numeric(texts.replace("", "nan"), errors="coerce")
-    odd = found.isna() & ~texts.str.lower().isin(["", "nan", "na"])
-    if odd.any():
-        line, text = texts[odd].index[0] + 2, texts[odd].iloc[0]
-        raise RequestError(f"{path}, line {line}: {texts.name} {text!r} is no number")
-    if np.isinf(found).any():
-        line = found[np.isinf(found)].index[0] + 2
-        raise RequestError(f"{path}, line {line}: {texts.name} is infinite; leave it empty")
-    return found
-
-
-def _percent(path: Path, scores: pd.Series, fractions: bool) -> pd.Series:
-    if fractions:
-        if scores.max() > _FRACTION:
-            raise RequestError(f"{path}: a score of {scores.max():g} is no fraction of 1")
-        scores = scores * 100
-    elif scores.max() <= _FRACTION and scores.nunique() > 2:
+    for task, scores in frame.groupby("task", sort=False)[column]:
+        if fractions and scores.max() > 1:
+            odd = scores[scores > 1]
+            raise RequestError(
+                f"{csv_file.at(path, odd)}: a {column} of {odd.iloc[0]:g} is no fraction of 1"
+                f" (task {task})"
+            )
+        if not (fractions or ours) and scores.max() <= 1 and ((scores > 0) & (scores < 1)).any():
+            raise RequestError(
+                f"{path}: all scores of {task} are at most 1, and percentages are expected: give"
+                " --fractions if all scores are fractions of 1, or multiply those by 100"
+            )
+    scores = frame[column] * 100 if fractions else frame[column]
+    odd = scores[(scores < 0) | (scores > 100)]
+    if len(odd):
         raise RequestError(
-            f"{path}: all scores are at most 1: give --fractions if they are fractions of 1;"
-            " percentages are expected"
+            f"{csv_file.at(path, odd)}: a {column} of {odd.iloc[0]:g} is no percentage"
         )
-    if scores.min() < 0 or scores.max() > 100:
-        odd = scores.min() if scores.min() < 0 else scores.max()
-        raise RequestError(f"{path}: a score of {odd:g} is no percentage")
     return scores
 
 
-_OTHER_ROWS = {row: code for code, rows in languages.URIEL_ALTERNATIVES.items() for row in rows}
+def language_codes_of(path: Path, names: pd.Series) -> pd.Series:
+    """Returns the codes of languages; an unknown one is refused with its line."""
+    codes = {}
+    for name in names.unique():
+        try:
+            codes[name] = code_of(name)
+        except RequestError as error:
+            where = csv_file.at(path, names[names == name])
+            what = "is empty" if not name else f"{name!r}"
+            raise RequestError(
+                f"{where}: {names.name} {what}"
+                + (f": {error}" if name else "; expected a language")
+            ) from None
+    return names.map(codes)
 
 
 def code_of(name: str, strict: bool = True) -> str:
-    """Returns the code that the analysis calls a language by: that of our table, else ISO 639-3.
+    """Returns the code that the analysis calls a language by, see `language_codes.code_of`.
 
     Args:
-      name: a code of two or three letters, or an English name.
-      strict: refuse what neither our table knows nor has three letters; else return it as it is.
+      name: a code or an English name.
+      strict: refuse an unknown language; else return it as it is, in lower case.
 
     Raises:
       RequestError: an unknown language; names the nearest.
     """
-    lower = name.strip().lower()
-    if lower in _OTHER_ROWS:
-        return _OTHER_ROWS[lower]
     try:
-        return languages.get(name).code
+        return language_codes.code_of(name)
     except RequestError:
-        if not strict or (len(lower) == 3 and lower.isascii() and lower.isalpha()):
-            return lower
-        raise
+        if strict:
+            raise
+        return name.strip().lower()
 
 
-def uriel_row(code: str) -> str:
-    """Returns the row of URIEL that stands for a language of `code_of`."""
-    known = languages.LANGUAGES.get(code)
-    return known.uriel if known else code
+uriel_row = language_codes.uriel_row
 
 
 def _without_repeats(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, int]:
@@ -294,11 +316,14 @@ def _without_repeats(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, int
     twice = distinct[distinct.duplicated(key, keep=False)]
     if len(twice):
         row = twice.iloc[0]
-        values = twice[(twice[key] == row[key]).all(axis=1)]["score"].tolist()
+        same = twice[(twice[key] == row[key]).all(axis=1)]
         names = ", ".join(f"{name} {row[name]}" for name in key if row[name] not in ("", 0))
+        lines = ""
+        if same.index.name is not None:
+            lines = f", {same.index.name}s {' and '.join(map(str, same.index[:3]))}"
         raise RequestError(
-            f"{path} gives {' and '.join(f'{v:g}' for v in values[:3])} for one cell ({names}); if"
-            " other columns tell them apart, choose by --where COLUMN=VALUE"
+            f"{path} gives {' and '.join(f'{v:g}' for v in same['score'][:3])} for one cell"
+            f" ({names}{lines}); if other columns tell them apart, choose by --where COLUMN=VALUE"
         )
     return distinct, len(frame) - len(distinct)
 
@@ -310,8 +335,112 @@ def matrix(table: pd.DataFrame, sources: Sequence[str], targets: Sequence[str]) 
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table as CSV, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(table.to_csv(index=False, float_format="%.6g"), encoding="utf-8")
-    temporary.replace(path)
+    """Writes a table as CSV, whole or not at all.
+
+    Raises:
+      RequestError: it cannot be written there.
+      RunError: the disk is full or fails.
+    """
+    files.write(path, _as_csv(table))
+
+
+def _as_csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+
+
+# --- The tables of an analysis --------------------------------------------------------------------
+
+
+class About(pydantic.BaseModel):
+    """What `analysis.json` says: what was analysed, how, and which tables belong to it."""
+
+    model_config = pydantic.ConfigDict(strict=True, extra="forbid")
+
+    scores: list[str]  # paths
+    where: dict[str, str]
+    features: list[str]
+    options: dict[str, str | bool]
+    permutations: int
+    seed: int
+    kinds: dict[str, str]  # by feature: 'pair', 'source' or 'target'
+    made_up: bool
+    notes: list[str]
+    # by name of a table, the SHA-256 of its file
+    tables: dict[Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z_]{1,40}$")], str]
+
+
+def write_analysis(
+    folder: Path, about: Mapping[str, Any], found: Mapping[str, pd.DataFrame]
+) -> None:
+    """Writes an analysis: its tables, those that are not empty, and last what says they are whole.
+
+    Tables of an earlier analysis in the folder are removed.
+
+    Args:
+      folder: made where it is missing.
+      about: the fields of `About`, but for `tables`.
+      found: tables by name.
+
+    Raises:
+      RequestError: they cannot be written there.
+      RunError: the disk is full or fails.
+    """
+    texts = {name: _as_csv(table) for name, table in found.items() if not table.empty}
+    digests = {name: _digest(text.encode()) for name, text in texts.items()}
+    stated = About.model_validate({**about, "tables": digests}).model_dump()
+    contents = {f"{name}.csv": text for name, text in texts.items()}
+    contents[ABOUT] = json.dumps(stated, indent=1, ensure_ascii=False) + "\n"
+    stale = [f"{name}.csv" for name in ANALYSIS_TABLES if name not in texts]
+    files.write_all(folder, contents, ABOUT, stale)
+    files.tidy(folder)
+
+
+def read_analysis(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
+    """Reads an analysis that `analyze` wrote, and verifies that it is whole.
+
+    Returns:
+      What `analysis.json` says, see `About`, and the tables by name. Columns that name something
+      are text, all others as pandas reads them; an empty value is NaN.
+
+    Raises:
+      RequestError: there is none, or its files are not those that one analysis wrote.
+    """
+    again = "run `xfer-jax analyze` again"
+    path = folder / ABOUT
+    if not path.is_file():
+        here = [name for name in ANALYSIS_TABLES if (folder / f"{name}.csv").is_file()]
+        if here:
+            raise RequestError(f"{folder} holds an analysis that is incomplete: {again}")
+        raise RequestError(
+            f"{folder} holds no analysis: run `xfer-jax analyze --scores … --out {folder}` first"
+        )
+    try:
+        about = About.model_validate(files.read_json(path)).model_dump()
+    except pydantic.ValidationError:
+        raise RequestError(f"{path} was changed, or written by an older version: {again}") from None
+    except RequestError as error:
+        raise RequestError(f"{error}: {again}") from None
+    found = {}
+    for name, digest in about["tables"].items():
+        table = folder / f"{name}.csv"
+        content = files.read_bytes(table) if table.is_file() else b""
+        if _digest(content) != digest:
+            raise RequestError(
+                f"{table} is missing or was changed after the analysis wrote it: {again}"
+            )
+        try:
+            found[name] = _parsed(name, content)
+        except ValueError as error:
+            raise RequestError(
+                f"{table} is no table ({str(error).splitlines()[0]}): {again}"
+            ) from None
+    return about, found
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _parsed(name: str, content: bytes) -> pd.DataFrame:
+    words = dict.fromkeys((*_WORDS, *(("baseline",) if name == "gains" else ())), str)
+    return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""], dtype=words)

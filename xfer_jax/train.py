@@ -24,6 +24,7 @@ from seqio_tasks import catalogue, files, vocabulary
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
 from xfer_jax import (
     checkpoints,
+    checksums,
     data,
     evaluation,
     host_memory,
@@ -33,12 +34,14 @@ from xfer_jax import (
     partitioning,
     preemption,
     progress,
+    token_cache,
 )
 from xfer_jax.loss import MAX_LOGITS, sequence_loss
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor
 from xfer_jax.settings import (
     AboveZero,
+    BatchSize,
     Count,
     CountFromZero,
     Folder,
@@ -77,13 +80,13 @@ class Run:
     train_steps: Count | None  # total, pre-training included, as in T5X
     train_steps_relative: CountFromZero | None = None  # instead: steps after the initial checkpoint
     initial_checkpoint: Line | None = None  # a new model when None
-    batch_size: Count = 128  # examples a step
+    batch_size: BatchSize = 128  # examples a step
     long_targets: Literal["error", "drop", "trim"] = "error"  # targets that their length would cut
     mixing_temperature: AboveZero | None = None  # of several tasks; None: equal parts
     train_split: Line = "train"
     eval_split: Line = "validation"
     eval_period: Count | None = None  # steps between evaluations; at the end only when None
-    eval_batch_size: Count = 256  # examples decoded at a time
+    eval_batch_size: BatchSize = 256  # examples decoded at a time
     eval_examples: Count | None = None  # EVALUATOR_NUM_EXAMPLES: a sample a target; all when None
     save_period: Count | None = None  # steps between checkpoints; at the end only when None
     keep_checkpoints: Count | None = 1  # the latest so many; all when None
@@ -286,7 +289,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             if not resumed:  # else it is no longer needed
                 raise
         else:
-            inputs["initial checkpoint"] = checkpoints.identity(initial)
+            inputs["initial checkpoint"] = checksums.identity(initial)
             origin = origin or initial
     output.check_inputs(model_dir, inputs)
     about = checkpoints.about(origin) if origin else {}
@@ -333,7 +336,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
             share,
         )
         targets = [
-            data.open_cache(task, run.eval_split, vocab).first(run.eval_examples)
+            token_cache.open_cache(task, run.eval_split, vocab).sample(run.eval_examples)
             for task in target_tasks
         ]
     if resumed and about.get("data", training.caches) != training.caches:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seqio_tasks import catalogue, xtreme_r
 from seqio_tasks.errors import RequestError
-from xfer_jax import outputs, tables
+from xfer_jax import csv_file, outputs
 
 RETRIEVAL_FILE = "retrieval.csv"
 _MISSING_SHOWN = 6
@@ -44,12 +44,16 @@ def collect(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, float]]]:
                     one = catalogue.task(f"{catalogue.PREFIX}{task.family}.{code}")
                     found = outputs.read(run, one)
                     if found is not None and one.metric is not None:
-                        values = one.metric(found.references, found.answers)
-                        percent = {name: one.family.percent * values[name] for name in task.metrics}
+                        percent = {name: found.percent(name) for name in task.metrics}
                         enter(task.name, code, percent, run)
         for path in sorted(folder.rglob(RETRIEVAL_FILE)):
-            frame = tables.read_csv(path, ("task", "language", "metric", "score"))
-            frame["score"] = tables.numbers(path, frame["score"])
+            frame = csv_file.read(path, ("task", "language", "metric", "score"))
+            frame["score"] = csv_file.numbers(path, frame["score"])
+            odd = frame[~frame["score"].between(0, 100)]
+            if len(odd):
+                raise RequestError(
+                    f"{csv_file.at(path, odd)}: score {odd['score'].iloc[0]:g} is no percentage"
+                )
             for row in frame.itertuples():
                 enter(row.task, row.language, {row.metric: row.score}, path.parent)
     known = {task.name for task in xtreme_r.TASKS}

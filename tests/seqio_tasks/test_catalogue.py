@@ -219,6 +219,29 @@ def test_a_name_like_no_other_is_answered_with_the_command_that_lists_them(name)
         catalogue.tasks(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("../tasks/xfer_panx.sw", "unknown task '../tasks/xfer_panx.sw'"),
+        ("xfer_panx.sw/../x", "unknown task 'xfer_panx.sw/../x'"),
+        ("xfer_panx.sw\n", r"unknown task 'xfer_panx.sw\n'"),
+        ("xfer_panx.\0sw", r"unknown task 'xfer_panx.\x00sw'"),
+        ("xfer panx.sw", "unknown task 'xfer panx.sw'"),
+        ("x" * 100_000, f"unknown task '{'x' * 80}'; `xfer-jax tasks` lists them"),
+        ("xfer_panx.sw.n10000000000000.s0", "'xfer_panx.sw.n10000000000000.s0': 100000000… is too"),
+        (f"xfer_panx.sw.n1.s{'9' * 5000}", "999999999… is too large for a subset or a seed"),
+        (5, "a task's name must be text, such as 'xfer_panx.sw', not 5"),
+        (("xfer_panx.sw",), "a task's name must be text, such as 'xfer_panx.sw', not ("),
+    ],
+)
+def test_what_cannot_be_a_name_is_refused_in_a_line(name, said):
+    with pytest.raises(RequestError) as caught:
+        catalogue.tasks(name)
+    assert said in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+
+
 @pytest.mark.parametrize("name", ["xfer_panx.sw.n10.s007", "xfer_panx.sw.n1\u0660.s0"])
 def test_a_task_has_one_name(name):
     try:
@@ -232,6 +255,35 @@ def test_names_for_gin():
     assert catalogue.name("xfer_panx", "sw") == "xfer_panx.sw"
     assert catalogue.name("xfer_panx", "sw", subset="n100.s0") == "xfer_panx.sw.n100.s0"
     assert catalogue.names("xfer_xnli", ["ar", "hi"]) == ("xfer_xnli.ar", "xfer_xnli.hi")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: catalogue.name(5, "sw"), "a task must be text, such as 'xfer_panx', not 5"),
+        (lambda: catalogue.name("xfer_panx", None), "a language must be text, such as 'sw', not"),
+        (
+            lambda: catalogue.names("xfer_panx", "en"),
+            "must be a tuple, such as ('en', 'sw') or, of",
+        ),
+        (lambda: catalogue.names("xfer_panx", ("en", 5)), "a language must be text"),
+        (lambda: catalogue.probe(None), "a task must be text"),
+        (lambda: catalogue.of_languages("xfer_panx.sw"), "tasks must be a list or tuple of names"),
+        (lambda: catalogue.of_languages(["xfer_panx.sw"], [["en"]]), "no language ['en']"),
+    ],
+)
+def test_parts_of_names_of_wrong_types(call, said):
+    with pytest.raises(RequestError) as caught:
+        call()
+    assert said in str(caught.value)
+
+
+def test_the_registry_is_imported_without_a_place_for_its_chatter(monkeypatch):
+    def nowhere():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", nowhere)
+    assert catalogue.registry().__name__ == "seqio_tasks.registry"
 
 
 # ----------------------------------------------------------------------------------------- subsets
@@ -340,7 +392,7 @@ def subsets(tmp_path, monkeypatch):
     )
 
     def of(name: str, words: list[str], split: str = "train") -> tuple[list[str], list[str]]:
-        import xfer_jax.data
+        import xfer_jax.token_cache
         from seqio_tasks import registry
 
         (tmp_path / "panx").mkdir(exist_ok=True)
@@ -349,7 +401,7 @@ def subsets(tmp_path, monkeypatch):
         task = catalogue.task(name)
         dataset = registry.StudySource(task).get_dataset(split, shuffle=False)
         by_seqio = [example["inputs"].decode() for example in dataset.as_numpy_iterator()]
-        cache = xfer_jax.data.open_cache(task, split, vocabulary.load(str(file)))
+        cache = xfer_jax.token_cache.open_cache(task, split, vocabulary.load(str(file)))
         return by_seqio, [text["inputs_pretokenized"] for text in cache.texts]
 
     return of

@@ -413,28 +413,3 @@ def test_a_sentence_without_entities_is_the_same_from_files_and_from_tfds(tmp_pa
     (from_file,) = texts("xfer_panx.sw", "train", "panx/train-sw.tsv", "hakuna\tO\n")
     example = wikiann_example(["hakuna"], ["O"])
     assert tfds_texts("panx", "sw", "train", tmp_path, [example]) == [from_file]
-
-
-@pytest.mark.parametrize(
-    "family",
-    [
-        "panx",
-        pytest.param(
-            "tydiqa",
-        ),
-        "xnli",
-    ],
-)
-def test_tfds_has_the_source_of_every_language(family):
-    source = catalogue.families()[family]
-    for language in source.languages:
-        for split in source.splits:
-            found = source.tfds(language, split)
-            assert found is not None
-            name, _, version = found[0].partition(":")
-            builder, _, config = name.partition("/")
-            known = tfds.builder_cls(builder)
-            configs = {c.name: c for c in known.BUILDER_CONFIGS}
-            assert not config or config in configs
-            versions = {str(known.VERSION), *map(str, known.SUPPORTED_VERSIONS)}
-            assert version in versions, found

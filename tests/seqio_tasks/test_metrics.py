@@ -334,7 +334,13 @@ def test_token_f1_by_brute_force():
         ("vi", "những thủ đô của Pháp", ["thủ", "đô", "của", "pháp"]),
         ("ar", "العالم،", ["عالم"]),
         ("ar", "مالك السلال", ["مالك", "سلال"]),  # within a word it is no article
+        ("ar", "اَلْعَالَمُ", ["عَالَمُ"]),  # vocalised
+        ("ar", "الشَّمْس", ["شَّمْس"]),
+        ("ar", "أَلَم", ["أَلَم"]),  # another letter, no article
         ("bn", "১৯৭১।", ["১৯৭১"]),
+        ("fa", "می\u200cخواهم", ["می", "خواهم"]),  # decoded text may have a space there
+        ("fr", "l’e\u0301te\u0301", ["été"]),
+        ("vi", "Tie\u0302\u0301ng Vie\u0323\u0302t", ["tiếng", "việt"]),
         ("hi", "दिल्ली।", ["दिल्ली"]),
         ("ru", "«Война и мир»", ["война", "и", "мир"]),
         ("en", "ｆｕｌｌ １２", ["full", "12"]),
@@ -342,6 +348,7 @@ def test_token_f1_by_brute_force():
         ("en", "The The", ["the", "the"]),  # or nothing would be left
         ("zh", "《北京》 2008 olympic", ["北", "京", "2008", "olympic"]),
         ("th", "ที่นี่", ["ที่", "นี่"]),
+        ("my", "မြန်မာ 12", ["မြ", "န်", "မာ", "12"]),
         ("en", "?", []),
     ],
 )

@@ -555,6 +555,9 @@ def test_fingerprint_tells_knobs_apart():
         ("train_examples", 0),
         ("eval_examples", 2.5),
         ("text_sentences", True),
+        ("text_sentences", 10**12),
+        ("lexical_overlap", True),
+        ("seed", 10**20),
     ],
 )
 def test_a_bad_knob_is_named(knob, value):

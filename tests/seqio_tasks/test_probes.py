@@ -4,9 +4,9 @@ import gin
 import pytest
 import seqio
 
-from seqio_tasks import catalogue, miniature, registry, span_corruption, vocabulary
+from seqio_tasks import catalogue, miniature, probes, registry, span_corruption, vocabulary
 from seqio_tasks.errors import RequestError
-from xfer_jax import data
+from xfer_jax import data, token_cache
 
 LENGTHS = {"inputs": 24, "targets": 10}
 
@@ -89,7 +89,7 @@ def test_texts_are_joined_and_masked_by_their_own_tokens(world, restore):
         assert (inputs[-1], targets[-1]) == (1, 1)
         assert len(inputs) <= LENGTHS["inputs"]
         assert restore(inputs[:-1], targets[:-1], loaded.sentinel(0)) == window.tolist()
-        expected = span_corruption.deterministic(window, LENGTHS["inputs"], loaded.sentinel(0))
+        expected = span_corruption.deterministic(window, LENGTHS["inputs"], loaded.sentinels)
         assert [inputs[:-1], targets[:-1]] == [part.tolist() for part in expected]
 
 
@@ -109,13 +109,23 @@ def test_only_the_mask_seed_changes_a_mask(world):
     assert len(other - once) > len(once) / 2
 
 
+@pytest.mark.parametrize("seed", ["'x'", "1.5", "True", "None"])
+def test_a_mask_seed_of_another_type_is_refused(seed):
+    try:
+        gin.parse_config(f"mask_seed.seed = {seed}")
+        with pytest.raises(RequestError, match="MASK_SEED must be an integer, not"):
+            probes.mask_seed()
+    finally:
+        gin.clear_config()
+
+
 def test_the_native_engine_masks_the_same(world):
     loaded = vocabulary.load()
     task = catalogue.task("xfer_probe.pocket_ner.sw")
-    cache = data.open_cache(task, "train", loaded)
+    cache = token_cache.open_cache(task, "train", loaded)
     for seed in (0, 3):
-        gin.parse_config(f"mask_seed.seed = {seed}\nfirst_examples.count = 25")
-        masked = data.masked(cache.first(25), LENGTHS, loaded, seed)
+        gin.parse_config(f"mask_seed.seed = {seed}\nevaluation_examples.count = 25")
+        masked = data.masked(cache.sample(25), LENGTHS, loaded, seed)
         found = dataset("xfer_probe.pocket_ner.sw")
         assert len(masked) == len(found) > 5
         for i, (example, text) in enumerate(zip(found, masked.texts, strict=True)):
@@ -123,6 +133,27 @@ def test_the_native_engine_masks_the_same(world):
                 assert [*masked.tokens(feature, i), 1] == example[feature].tolist()
                 key = f"{feature}_pretokenized"
                 assert text[key] == example[key].decode()
+
+
+def test_a_sample_of_a_probe_is_drawn_by_its_texts(world):
+    texts = [" ".join(e["tokens"]) for e in world.examples("ner", "sw", "train")]
+    chosen = catalogue.sample_indices([f"\t{text}" for text in texts], 12)
+    assert chosen.tolist() != list(range(12))
+    cache = token_cache.open_cache(
+        catalogue.task("xfer_probe.pocket_ner.sw"), "train", vocabulary.load()
+    )
+    found = [text["targets_pretokenized"] for text in cache.sample(12).texts]
+    assert found == [texts[i] for i in chosen]
+
+
+def test_a_vocabulary_that_does_not_count_down_is_refused(world, monkeypatch):
+    loaded = vocabulary.load()
+    monkeypatch.setattr(loaded, "sentinels", loaded.sentinels[::-1])
+    cache = token_cache.open_cache(catalogue.task("xfer_probe.pocket_ner.sw"), "train", loaded)
+    with pytest.raises(RequestError, match="does not count its sentinels down"):
+        data.masked(cache, LENGTHS, loaded, 0)
+    with pytest.raises(RequestError, match="does not count its sentinels down"):
+        dataset("xfer_probe.pocket_ner.sw")
 
 
 def test_lengths_that_do_not_suit_are_refused(world):

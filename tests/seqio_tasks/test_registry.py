@@ -1,5 +1,6 @@
 """The SeqIO registry: every task and mixture is there and delivers what T5X would ask of it."""
 
+import hashlib
 import re
 
 import gin
@@ -293,10 +294,61 @@ def bind():
     gin.clear_config()
 
 
-def test_the_first_examples_can_be_asked_for(panx, bind):
-    bind("seqio_tasks.catalogue.first_examples.count = 3")
-    texts = [example["inputs_pretokenized"].decode() for example in dataset("xfer_panx.sw")]
-    assert texts == [f"tag: {sentence}" for sentence in SENTENCES[:3]]
+def sampled() -> list[str]:
+    return [example["inputs_pretokenized"].decode() for example in dataset("xfer_panx.sw")]
+
+
+def rank(sentence: str) -> bytes:
+    """Where a sentence that comes once stands in the order of samples."""
+    text = f"evaluation|0|tag: {sentence}\tPER: Asha Juma $$ LOC: Nairobi"
+    return hashlib.sha256(text.encode()).digest()
+
+
+def test_a_sample_is_drawn_by_the_texts_and_not_by_their_order(panx, bind):
+    file = panx / "panx" / "train-sw.tsv"
+    sentences = file.read_text().split("\n\n")
+    for count in (3, 7):
+        bind(f"seqio_tasks.catalogue.evaluation_examples.count = {count}")
+        chosen = set(sorted(SENTENCES, key=rank)[:count])
+        expected = [f"tag: {sentence}" for sentence in SENTENCES if sentence in chosen]
+        assert sampled() == expected != [f"tag: {s}" for s in SENTENCES[:count]]
+        file.write_text("\n\n".join(sentences[::-1]))
+        assert sampled() == expected[::-1]
+        file.write_text("\n\n".join(sentences))
+    bind("seqio_tasks.catalogue.evaluation_examples.count = 1000")
+    assert len(sampled()) == 20
+    for wrong in (0, -5, True, 2.5, "'x'"):
+        bind(f"seqio_tasks.catalogue.evaluation_examples.count = {wrong}")
+        with pytest.raises(RequestError, match="EVALUATOR_NUM_EXAMPLES must be an integer of at"):
+            sampled()
+
+
+def test_what_trains_is_not_sampled(panx, bind, vocabulary_file):
+    """T5X's own evaluation is; and what the engine keeps, or learns a vocabulary from, is not."""
+    bind("seqio_tasks.catalogue.evaluation_examples.count = 3")
+    bind("train/seqio_tasks.catalogue.evaluation_examples.count = None")
+    with gin.config_scope("train"):
+        assert len(sampled()) == 20
+    assert len(list(registry.tokenised("xfer_panx.sw", "train", vocabulary_file))) == 20
+    task = catalogue.task("xfer_panx.sw")
+    assert len(list(registry.texts(task, "train"))) == 2 * 20
+    evaluator = seqio.Evaluator(
+        "xfer_panx.sw",
+        feature_converter=seqio.EncDecFeatureConverter(pack=False),
+        eval_split="validation",
+        use_cached=False,
+        sequence_length=LENGTHS,
+        logger_cls=(),
+    )
+    assert len(list(evaluator.cached_task_datasets["xfer_panx.sw"])) == 3
+    evaluator.close()
+
+
+def test_a_vocabulary_learns_from_the_same_sample(panx, bind):
+    bind("seqio_tasks.catalogue.evaluation_examples.count = 5")
+    few = list(registry.texts(catalogue.task("xfer_panx.sw"), "train", 5))
+    assert few[::2] == sampled()
+    assert set(few[1::2]) == {"PER: Asha Juma $$ LOC: Nairobi"}
 
 
 def test_long_targets_are_cut_or_left_out(panx, vocabulary_file, bind):
@@ -364,10 +416,10 @@ def pieces(seed: int | None = 0, lengths=MASKED, **options) -> list[tuple[list[i
 
 @pytest.fixture
 def text(small_world, vocabulary_file, monkeypatch) -> list[int]:
-    """The tokens of the Swahili miniature text, each sentence with its end of sequence."""
+    """The tokens of the Swahili miniature text, with nothing between its sentences."""
     monkeypatch.setenv("XFER_VOCAB", vocabulary_file)
     encode = vocabulary.load(vocabulary_file).encode
-    return [token for line in small_world.text("sw") for token in [*encode(line), 1]]
+    return [token for line in small_world.text("sw") for token in encode(line)]
 
 
 def test_the_text_is_masked_as_one_stream(text, vocabulary_file, restore):
@@ -384,8 +436,7 @@ def test_the_text_is_masked_as_one_stream(text, vocabulary_file, restore):
     for inputs, targets in found[:-1]:  # every piece but the last fills its length
         assert (len(inputs), len(targets)) == (32, span_corruption.lengths(32)[1])
     masked = sum(sum(t not in (1, *range(top - 99, top + 1)) for t in ts) for _, ts in found)
-    ends = sum(ts[:-1].count(1) for _, ts in found)  # masked ends of sentences count as tokens
-    assert (masked + ends) / len(text) == pytest.approx(0.15, abs=0.01)
+    assert masked / len(text) == pytest.approx(0.15, abs=0.01)
 
 
 def test_masks_follow_the_seed_and_change_with_the_epoch(text):

@@ -178,7 +178,7 @@ def test_mentions_without_answers_or_sentence_are_refused(folder):
     with pytest.raises(RequestError, match="not of Mewsli-X's form"):
         only("mewslix", "de")
     write(folder / "mewslix/candidate_set_entities.jsonl", '{"entity_id": "Q1"}')
-    with pytest.raises(RequestError, match=r"candidate_set_entities\.jsonl: not of Mewsli-X's"):
+    with pytest.raises(RequestError, match=r"entities\.jsonl, line 1: not of Mewsli-X's form"):
         only("mewslix", "de")
 
 

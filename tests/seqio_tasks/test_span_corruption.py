@@ -13,6 +13,12 @@ from seqio_tasks.errors import RequestError
 from seqio_tasks.span_corruption import corrupt, deterministic, lengths, noise_mask, text_length
 
 TOP = 250_099  # mT5's <extra_id_0>
+SENTINELS = range(TOP, TOP - 100, -1)
+
+
+def counted_down(top: int) -> range:
+    """Ids of more sentinels than any text here needs."""
+    return range(top, top - 1000, -1)
 
 
 def spans(mask: np.ndarray) -> list[int]:
@@ -101,10 +107,23 @@ def test_statistics_of_long_texts():
 def test_an_example_by_hand():
     tokens = np.array([10, 11, 12, 13, 14, 15, 16, 17])
     mask = np.array([0, 0, 1, 1, 0, 1, 0, 1], bool)
-    inputs, targets = corrupt(tokens, mask, 99)
+    inputs, targets = corrupt(tokens, mask, [99, 98, 97])
     assert inputs.tolist() == [10, 11, 99, 14, 98, 16, 97]
     assert targets.tolist() == [99, 12, 13, 98, 15, 97, 17]
     assert inputs.dtype == targets.dtype == np.int32
+
+
+def test_sentinels_may_have_any_ids():
+    rng = np.random.default_rng(0)
+    tokens, mask = rng.integers(3, 40, 300), noise_mask(300, rng)
+    ids = rng.permutation(np.arange(1000, 1100))
+    as_mt5, others = corrupt(tokens, mask, SENTINELS), corrupt(tokens, mask, ids)
+    of_mt5 = {TOP - number: token for number, token in enumerate(ids.tolist())}
+    for expected, found in zip(as_mt5, others, strict=True):
+        assert found.tolist() == [of_mt5.get(token, token) for token in expected.tolist()]
+    read = span_corruption.spans(others[1].tolist(), ids.tolist())
+    assert read == span_corruption.spans(as_mt5[1].tolist(), SENTINELS)
+    assert [token for span in read.values() for token in span] == tokens[mask].tolist()
 
 
 def test_the_text_can_be_put_together_again(restore):
@@ -113,7 +132,7 @@ def test_the_text_can_be_put_together_again(restore):
         # repeats, so that places and not values must be right
         tokens = rng.integers(3, 40, length)
         mask = noise_mask(length, rng)
-        inputs, targets = corrupt(tokens, mask, TOP)
+        inputs, targets = corrupt(tokens, mask, SENTINELS)
         assert restore(inputs.tolist(), targets.tolist(), TOP) == tokens.tolist()
         n_spans = len(spans(mask))
         assert len(inputs) == length - mask.sum() + n_spans
@@ -128,7 +147,7 @@ def test_the_tokens_are_left_as_they_were():
     tokens = np.arange(20)
     mask = noise_mask(20, np.random.default_rng(0))
     before = mask.copy()
-    corrupt(tokens, mask, 99)
+    corrupt(tokens, mask, [99, 98, 97])
     assert (tokens == np.arange(20)).all()
     assert (mask == before).all()
 
@@ -138,7 +157,7 @@ def test_the_tokens_are_left_as_they_were():
 
 def test_spans_by_hand():
     def read(*tokens: int) -> dict[int, tuple[int, ...]]:
-        return span_corruption.spans(tokens, 999)
+        return span_corruption.spans(tokens, range(999, 899, -1))
 
     expected = {0: (12, 13), 1: (15,), 2: (17,)}
     assert read(999, 12, 13, 998, 15, 997, 17, 1, 996, 5) == expected
@@ -153,8 +172,8 @@ def test_the_spans_of_targets_are_the_masked_tokens():
     rng = np.random.default_rng(0)
     tokens = rng.integers(3, 40, 1137)
     mask = noise_mask(len(tokens), rng)
-    _, targets = corrupt(tokens, mask, TOP)
-    found = span_corruption.spans(targets.tolist(), TOP)
+    _, targets = corrupt(tokens, mask, SENTINELS)
+    found = span_corruption.spans(targets.tolist(), SENTINELS)
     assert list(found) == list(range(57))
     assert [token for span in found.values() for token in span] == tokens[mask].tolist()
     assert list(map(len, found.values())) == spans(mask)
@@ -169,15 +188,15 @@ def test_texts_are_joined_and_cut_into_what_fills_the_inputs():
     found = span_corruption.windows(texts, 64)
     assert [len(window) for window in found] == [size, 120 - size]
     assert np.concatenate(found).tolist() == list(range(10, 130))
-    inputs, _ = deterministic(found[0], 64, TOP)
+    inputs, _ = deterministic(found[0], 64, SENTINELS)
     assert len(inputs) + 1 == 64
 
 
 def test_a_text_is_masked_by_its_own_tokens(restore):
     rng = np.random.default_rng(0)
     texts = [rng.integers(3, 40, length) for length in (*range(1, 40), 300)]
-    first = [deterministic(text, 512, TOP) for text in texts]
-    again = [deterministic(text.astype(np.int64), 512, TOP) for text in reversed(texts)]
+    first = [deterministic(text, 512, SENTINELS) for text in texts]
+    again = [deterministic(text.astype(np.int64), 512, SENTINELS) for text in reversed(texts)]
     for text, (inputs, targets), (same_inputs, same_targets) in zip(
         texts, first, reversed(again), strict=True
     ):
@@ -185,13 +204,13 @@ def test_a_text_is_masked_by_its_own_tokens(restore):
         assert targets.tolist() == same_targets.tolist()
         assert restore(inputs.tolist(), targets.tolist(), TOP) == text.tolist()
     # Results of studies hang on these: they may not change.
-    inputs, targets = deterministic(np.arange(10, 70), 512, TOP)
+    inputs, targets = deterministic(np.arange(10, 70), 512, SENTINELS)
     assert targets.tolist() == [250099, 29, 30, 250098, 38, 39, 250097, 65, 66, 67, 68, 69]
 
 
 def test_another_seed_and_another_text_have_another_mask():
     def masked(text: np.ndarray, seed: int = 0) -> tuple[int, ...]:
-        _, targets = deterministic(text, 512, TOP, seed)
+        _, targets = deterministic(text, 512, SENTINELS, seed)
         return tuple(t for t in targets.tolist() if t < 1000)
 
     text = np.arange(10, 110)
@@ -203,9 +222,9 @@ def test_another_seed_and_another_text_have_another_mask():
 def test_a_long_text_is_cut_to_what_fills_the_inputs():
     tokens, targets_length = lengths(64)
     text = np.arange(10, 10 + 2 * tokens)
-    inputs, targets = deterministic(text, 64, TOP)
+    inputs, targets = deterministic(text, 64, SENTINELS)
     assert (len(inputs) + 1, len(targets) + 1) == (64, targets_length)
-    whole = deterministic(text[:tokens], 64, TOP)
+    whole = deterministic(text[:tokens], 64, SENTINELS)
     assert [inputs.tolist(), targets.tolist()] == [part.tolist() for part in whole]
 
 
@@ -224,7 +243,7 @@ def test_lengths_are_the_most_that_fits():
     rng = np.random.default_rng(0)
 
     def delivered(tokens: int) -> tuple[int, int]:
-        inputs, targets = corrupt(np.arange(tokens), noise_mask(tokens, rng), 10**6)
+        inputs, targets = corrupt(np.arange(tokens), noise_mask(tokens, rng), counted_down(10**6))
         return len(inputs) + 1, len(targets) + 1  # with the end of sequence
 
     for inputs_length in range(4, 600):
@@ -244,7 +263,9 @@ def test_lengths_that_suit(inputs, targets):
         ({"inputs": 1024, "targets": 228}, "1024 input tokens needs 229 target tokens"),
         ({"inputs": 4096, "targets": 4096}, "more than the 100 sentinels"),
         ({"inputs": 64}, r"needs TASK_FEATURE_LENGTHS\['targets'\]"),
-        ({"inputs": 2, "targets": 64}, "at least 3, not 2"),
+        ({"inputs": 2, "targets": 64}, "at least 3 and at most 65536, not 2"),
+        ({"inputs": True, "targets": 64}, "not True"),
+        ({"inputs": 10**12, "targets": 64}, "not 1000000000000"),
         (None, r"needs TASK_FEATURE_LENGTHS\['inputs'\], .*not None"),
     ],
 )
@@ -268,7 +289,7 @@ def _mask_that_fills(inputs_length: int) -> np.ndarray:
 def test_other_densities():
     tokens, targets = lengths(512, noise_density=0.5, mean_span_length=2.0)
     mask = noise_mask(tokens, np.random.default_rng(0), 0.5, 2.0)
-    inputs, outputs = corrupt(np.arange(tokens), mask, 10**6)
+    inputs, outputs = corrupt(np.arange(tokens), mask, counted_down(10**6))
     assert len(inputs) + 1 <= 512
     assert len(outputs) + 1 == targets
 

@@ -1,13 +1,16 @@
 """The vocabulary: T5's special ids, SeqIO's encoding and decoding, refusals in a sentence."""
 
+import hashlib
 import os
 import random
 import re
+from pathlib import Path
 
 import gin
 import pytest
 import sentencepiece
 import seqio
+from sentencepiece import sentencepiece_model_pb2
 
 from seqio_tasks import vocabulary
 from seqio_tasks.errors import RequestError
@@ -147,6 +150,12 @@ def sentence(caught: pytest.ExceptionInfo) -> str:
     return text
 
 
+@pytest.mark.parametrize("size", [True, 500.0, "500", 10**12])
+def test_a_size_that_is_none_is_refused(size, tmp_path):
+    with pytest.raises(RequestError, match="must be an integer of at most 4194304, not"):
+        vocabulary.train(training_texts(), size, tmp_path / "v")
+
+
 @pytest.mark.parametrize("size", [-1, 0, 100, 103])
 def test_a_size_without_room_beside_the_sentinels_is_refused(size, tmp_path):
     with pytest.raises(RequestError) as caught:
@@ -232,6 +241,59 @@ def test_a_model_with_other_special_ids_is_refused(tmp_path):
     )
 
 
+def model_with(path, pieces: list[str], tmp_path) -> str:
+    """Writes the model with other names in place of its sentinels, from the lowest id."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+    del proto.pieces[SIZE - 100 :]
+    for piece in pieces:
+        proto.pieces.add(piece=piece, type=4)
+    file = tmp_path / "other.model"
+    file.write_bytes(proto.SerializeToString())
+    return str(file)
+
+
+@pytest.mark.parametrize("spelling", ["▁<extra_id_{}>", "<extra_id_{}>"])
+def test_sentinels_are_found_by_name(path, ours, tmp_path, spelling):
+    order = random.Random(0).sample(range(100), 100)
+    pieces = ["▁one_more", *map(spelling.format, order), "▁<extra_id_100>"]
+    loaded = vocabulary.load(model_with(path, pieces, tmp_path))
+    assert loaded.size == ours.size + 2
+    for place, index in enumerate(order):
+        assert loaded.sentinel(index) == SIZE - 100 + 1 + place
+    assert ours.sentinels == tuple(range(SIZE - 1, SIZE - 101, -1))
+
+
+@pytest.mark.parametrize("missing", [0, 57, 99])
+def test_a_vocabulary_that_lacks_a_sentinel_is_refused(path, tmp_path, missing):
+    pieces = [f"▁<extra_id_{i}>" if i != missing else "▁another" for i in range(100)]
+    with pytest.raises(RequestError) as caught:
+        vocabulary.load(model_with(path, pieces, tmp_path))
+    message = str(caught.value)
+    assert message.startswith(
+        f"the vocabulary {tmp_path / 'other.model'} lacks <extra_id_{missing}>: span corruption"
+    )
+    assert "\n" not in message
+
+
+def test_a_vocabulary_without_sentinels_is_refused(tmp_path):
+    """As T5's English one, whose sentinels SeqIO adds outside of the file."""
+    sentencepiece.SentencePieceTrainer.Train(
+        sentence_iterator=iter(training_texts()),
+        model_prefix=str(tmp_path / "none"),
+        vocab_size=300,
+        pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+        minloglevel=2,
+    )  # fmt: skip
+    with pytest.raises(RequestError, match=r"lacks <extra_id_0>: .*by extra_ids do not count"):
+        vocabulary.load(str(tmp_path / "none.model"))
+
+
+@pytest.mark.parametrize("path", ["", 5, "a\0b", ["v"]])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(RequestError):
+        vocabulary.load(path)
+
+
 def test_a_vocabulary_is_loaded_once(path, ours):
     assert vocabulary.load(str(path)) is ours
 
@@ -291,7 +353,39 @@ def test_what_a_vocabulary_cannot_be_trained_from_is_refused(panx):
         ((("xfer_panx.de",), 130), "panx/train-de.tsv"),
         ((("xfer_panx.sw",), 100_000), "100000 pieces cannot be trained"),
         ((("xfer_panx.s",), 130), "unknown task 'xfer_panx.s'"),
+        ((("xfer_panx.sw",), True), "must be an integer of at most"),
+        (("xfer_panx.sw", 130), "vocabulary.trained.tasks must be a tuple of names"),
+        ((("xfer_panx.sw",), 130, "sw"), "vocabulary.trained.languages must be a tuple of names"),
+        ((("xfer_panx.sw",), 130, (), 0), "examples must be an integer of at least 1, not 0"),
     ):
         with pytest.raises(RequestError, match=re.escape(why)):
             vocabulary.trained(*arguments)
     assert not list(panx.parents[1].glob("cache/vocabularies/*"))
+
+
+def test_a_damaged_vocabulary_is_trained_again(panx, capsys):
+    path = Path(vocabulary.trained(("xfer_panx.sw",), 120))
+    whole = path.read_bytes()
+    sums = path.with_name(f"{path.name}.sha256")
+    assert sums.read_text() == f"{hashlib.sha256(whole).hexdigest()}  {path.name}\n"
+    assert sorted(path.parent.iterdir()) == [path, sums]
+    rng = random.Random(0)
+    for file in (path, path, path, sums):
+        content = bytearray(file.read_bytes())
+        place = rng.randrange(8 * len(content))
+        content[place // 8] ^= 1 << place % 8
+        file.write_bytes(content)
+        capsys.readouterr()
+        assert vocabulary.trained(("xfer_panx.sw",), 120) == str(path)
+        assert "is damaged and trained again" in capsys.readouterr().out
+        assert path.read_bytes() == whole
+    sums.unlink()  # killed between the two
+    assert vocabulary.trained(("xfer_panx.sw",), 120) == str(path)
+    assert sums.is_file()
+
+
+def test_a_cache_folder_that_cannot_be_made_is_named(panx, monkeypatch):
+    (panx / "file").write_text("no folder")
+    monkeypatch.setenv("XFER_CACHE_DIR", str(panx / "file"))
+    with pytest.raises(RequestError, match="XFER_CACHE_DIR names another"):
+        vocabulary.trained(("xfer_panx.sw",), 120)

@@ -414,6 +414,76 @@ def test_a_later_analysis_leaves_nothing_of_an_earlier_one(planted, runs, tmp_pa
     assert not (tmp_path / "out" / "outcomes.csv").exists()
 
 
+def test_a_baseline_stands_beside_the_scores(planted, tmp_path, capsys):
+    """As with SIB-200, where the best source is below always the commonest label."""
+    header, *rows = planted.read_text().splitlines()
+    table = tmp_path / "scores.csv"
+    arguments = ("--scores", str(table), "--permutations", "9", "--out", str(tmp_path / "out"))
+    values = [f"{row},{99 if row.split(',')[1] == 'en' else 25}" for row in rows]
+    table.write_text("\n".join([f"{header},baseline", *values]) + "\n")
+    printed = analyze(capsys, *arguments)
+    found = {row["language"]: row for row in read(tmp_path / "out" / "languages.csv")}
+    assert (float(found["en"]["baseline"]), float(found["sw"]["baseline"])) == (99, 25)
+    assert float(found["en"]["as_source_baseline"]) == 25
+    assert float(found["sw"]["as_source_baseline"]) == pytest.approx((99 + 8 * 25) / 9, rel=1e-5)
+    above = sum(
+        float(row["as_source"]) > float(row["as_source_baseline"]) for row in found.values()
+    )
+    assert (
+        "  baseline: always the commonest answer, or always none, gives 25.0 to 33.2;"
+        f" {above} of 10 sources are above it"
+    ) in printed.splitlines()
+    table.write_text("\n".join([header, *rows]) + "\n")
+    assert "what answering always the same would score is not known of task" in analyze(
+        capsys, *arguments
+    )
+    assert "baseline" not in read(tmp_path / "out" / "languages.csv")[0]
+
+
+def test_the_baseline_of_outputs_is_computed(runs, tmp_path, capsys):
+    printed = analyze(capsys, "--scores", str(runs), "--out", str(tmp_path), "--permutations", "9")
+    assert "gives 100.0; 0 of 6 sources are above it" in printed  # one sentence each
+    for name in ("languages", "scores", "alignment"):
+        assert {row["baseline"] for row in read(tmp_path / f"{name}.csv")} == {"100"}
+
+
+def test_answers_that_can_never_count_are_told_of_where_nothing_correlates(tmp_path, capsys):
+    answers = {
+        f"xfer_panx.{x}": [(f"tag: {x}:Ada", f"PER: {x}:Ada", "")] for x in ("en", "hi", "bn", "ar")
+    }
+    for code in ("en", "hi", "bn", "ar"):
+        write_run(tmp_path / code, f"xfer_panx.{code}", answers)
+    assert cli.main(["analyze", "--scores", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    err = capsys.readouterr().err
+    assert "the same score; xfer_panx: span_f1 counts none of the expected answers in ar, bn" in err
+    assert "strip the prefixes" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_passed_over_in_a_users_features_is_named(planted, tmp_path, capsys):
+    own = tmp_path / "own.csv"
+    own.write_text(
+        "language;size;share;people\n"
+        + "".join(f"{code};{i},5;{i}%;x\n" for i, code in enumerate(CODES))
+        + "martian;1,5;2%;y\n"
+    )
+    arguments = ("--scores", str(planted), "--features", str(own), "--permutations", "9")
+    printed = analyze(capsys, *arguments, "--out", str(tmp_path / "out"))
+    assert "columns that hold no numbers are passed over: share ('0%'), people ('x')" in printed
+    assert "rows of unknown languages are left out: 'martian'" in printed
+    known = read(tmp_path / "out" / "correlations.csv")
+    assert {"size_source", "size_target"} <= {row["feature"] for row in known}
+    sizes = {row["language"]: row["name"] for row in read(tmp_path / "out" / "languages.csv")}
+    assert sizes["sw"] == "Swahili"
+
+
+@pytest.mark.parametrize("reach", ["nan", "inf", "-1", "101"])
+def test_a_score_that_cannot_be_reached_is_refused(planted, tmp_path, capsys, reach):
+    arguments = ["--scores", str(planted), f"--reach={reach}", "--out", str(tmp_path / "out")]
+    assert cli.main(["analyze", *arguments]) == 2
+    assert "--reach must be a score from 0 to 100, not" in capsys.readouterr().err
+
+
 def test_wrong_requests_are_refused(planted, tmp_path, capsys):
     for arguments, why in (
         (["--scores", str(tmp_path / "none.csv")], "cannot be read"),

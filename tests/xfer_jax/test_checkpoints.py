@@ -4,6 +4,10 @@ import dataclasses
 import hashlib
 import json
 import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +15,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, cli, convert, model, optimizer, partitioning, train
+from xfer_jax import checkpoints, cli, convert, evaluation, model, optimizer, partitioning, train
 
 # Orbax leaves coroutines behind when it cannot read an array.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -210,7 +215,8 @@ def test_the_hashes_are_those_that_sha256sum_computes(saved):
     path, _ = saved
     lines = (path / "SHA256SUMS").read_text().splitlines()
     found = {name: digest for digest, name in (line.split("  ") for line in lines)}
-    files = [file for file in (path / "state").rglob("*") if file.is_file()]
+    files = [file for file in path.rglob("*") if file.is_file() and file.name != "SHA256SUMS"]
+    assert path / "run.json" in files
     assert found == {
         str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
     }
@@ -231,6 +237,134 @@ def test_damage_is_seen_wherever_it_is(saved):
     assert checkpoints.damage(path) is None
 
 
+def all_files(folder) -> list:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def flip(file, rng) -> None:
+    """Changes one bit of a file, where chance has it."""
+    content = bytearray(file.read_bytes())
+    content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("form", ["native", "t5x", "t5x-legacy", "hf"])
+def test_a_flipped_bit_is_refused_wherever_it_is(forms, form):
+    """As many in small files as in large ones, in SHA256SUMS and run.json too."""
+    path, rng, asked = forms[1][form], np.random.default_rng(17), parameters_like()
+    for _ in range(40 if form == "native" else 10):
+        file = rng.choice(all_files(path))
+        content = file.read_bytes()
+        flip(file, rng)
+        said = refusal(path, asked)
+        assert said.startswith(f"{path} is damaged: ")
+        if file.name != "SHA256SUMS":  # of which the bit may be in the name or hash of another
+            assert f"damaged: {file.relative_to(path)} is not as it was written; take" in said
+        file.write_bytes(content)
+    assert checkpoints.restore(path, asked)
+
+
+def test_any_change_of_the_hashes_themselves_is_seen(saved):
+    path, _ = saved
+    sums, rng = path / "SHA256SUMS", np.random.default_rng(3)
+    content = sums.read_bytes()
+    for _ in range(40):
+        flip(sums, rng)
+        assert checkpoints.damage(path)
+        sums.write_bytes(content)
+    lines = content.splitlines(keepends=True)
+    for wrong in (b"", content[:-1], content + b"\n", b"".join(lines[:-1]), content + lines[0]):
+        sums.write_bytes(wrong)
+        assert checkpoints.damage(path)
+    sums.write_bytes(content + b"0" * 64 + b"  ../../etc/passwd\n")
+    assert checkpoints.damage(path) == "SHA256SUMS is not as it was written"
+    sums.unlink()
+    sums.mkdir()
+    assert checkpoints.damage(path) == "SHA256SUMS is no file"
+
+
+def test_a_file_of_arrays_without_a_hash_is_refused_and_a_note_is_not(saved):
+    path, _ = saved
+    for name in ("notes.txt", "state/.nfs0001"):
+        (path / name).write_text("mine")
+    assert checkpoints.damage(path) is None
+    (path / "state" / "d" / "more").write_text("?")
+    assert checkpoints.damage(path) == "state/d/more has no hash in SHA256SUMS"
+
+
+def test_checkpoints_of_earlier_versions_are_read(saved):
+    """They had hashes of `state/` alone."""
+    path, tree = saved
+    lines = (path / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (path / "SHA256SUMS").write_text("".join(line for line in lines if "  state/" in line))
+    assert len(lines) > len((path / "SHA256SUMS").read_text().splitlines())
+    found = flat(checkpoints.restore(path, parameters_like()))
+    np.testing.assert_array_equal(
+        found["target/token_embedder/embedding"], flat(tree)["target/token_embedder/embedding"]
+    )
+    assert checkpoints.about(path)["task"] == "x"
+
+
+def test_hashes_are_compared_afar(forms):
+    path = forms[1]["t5x"]
+    kernel = max(all_files(path), key=lambda file: file.stat().st_size)
+    content = kernel.read_bytes()
+    flip(kernel, np.random.default_rng(0))
+    assert f"damaged: {kernel.relative_to(path)} is not" in refusal(f"file://{path}", like())
+    kernel.unlink()
+    assert f"{kernel.relative_to(path)} is missing" in refusal(f"file://{path}", like())
+    kernel.write_bytes(content)
+
+
+ONE_OF_TWO = """
+import sys
+import jax
+from seqio_tasks.errors import RequestError
+from tests.xfer_jax import test_checkpoints
+from xfer_jax import checkpoints, partitioning
+partitioning.join(sys.argv[1], 2, int(sys.argv[2]))
+whole, damaged = sys.argv[3:]
+mine = whole if partitioning.is_first() else damaged
+try:
+    checkpoints.restore(mine, test_checkpoints.parameters_like())
+except RequestError as error:
+    print("refused", error)
+found, complaints = checkpoints.latest(whole.rpartition("/")[0])
+print("found", found)
+try:
+    checkpoints.latest(damaged.rpartition("/")[0])
+except RequestError as error:
+    print("refused too", error)
+"""
+
+
+def test_if_one_of_two_processes_reads_damage_both_say_so(saved, tmp_path):
+    path, _ = saved
+    damaged = shutil.copytree(path, tmp_path / "damaged" / path.name)
+    (damaged / "state" / "_METADATA").write_text("{}")
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        address = f"localhost:{probe.getsockname()[1]}"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_OF_TWO, address, str(index), str(path), str(damaged)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        for index in range(2)
+    ]
+    try:
+        for process in processes:
+            out, _ = process.communicate(timeout=300)
+            assert f"refused {damaged} is damaged: state/_METADATA is not as it was" in out
+            assert f"found {path}\n" in out
+            assert f"refused too {damaged} is damaged: state/_METADATA is not as" in out
+    finally:
+        for process in processes:
+            process.kill()
+
+
 def test_the_latest_whole_checkpoint_is_found_past_damaged_ones(saved, state):
     path, _ = saved
     folder = path.parent
@@ -246,6 +380,80 @@ def test_the_latest_whole_checkpoint_is_found_past_damaged_ones(saved, state):
     with pytest.raises(RequestError, match=r"checkpoint_7 is damaged.*checkpoint_5.*remove"):
         checkpoints.latest(folder)
     assert checkpoints.latest(folder / "nothing") == (None, [])
+
+
+def make_file(path) -> None:
+    path.write_text("no folder")
+
+
+def make_link(path) -> None:
+    path.symlink_to("/nowhere/at/all")
+
+
+def make_notes(path) -> None:
+    path.mkdir()
+    (path / "notes.txt").write_text("no arrays")
+
+
+NO_CHECKPOINTS = {
+    "empty folder": lambda path: path.mkdir(),
+    "file": make_file,
+    "dangling link": make_link,
+    "folder of notes": make_notes,
+}
+
+
+@pytest.mark.parametrize("kind", NO_CHECKPOINTS)
+def test_what_is_no_checkpoint_is_passed_over(saved, state, capsys, kind):
+    path, _ = saved
+    odd = path.with_name("checkpoint_2000000")
+    NO_CHECKPOINTS[kind](odd)
+    assert checkpoints.steps(path.parent) == [1_000_007]
+    complaint = f"{odd} is no checkpoint and is passed over"
+    assert checkpoints.latest(path.parent) == (path, [complaint])
+    assert checkpoints.locate(path.parent) == path
+    assert capsys.readouterr().out == f"warning: {complaint}\n"
+    # Nor does it stand in the way of the checkpoint of that step.
+    made = checkpoints.save(path.parent, checkpoints.to_tree(*state, 2_000_000), {})
+    assert checkpoints.latest(path.parent) == (made, [])
+    assert sorted(file.name for file in path.parent.iterdir()) == [path.name, odd.name]
+    assert not odd.is_symlink()
+
+
+def test_alone_what_is_no_checkpoint_does_not_stop_a_run_from_beginning(tmp_path):
+    (tmp_path / "checkpoint_99").mkdir()
+    found, complaints = checkpoints.latest(tmp_path)
+    assert found is None
+    assert complaints == [f"{tmp_path}/checkpoint_99 is no checkpoint and is passed over"]
+
+
+def test_what_is_left_of_a_checkpoint_is_damage_and_no_reason_to_begin_anew(saved):
+    path, _ = saved
+    shutil.rmtree(path / "state")
+    with pytest.raises(RequestError, match=r"1000007 is damaged: state/.* is missing; remove"):
+        checkpoints.latest(path.parent)
+    (path / "SHA256SUMS").unlink()
+    with pytest.raises(RequestError, match=r"1000007 is damaged: it has no arrays; remove"):
+        checkpoints.latest(path.parent)
+
+
+def test_results_are_of_the_newest_checkpoint_or_refused(saved, state):
+    """A run goes on from an older one, and trains again what was lost; results would be of it."""
+    path, _ = saved
+    checkpoints.save(path.parent, checkpoints.to_tree(*state, 5), {})
+    (path / "state" / "_METADATA").write_text("{}")
+    assert checkpoints.latest(path.parent)[0].name == "checkpoint_5"
+    assert checkpoints.locate(path.parent) == path
+    assert f"{path} is damaged: state/_METADATA is not" in refusal(path, like())
+
+
+def test_a_run_is_found_by_another_path_to_it(saved, tmp_path, monkeypatch):
+    path, _ = saved
+    (tmp_path / "link").symlink_to(path.parent)
+    monkeypatch.chdir(path.parent)
+    for name in ("../run", ".", str(path.parent) + "/", "../link/../run", "../link"):
+        assert checkpoints.locate(name).samefile(path)
+        assert checkpoints.latest(name)[0].samefile(path)
 
 
 def test_a_checkpoint_that_was_being_replaced_is_given_back(saved):
@@ -291,9 +499,17 @@ def test_other_names_are_not_taken_for_checkpoints(tmp_path):
         "checkpoint_six",
         "checkpoint_",
         "old_checkpoint_6",
+        "checkpoint_007",
+        "checkpoint_-1",
+        "checkpoint_1e5",
+        "checkpoint_\u0663",  # a digit in Arabic script
+        "checkpoint_99999999999999999999",
+        "checkpoint_2147483648",
+        "checkpoint_6\n",
     ):
         (tmp_path / name / "state").mkdir(parents=True)
     assert checkpoints.steps(tmp_path) == []
+    assert checkpoints.latest(tmp_path) == (None, [])
 
 
 def test_t5x_s_own_checkpoint_loads_with_its_moments(t5x, t5x_config, tmp_path):
@@ -346,9 +562,8 @@ def forms(tmp_path_factory, state):
     tree = checkpoints.to_tree(*state, 1_000_007)
     native = checkpoints.save(folder / "native", tree, {})
     others = ("t5x", "t5x-legacy", "hf")
-    return flat(tree), {
-        form: convert.convert(str(native), str(folder / form), form) for form in others
-    }
+    made = {form: convert.convert(str(native), str(folder / form), form) for form in others}
+    return flat(tree), made | {"native": native}
 
 
 @pytest.mark.parametrize("form", ["t5x", "t5x-legacy"])
@@ -399,12 +614,27 @@ def test_weights_that_are_not_finite_are_named(tmp_path, state):
         assert f"target/{stack}/{stack}_norm/scale" in said
 
 
-def test_what_a_run_knows_must_be_readable(saved):
+BAD_RUNS = (
+    "{", "[1]", "null", "", "7", "[" * 100_000, "9" * 5000, '{"first_step": 1.5}',
+    '{"first_step": -1}', '{"first_step": 99999999999}', '{"first_step": null}',
+    '{"first_step": true}', '{"vocabulary": "abc"}', '{"vocabulary": 3}',
+    '{"source": "en\\nsw,en"}', '{"source": ["en"]}', '{"seed": 1e999}', '{"n_shots": -3}',
+    '{"data": [[[1]]]}', '{"else": {"a": {"b": {"c": 1}}}}', '{"task": "\\u0000"}',
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("content", BAD_RUNS, ids=lambda text: text[:24])
+def test_what_a_run_knows_must_be_readable(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RequestError, match=r"^\S*/run\.json is damaged: [^\n]{1,300}$"):
+        checkpoints.about(tmp_path)
+
+
+def test_what_a_run_knows_must_be_what_was_written(saved):
     path, _ = saved
-    for content in ("{", "[1]", "null"):
-        (path / "run.json").write_text(content)
-        with pytest.raises(RequestError, match=r"checkpoint_1000007/run\.json is damaged"):
-            checkpoints.about(path)
+    (path / "run.json").write_text('{"first_step": 1000001}')
+    with pytest.raises(RequestError, match=r"1000007 is damaged: run\.json is not as it was"):
+        checkpoints.about(path)
 
 
 @pytest.mark.parametrize("how", [{"use_ocdbt": False}, {"use_zarr3": True}])
@@ -429,6 +659,22 @@ def test_orbax_s_list_of_arrays_is_written_as_orbax_does(tmp_path, forms):
         for folder in (folders["t5x"], tmp_path)
     )
     assert ours == theirs
+
+
+@pytest.mark.parametrize("source", ["en", None])
+def test_results_say_what_is_known_of_the_training(tmp_path, source):
+    tasks = [catalogue.task(f"xfer_pocket_nli.{language}") for language in ("en", "sw")]
+    scores = [evaluation.Scores(task, "test", {}, 50.0, 25.0, 4, 0) for task in tasks]
+    title, _, *rows = evaluation.table(scores, source).splitlines()
+    if source:
+        assert title.endswith("accuracy in percent, trained on en")
+        assert [row.split("  ")[-1] for row in rows[:2]] == ["source language", "zero-shot"]
+    else:
+        assert title.endswith("by a checkpoint that does not say what it was trained on")
+        assert [row.split()[-1] for row in rows[:2]] == ["4", "4"]  # neither is known to be so
+    evaluation.write_scores(tmp_path, scores, {"source": source} if source else {})
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines[1:]] == [source or ""] * 2
 
 
 def test_training_from_any_form_is_the_same_training(command, tmp_path, tiny_world):

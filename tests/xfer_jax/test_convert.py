@@ -25,6 +25,7 @@ from flax import serialization
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
+from seqio_tasks.errors import RequestError
 from xfer_jax import checkpoints, cli, convert, huggingface, model, optimizer, stored
 
 # What Orbax says of checkpoints that are read on another machine than they were written on.
@@ -75,10 +76,12 @@ def forms(tree, tmp_path_factory):
 
 @pytest.fixture
 def copied(forms, tmp_path):
-    """Copies the checkpoint of a form, to be damaged."""
+    """Copies the checkpoint of a form without its hashes, to be damaged."""
 
     def copy(form: str) -> Path:
-        return shutil.copytree(forms[form], tmp_path / "copied" / forms[form].name)
+        made = shutil.copytree(forms[form], tmp_path / "copied" / forms[form].name)
+        (made / "SHA256SUMS").unlink()
+        return made
 
     return copy
 
@@ -331,6 +334,30 @@ def edit_header(path: Path, change) -> None:
     file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
 
 
+def replace_header(path: Path, change) -> None:
+    file = path / "model.safetensors"
+    content = file.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    text = change(content[8 : 8 + length])
+    file.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + length :])
+
+
+def as_index(path: Path, name: str, text: str | None = None, link: Path | None = None) -> None:
+    """Has an index name a file of weights in place of `model.safetensors`."""
+    if link:
+        (path / "model.safetensors").rename(link)
+        (path / name).symlink_to(link)
+    else:
+        (path / "model.safetensors").rename(path.parent / "weights.safetensors")
+    index = json.dumps({"weight_map": {"shared.weight": name}})
+    (path / "model.safetensors.index.json").write_text(text or index)
+
+
+def rename_array(path: Path, name: str, new: str) -> None:
+    file = path / "state" / "_METADATA"
+    file.write_text(file.read_text().replace(json.dumps(name), json.dumps(new)))
+
+
 def spoil(value: float):
     def change(weights: dict) -> None:
         weights["encoder.block.0.layer.1.DenseReluDense.wo.weight"][3, 2] = value
@@ -338,6 +365,7 @@ def spoil(value: float):
     return change
 
 
+NOTHING = {"data_offsets": [0, 0]}
 KERNEL = "target.encoder.layers_0.mlp.wi_0.kernel"
 DAMAGES = {
     "legacy: array's file truncated": (
@@ -503,6 +531,173 @@ DAMAGES = {
         ),
         r"/config\.json is not of an mT5 with these weights: model_type is 't5' instead of 'mt5'",
     ),
+    "legacy: chunks that no memory holds": (
+        "t5x-legacy",
+        lambda path: edit_json(path / KERNEL / ".zarray", chunks=[2**40, 24]),
+        r"wi_0/kernel \(chunks of \(1099511627776, 24\) are larger than the array\)",
+    ),
+    "legacy: a shape that no memory holds": (
+        "t5x-legacy",
+        lambda path: edit_json(path / KERNEL / ".zarray", shape=[10**13, 24], chunks=[128, 24]),
+        r"wi_0/kernel \(a shape of \(10000000000000, 24\) is more than its files can hold\)",
+    ),
+    "legacy: numbers of a gigabyte each": (
+        "t5x-legacy",
+        lambda path: edit_json(path / KERNEL / ".zarray", dtype="|V100000000000"),
+        r"wi_0/kernel (holds \|V|\(a shape of )",
+    ),
+    "legacy: sizes below zero": (
+        "t5x-legacy",
+        lambda path: edit_json(path / KERNEL / ".zarray", shape=[-128, 24]),
+        r"cannot be read: target/encoder/layers_0/mlp/wi_0/kernel \(",
+    ),
+    "t5x: arrays that are called absurdly": (
+        "t5x",
+        lambda path: rename_array(path, "encoder_norm", "encoder\n_norm"),
+        r"damaged: an array is called '\S*encoder/encoder\\n_norm/scale\S*'",
+    ),
+    "t5x: list nested deeply": (
+        "t5x",
+        lambda path: (path / "state" / "_METADATA").write_text("[" * 100_000),
+        r"is damaged or no checkpoint of a T5X model",
+    ),
+    "hf: a billion layers": (
+        "hf",
+        lambda path: edit_weights(
+            path,
+            lambda w: w.update(
+                {"encoder.block.999999999.layer.0.layer_norm.weight": np.ones(128, np.float32)}
+            ),
+        ),
+        r"is no mT5: it has an array encoder\.block\.999999999, and at most 256 layers are read",
+    ),
+    "hf: layers of thousands of digits": (
+        "hf",
+        lambda path: edit_header(
+            path,
+            lambda h: h.update(
+                {f"encoder.block.{'9' * 5000}.x": {"dtype": "F32", "shape": [0]} | NOTHING}
+            ),
+        ),
+        r"is no mT5: it has an array encoder\.block\.9{20}, and at most",
+    ),
+    "hf: arrays that overlap": (
+        "hf",
+        lambda path: edit_header(
+            path,
+            lambda h: h["shared.weight"].update(data_offsets=h["lm_head.weight"]["data_offsets"]),
+        ),
+        r"its arrays overlap or leave a gap at byte \d+",
+    ),
+    "hf: bytes behind the last array": (
+        "hf",
+        lambda path: (path / "model.safetensors").open("ab").write(b"more"),
+        r"is damaged: there is more behind its last array",
+    ),
+    "hf: huge numbers": (
+        "hf",
+        lambda path: edit_header(path, lambda h: h["shared.weight"].update(shape=[10**30, 0])),
+        r"safetensors is damaged: shared\.weight\.shape\.0: Input should be ",
+    ),
+    "hf: NaN for a number": (
+        "hf",
+        lambda path: edit_header(
+            path, lambda h: h["shared.weight"].update(shape=[float("nan"), 2])
+        ),
+        r"safetensors is damaged: shared\.weight\.shape\.0: Input should be a valid integer",
+    ),
+    "hf: sizes below zero": (
+        "hf",
+        lambda path: edit_header(path, lambda h: h["shared.weight"].update(shape=[-1, 2])),
+        r"safetensors is damaged: shared\.weight\.shape\.0: Input should be greater",
+    ),
+    "hf: an array twice": (
+        "hf",
+        lambda path: replace_header(
+            path, lambda text: text.replace(b'"shared.weight"', b'"lm_head.weight"')
+        ),
+        r"is damaged: two entries are called 'lm_head\.weight'",
+    ),
+    "hf: header nested deeply": (
+        "hf",
+        lambda path: replace_header(path, lambda text: b'{"a":' * 50_000),
+        r"is damaged: JSON that is nested too deeply",
+    ),
+    "hf: header that is no JSON": (
+        "hf",
+        lambda path: replace_header(path, lambda text: b"\xff\xfe" + text),
+        r"safetensors is damaged: ",
+    ),
+    "hf: index that leads elsewhere": (
+        "hf",
+        lambda path: as_index(path, "../weights.safetensors"),
+        r"index\.json names '\.\./weights\.safetensors', which is no file of weights in the same",
+    ),
+    "hf: index with a whole path": (
+        "hf",
+        lambda path: as_index(path, str(path / "model.safetensors")),
+        r"index\.json names '/.*', which is no file of weights in the same",
+    ),
+    "hf: index with a NUL": (
+        "hf",
+        lambda path: as_index(path, "a\0.safetensors"),
+        r"index\.json names 'a\\x00\.safetensors', which is no file",
+    ),
+    "hf: index that names a link out of the folder": (
+        "hf",
+        lambda path: as_index(path, "1.safetensors", link=path.parent / "weights.safetensors"),
+        r"index\.json names '1\.safetensors', which is no file of weights in the same folder",
+    ),
+    "hf: index nested deeply": (
+        "hf",
+        lambda path: as_index(path, "x", text="[" * 100_000),
+        r"/model\.safetensors\.index\.json is damaged: ",
+    ),
+    "hf: scaled logits": (
+        "hf",
+        lambda path: edit_json(path / "config.json", scale_decoder_outputs=True),
+        r"config\.json is not .*: scale_decoder_outputs is True, by which the logits are scaled by",
+    ),
+    "hf: a T5 whose logits are scaled by default": (
+        "hf",
+        lambda path: edit_json(path / "config.json", model_type="t5", tie_word_embeddings=True),
+        r"tie_word_embeddings is True, by which the logits are scaled by d_model\^-0\.5",
+    ),
+    "hf: an mT5 that transformers 4 scaled": (
+        "hf",
+        lambda path: edit_json(
+            path / "config.json", tie_word_embeddings=True, transformers_version="4.46.0"
+        ),
+        r"tie_word_embeddings is True, by which the logits are scaled by d_model\^-0\.5",
+    ),
+    "hf: other sizes and tokens": (
+        "hf",
+        lambda path: edit_json(
+            path / "config.json",
+            num_heads=4,
+            d_kv=4,
+            num_layers=3,
+            decoder_start_token_id=2,
+            pad_token_id=1,
+            dense_act_fn="relu",
+            is_gated_act=False,
+            layer_norm_epsilon="1e-6",
+        ),
+        r"(?=.*num_heads is 4 instead of 2)(?=.*d_kv is 4 instead of 8)"
+        r"(?=.*num_layers is 3 instead of 1)(?=.*decoder_start_token_id is 2 instead of 0)"
+        r"(?=.*pad_token_id is 1 instead of 0)(?=.*dense_act_fn is 'relu' instead of 'gelu_new')"
+        r"(?=.*is_gated_act is False)(?=.*layer_norm_epsilon is '1e-6' instead of 1e-06)",
+    ),
+    "hf: another family": (
+        "hf",
+        lambda path: edit_json(path / "config.json", model_type="umt5"),
+        r"model_type is 'umt5' instead of 'mt5'",
+    ),
+    "hf: configuration nested deeply": (
+        "hf",
+        lambda path: (path / "config.json").write_text("[" * 100_000),
+        r"/config\.json is damaged: ",
+    ),
     "hf: configuration garbled": (
         "hf",
         lambda path: (path / "config.json").write_text("["),
@@ -565,6 +760,52 @@ def test_a_damaged_checkpoint_is_one_sentence_and_leaves_nothing(refused, copied
     path = copied(form)
     damage(path)
     refused(pattern, path)
+
+
+@pytest.mark.parametrize("step", [-1, 2**31, 1.5, "3", [1, 2], None, np.float32(3)])
+def test_a_step_that_is_none_is_one_sentence(refused, copied, step):
+    path = copied("t5x-legacy")
+    content = serialization.msgpack_restore((path / "checkpoint").read_bytes())
+    content["optimizer"]["state"]["step"] = step
+    (path / "checkpoint").write_bytes(serialization.msgpack_serialize(content))
+    refused("is damaged: its step is no integer from 0 to 2,147,483,647", path)
+
+
+@pytest.mark.parametrize(("form", "to"), zip(convert.FORMS, reversed(convert.FORMS), strict=True))
+def test_a_flipped_bit_is_not_converted(forms, refused, tmp_path, form, to):
+    path = shutil.copytree(forms[form], tmp_path / "copied" / forms[form].name)
+    rng = np.random.default_rng(5)
+    files = [file for file in path.rglob("*") if file.is_file() and file.name != "SHA256SUMS"]
+    for file in sorted(files)[::5]:
+        whole = file.read_bytes()
+        content = bytearray(whole)
+        content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        file.write_bytes(content)
+        name = re.escape(str(file.relative_to(path)))
+        wrong = rf"{re.escape(str(path))} is damaged: {name} is not as it was written; take another"
+        refused(wrong, path, tmp_path / "new" / "out", "--to", to)
+        refused(wrong, path)
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("form", convert.FORMS)
+def test_every_form_has_hashes_as_sha256sum_computes_them(forms, form):
+    done = subprocess.run(
+        ["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"],
+        cwd=forms[form],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"")
+    listed = {line.split("  ")[1] for line in (forms[form] / "SHA256SUMS").read_text().splitlines()}
+    there = {str(f.relative_to(forms[form])) for f in forms[form].rglob("*") if f.is_file()}
+    assert there - listed == {"SHA256SUMS"}
+
+
+def test_that_there_are_no_hashes_is_said(forms, answer, copied):
+    assert answer(forms["hf"])[1].endswith(": hf, step 0\n")
+    said = ": hf, step 0; it has no SHA256SUMS, so that damage may go unnoticed\n"
+    assert answer(copied("hf"))[1].endswith(said)
 
 
 @pytest.mark.parametrize("to", convert.FORMS)
@@ -649,6 +890,25 @@ def test_a_damaged_bin_is_one_sentence(refused, tmp_path, case):
     refused(pattern, tmp_path)
 
 
+def test_a_bin_that_stands_for_more_than_it_holds_is_refused(refused, tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch comes with the extra `parity`")
+    for name, tensor in {
+        "shared.weight": torch.ones(1).expand(2**20, 2**20),  # 4 TiB of four bytes
+        7: torch.ones(3),
+    }.items():
+        torch.save({name: tensor}, tmp_path / "pytorch_model.bin")
+        refused("holds more than arrays of weights", tmp_path)
+
+
+@pytest.mark.parametrize("version", ["2.5.1+cu121", "1.13.0", "unknown"])
+def test_no_bin_is_loaded_by_a_pytorch_that_runs_code(refused, tmp_path, monkeypatch, version):
+    torch = pytest.importorskip("torch", reason="PyTorch comes with the extra `parity`")
+    torch.save({"shared.weight": torch.ones(3)}, tmp_path / "pytorch_model.bin")
+    monkeypatch.setattr(torch, "__version__", version)
+    monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("it was loaded"))
+    refused(r"PyTorch .* can be made to run a file's code; install PyTorch 2\.6 or", tmp_path)
+
+
 def test_a_bin_afar_is_to_be_copied_first(refused, tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
     refused(r"pytorch_model\.bin cannot be read from afar: copy", f"file://{tmp_path}")
@@ -678,6 +938,56 @@ def test_what_is_at_the_destination_stays(forms, refused, tmp_path):
     refused("out exists; remove it", forms["native"], tmp_path / "out", "--to", "hf")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     refused("link exists; remove it", forms["native"], tmp_path / "link", "--to", "hf")
+
+
+def test_a_destination_in_the_source_is_refused(forms, refused, copied, tmp_path, monkeypatch):
+    path = copied("t5x")
+    (tmp_path / "link").symlink_to(path)
+    monkeypatch.chdir(path.parent)
+    for inside in (
+        path / "out",
+        tmp_path / "link" / "out",
+        Path(path.name) / ".." / path.name / "x",
+    ):
+        refused("lies in the checkpoint that is read", path, inside, "--to", "hf")
+
+
+def test_paths_may_have_dots(forms, answer, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    source = os.path.relpath(forms["hf"])
+    code, _, err = answer(source, "../there/../out/", "--to", "hf")
+    assert code == 0, err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "out"]
+    assert checkpoints.damage(tmp_path / "out") is None
+
+
+def test_of_conversions_to_one_place_one_is_kept_and_the_others_refused(tmp_path):
+    final = tmp_path / "new" / "out"
+
+    def both() -> None:
+        with convert._whole(final) as slow:
+            (slow / "mine").write_text("slow")
+            with convert._whole(final) as fast:  # leaves alone what is still being written
+                (fast / "mine").write_text("fast")
+            assert (slow / "mine").is_file()
+
+    with pytest.raises(RequestError, match="out exists: another process has just made it"):
+        both()
+    assert [path.name for path in final.parent.iterdir()] == ["out"]
+    assert (final / "mine").read_text() == "fast"
+
+
+def test_what_a_conversion_that_was_killed_has_left_goes(tmp_path):
+    (tmp_path / ".out.0123456789ab.converting").mkdir()
+    (tmp_path / ".out.ba9876543210.converting").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").write_text("kept")
+    with convert._whole(tmp_path / "out") as folder:
+        (folder / "x").write_text("")
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".out.ba9876543210.converting", "elsewhere", "out"]
+    assert (tmp_path / "elsewhere" / "mine").is_file()
 
 
 def test_a_destination_that_cannot_be_made_is_said(forms, refused, tmp_path):

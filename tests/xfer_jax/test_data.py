@@ -1,18 +1,14 @@
-"""Caches that are built once and whole; batches that hold what they should, in a fixed order."""
+"""Examples and batches that hold what they should, in a fixed order."""
 
 import collections
-import os
-import subprocess
-import sys
 
-import gin
 import grain
 import numpy as np
 import pytest
 
 from seqio_tasks import catalogue, span_corruption, vocabulary
 from seqio_tasks.errors import RequestError
-from xfer_jax import data
+from xfer_jax import data, token_cache
 
 NER, TEXT = "xfer_pocket_ner.en", "xfer_pocket_text.en"
 LENGTHS = {"inputs": 64, "targets": 48}
@@ -20,22 +16,8 @@ WINDOW = 32  # batches of two: an epoch of the tiny world
 EOS = 1
 
 
-@pytest.fixture
-def builds(monkeypatch):
-    """Records which caches are built."""
-    built = []
-    build = data._build
-
-    def counted(task, split, *args):
-        built.append(f"{task.full_name}-{split}")
-        return build(task, split, *args)
-
-    monkeypatch.setattr(data, "_build", counted)
-    return built
-
-
-def open_ner(words, name: str = NER, split: str = "train") -> data.Cache:
-    return data.open_cache(catalogue.task(name), split, words)
+def open_ner(words, name: str = NER, split: str = "train") -> token_cache.Cache:
+    return token_cache.open_cache(catalogue.task(name), split, words)
 
 
 def pair(example) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -60,161 +42,6 @@ def pairs(batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
             example = inputs[of_inputs == i], targets[of_targets == i]
             found.append(tuple(tuple(part.tolist()) for part in example))
     return found
-
-
-# --- Caches ---------------------------------------------------------------------------------------
-
-
-def test_a_cache_holds_what_the_task_says(tiny_world):
-    cache = open_ner(tiny_world, split="validation")
-    assert len(cache) == 20
-    examples = list(catalogue.task(NER).family.make("en", "validation"))
-    for i, (text, example) in enumerate(zip(cache.texts, examples, strict=True)):
-        assert text["inputs_pretokenized"] == "tag: " + " ".join(example["tokens"])
-        assert text["targets_pretokenized"] == " $$ ".join(example["spans"])
-        for feature in ("inputs", "targets"):
-            tokens = tiny_world.encode(text[f"{feature}_pretokenized"])
-            assert cache.tokens(feature, i).tolist() == tokens
-            assert cache.token_counts(feature)[i] == len(tokens)
-    assert cache.references == [text["targets_pretokenized"] for text in cache.texts]
-
-
-def test_a_second_opening_builds_nothing(tiny_world, builds):
-    first = open_ner(tiny_world)
-    assert len(builds) <= 1  # another test may have built it before
-    builds.clear()
-    second = open_ner(tiny_world)
-    assert builds == []
-    assert second.folder == first.folder
-
-
-def test_a_cache_that_exists_needs_no_tensorflow(tiny_world):
-    folder = open_ner(tiny_world).folder
-    code = f"""
-import gin, sys
-from seqio_tasks import catalogue, vocabulary
-from xfer_jax import data
-catalogue.families()
-gin.parse_config({gin.config_str()!r})
-cache = data.open_cache(catalogue.task({NER!r}), "train", vocabulary.load("pocket"))
-assert str(cache.folder) == {str(folder)!r}, cache.folder
-assert len(cache.texts) == len(cache)
-assert not {{"tensorflow", "seqio"}} & set(sys.modules)
-"""
-    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
-
-
-def test_another_vocabulary_or_world_is_another_cache(tiny_world, tmp_path, builds):
-    folders = [open_ner(tiny_world).folder]
-    other = vocabulary.train(
-        (text["inputs_pretokenized"] for text in open_ner(tiny_world).texts),
-        150,
-        tmp_path / "other.model",
-        exact=False,
-    )
-    folders.append(open_ner(vocabulary.load(str(other))).folder)
-    with gin.unlock_config():
-        gin.bind_parameter("World.seed", 7)
-    folders.append(open_ner(tiny_world).folder)
-    folders.append(open_ner(tiny_world, split="validation").folder)
-    assert len(set(folders)) == 4
-    assert len({(folder / "inputs.npy").read_bytes() for folder in folders}) == 4
-
-
-def test_changed_files_are_another_cache(tiny_world, tmp_path, monkeypatch):
-    monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
-    (tmp_path / "panx").mkdir()
-    file = tmp_path / "panx" / "train-sw.tsv"
-    file.write_text("Rick\tB-PER\nanaishi\tO\nParis\tB-LOC\n\n")
-    first = open_ner(tiny_world, "xfer_panx.sw")
-    assert first.references == ["PER: Rick $$ LOC: Paris"]
-    file.write_text("Rick\tO\n\nParis\tB-LOC\n")
-    second = open_ner(tiny_world, "xfer_panx.sw")
-    assert second.folder != first.folder
-    assert second.references == ["", "LOC: Paris"]
-    assert [second.tokens("targets", i).size for i in (0, 1)] == [
-        0,
-        len(tiny_world.encode("LOC: Paris")),
-    ]
-
-
-def test_subsets_share_the_cache_and_are_nested(tiny_world, builds):
-    whole = open_ner(tiny_world)
-    builds.clear()
-    small, large = (open_ner(tiny_world, f"{NER}.n{n}.s0") for n in (5, 20))
-    assert builds == []
-    assert (len(small), len(large)) == (5, 20)
-    assert set(small.indices) < set(large.indices) < set(range(len(whole)))
-    for i, index in enumerate(small.indices):
-        assert small.texts[i] == whole.texts[index]
-        assert small.tokens("inputs", i).tolist() == whole.tokens("inputs", index).tolist()
-    other = open_ner(tiny_world, f"{NER}.n20.s1")
-    assert set(other.indices) != set(large.indices)
-    assert len(open_ner(tiny_world, f"{NER}.n5.s0", "validation")) == 20  # of training data alone
-    with pytest.raises(RequestError, match=r"asks for 65 training examples.* has 64"):
-        open_ner(tiny_world, f"{NER}.n65.s0")
-
-
-def test_an_unknown_split_is_an_error_that_lists_the_splits(tiny_world):
-    with pytest.raises(RequestError, match="no split 'dev'; it has train, validation, test"):
-        open_ner(tiny_world, split="dev")
-
-
-def token_folders(cache_dir, name) -> list:
-    return [path for path in (cache_dir / "tokens").iterdir() if name in path.name]
-
-
-def test_a_build_that_fails_leaves_nothing(tiny_world, cache_dir, monkeypatch):
-    from seqio_tasks import registry
-
-    gin.bind_parameter("World.seed", 101)
-    task = "xfer_pocket_nli.fi"
-    tokenised = registry.tokenised
-
-    def failing(*args):
-        for i, example in enumerate(tokenised(*args)):
-            if i == 3:
-                raise OSError("the disk is full")
-            yield example
-
-    with monkeypatch.context() as patch:
-        patch.setattr(registry, "tokenised", failing)
-        with pytest.raises(OSError, match="disk is full"):
-            open_ner(tiny_world, task)
-    assert token_folders(cache_dir, task) == []
-    assert len(open_ner(tiny_world, task)) == 64
-
-
-def test_a_build_that_is_killed_leaves_no_folder_that_looks_finished(
-    tiny_world, cache_dir, monkeypatch
-):
-    gin.bind_parameter("World.seed", 102)
-    task = "xfer_pocket_nli.ru"
-    with monkeypatch.context() as patch:  # as after SIGKILL: nobody tidies up, no last rename
-        patch.setattr(data.shutil, "rmtree", lambda *args, **kwargs: None)
-        patch.setattr("pathlib.Path.rename", lambda *args: None)
-        with pytest.raises(FileNotFoundError):
-            open_ner(tiny_world, task)
-    left = token_folders(cache_dir, task)
-    assert left
-    assert all(path.name.startswith(".") for path in left)
-    assert len(open_ner(tiny_world, task)) == 64
-
-
-def test_a_folder_without_its_last_file_is_made_again(tiny_world, builds):
-    folder = open_ner(tiny_world, split="test").folder
-    builds.clear()
-    (folder / "meta.json").unlink()
-    assert len(open_ner(tiny_world, split="test")) == 20
-    assert builds == [f"{NER}-test"]
-
-
-def test_a_task_without_examples_is_an_error(tiny_world, tmp_path, monkeypatch):
-    monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
-    (tmp_path / "panx").mkdir()
-    (tmp_path / "panx" / "train-sw.tsv").write_text("\n\n")
-    with pytest.raises(RequestError, match=r"xfer_panx\.sw"):
-        open_ner(tiny_world, "xfer_panx.sw")
 
 
 # --- Examples -------------------------------------------------------------------------------------
@@ -266,7 +93,7 @@ def test_a_target_that_would_be_cut_is_an_error_unless_said_otherwise(tiny_world
         data.Supervised(cache, LENGTHS, "cut")
 
 
-@pytest.mark.parametrize("length", [0, 1, -5, None, 2.5, "long"])
+@pytest.mark.parametrize("length", [0, 1, -5, None, 2.5, "long", True, 10**12, [8]])
 @pytest.mark.parametrize("feature", ["inputs", "targets"])
 def test_lengths_need_room_for_a_token_and_the_end(tiny_world, feature, length):
     lengths = {**LENGTHS, feature: length}
@@ -274,11 +101,21 @@ def test_lengths_need_room_for_a_token_and_the_end(tiny_world, feature, length):
         data.training_data([catalogue.task(NER)], "train", tiny_world, lengths, 2, 1, 0)
 
 
+@pytest.mark.parametrize("lengths", [None, 64, {}, [64, 48], {**LENGTHS, "input": 64}])
+def test_lengths_are_of_two_features(lengths):
+    with pytest.raises(RequestError, match="TASK_FEATURE_LENGTHS"):
+        data.check_lengths(lengths)
+    with pytest.raises(RequestError, match="PROBE_FEATURE_LENGTHS"):
+        data.check_lengths(lengths, "PROBE_FEATURE_LENGTHS")
+
+
 @pytest.mark.parametrize("inputs_length", [10, 11, 24, 64, 100])
 def test_corrupted_chunks_reconstruct_the_text(tiny_world, inputs_length):
-    cache = data.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
     first = tiny_world.sentinel(0)
-    chunks = data.Chunks(cache, {"inputs": inputs_length, "targets": inputs_length}, first)
+    chunks = data.Chunks(
+        cache, {"inputs": inputs_length, "targets": inputs_length}, tiny_world.sentinels
+    )
     sentinels = range(tiny_world.size - vocabulary.NUM_SENTINELS, tiny_world.size)
     assert first == sentinels[-1]
     stream = []
@@ -291,7 +128,79 @@ def test_corrupted_chunks_reconstruct_the_text(tiny_world, inputs_length):
             assert [len(example["inputs"]), len(example["targets"])] == most
         stream += merge(*pair(example), sentinels)
     texts = [cache.tokens("targets", i).tolist() for i in range(len(cache))]
-    assert stream == [token for text in texts for token in (*text, EOS)]
+    assert stream == [token for text in texts for token in text]
+
+
+# --- Against the release's pipeline, of t5/data/preprocessors.py, written anew in NumPy -----------
+
+
+def released_pieces(texts: list[list[int]], length: int) -> list[list[int]]:
+    """`reduce_concat_tokens` and `split_tokens`."""
+    pieces = []
+    for start in range(0, len(texts), 128):
+        group = texts[start : start + 128]
+        padded = np.zeros((len(group), max(map(len, group))), int)
+        for row, text in zip(padded, group, strict=True):
+            row[: len(text)] = text
+        joined = padded.reshape(-1)
+        joined = joined[joined != 0]
+        pieces += [joined[i : i + length].tolist() for i in range(0, len(joined), length)]
+    return pieces
+
+
+def released_denoise(tokens: list[int], mask: list[bool], vocab_size: int, longest: int):
+    """`noise_span_to_unique_sentinel` of the tokens by a mask, and `append_eos_after_trim`."""
+    out, spans = [], 0
+    for i, token in enumerate(tokens):
+        if not mask[i]:
+            out.append(token)
+        elif i == 0 or not mask[i - 1]:
+            spans += 1
+            out.append(vocab_size - spans)
+    return (*out[: longest - 1], EOS)
+
+
+def test_span_corruption_is_the_releases_in_both_engines(tiny_world, monkeypatch):
+    from seqio_tasks import registry
+
+    monkeypatch.setenv("XFER_VOCAB", "pocket")
+    lengths = {"inputs": 24, "targets": 8}
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    texts = [tiny_world.encode(text["targets_pretokenized"]) for text in cache.texts]
+    assert len(texts) <= 128, "of more, the release makes several streams"
+    pieces = released_pieces(texts, span_corruption.lengths(24)[0])
+    assert len(pieces) > 8
+    chunks = data.Chunks(cache, lengths, tiny_world.sentinels)
+    native = [
+        pair(
+            chunks.corrupt(i, span_corruption.noise_mask(len(chunks[i]), np.random.default_rng(i)))
+        )
+        for i in range(len(chunks))
+    ]
+    task = registry.get(TEXT)
+    dataset = task.get_dataset(lengths, "validation", shuffle=False, use_cached=False, seed=0)
+    of_seqio = [pair(example) for example in dataset.as_numpy_iterator()]
+    sentinels = range(tiny_world.size - 100, tiny_world.size)
+    for delivered in (native, of_seqio):
+        for (inputs, targets), tokens in zip(delivered, pieces, strict=True):
+            assert merge(inputs, targets, sentinels) == tokens
+            assert EOS not in tokens
+            mask = masked_in(inputs, targets, sentinels)
+            kept = [not masked for masked in mask]
+            assert inputs == released_denoise(tokens, mask, tiny_world.size, 24)
+            assert targets == released_denoise(tokens, kept, tiny_world.size, 8)
+
+
+def masked_in(inputs, targets, sentinels) -> list[bool]:
+    """Returns which tokens of a piece are in its targets."""
+    counts, span = collections.Counter(), targets[0]
+    for token in targets[:-1]:
+        span = token if token in sentinels else span
+        counts[span] += token not in sentinels
+    mask = []
+    for token in inputs[:-1]:
+        mask += [True] * counts[token] if token in sentinels else [False]
+    return mask
 
 
 def merge(inputs, targets, sentinels) -> list[int]:
@@ -316,17 +225,17 @@ def test_no_part_of_a_chunk_is_cut_however_short(inputs_length):
     tokens, targets_length = span_corruption.lengths(inputs_length)
     for length in range(1, tokens + 1):  # the last chunk is shorter
         mask = span_corruption.noise_mask(length, np.random.default_rng(0))
-        inputs, targets = span_corruption.corrupt(np.arange(length) + 2, mask, 1000)
+        inputs, targets = span_corruption.corrupt(np.arange(length) + 2, mask, range(1000, 900, -1))
         assert len(inputs) + 1 <= inputs_length, length
         assert len(targets) + 1 <= targets_length, length
 
 
 def test_chunks_need_their_targets_length(tiny_world):
-    cache = data.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
     _, needed = span_corruption.lengths(64)
-    data.Chunks(cache, {"inputs": 64, "targets": needed}, 400)
+    data.Chunks(cache, {"inputs": 64, "targets": needed}, tiny_world.sentinels)
     with pytest.raises(RequestError, match=f"needs {needed} target tokens"):
-        data.Chunks(cache, {"inputs": 64, "targets": needed - 1}, 400)
+        data.Chunks(cache, {"inputs": 64, "targets": needed - 1}, tiny_world.sentinels)
 
 
 # --- Batches --------------------------------------------------------------------------------------
@@ -511,12 +420,12 @@ def test_masks_of_span_corruption_follow_the_seed_and_change_with_the_epoch(tiny
     a, again, other = batches(0), batches(0), batches(1)
     assert_equal_batches(a[5], again[5])
     assert pairs(a[5]) != pairs(other[5])
-    cache = data.open_cache(catalogue.task(TEXT), "validation", tiny_world)
-    assert (
-        len(data.Chunks(cache, LENGTHS, tiny_world.sentinel(0))) <= WINDOW
-    )  # of 64 examples in a window, some text comes twice
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    chunks = data.Chunks(cache, LENGTHS, tiny_world.sentinels)
     window = [p for step in range(WINDOW) for p in pairs(a[step])]
-    assert len(set(window)) > 0.9 * len(window)  # but masked in another way, if long enough
+    filled = [p for p in window if len(p[0]) == LENGTHS["inputs"]]  # the last chunk is short
+    assert len(filled) > 5 * len(chunks), "every text comes several times"
+    assert len(set(filled)) > 0.9 * len(filled), "but masked in another way"
 
 
 def test_a_mixture_has_equal_parts_of_its_tasks(tiny_world):
@@ -550,7 +459,7 @@ def test_a_temperature_levels_the_sizes_of_a_mixture(tiny_world, temperature, sh
     training = data.training_data(
         tasks, "train", tiny_world, LENGTHS, 6, 50, 0, temperature=temperature
     )
-    english = data.Supervised(data.open_cache(tasks[0], "train", tiny_world), LENGTHS)
+    english = data.Supervised(token_cache.open_cache(tasks[0], "train", tiny_world), LENGTHS)
     of_english = {pair(english[i]) for i in range(len(english))}
     seen = [p for batch in training.iterator(0) for p in pairs(batch)]
     assert len(seen) == 300
@@ -582,9 +491,12 @@ def test_processes_read_their_own_rows_of_the_same_batches(tiny_world, name, mon
 
 def test_a_pick_knows_its_size_before_it_is_read(tiny_world):
     for name in (NER, TEXT):
-        cache = data.open_cache(catalogue.task(name), "train", tiny_world)
-        text = name == TEXT
-        source = data.Chunks(cache, LENGTHS, 400) if text else data.Supervised(cache, LENGTHS)
+        cache = token_cache.open_cache(catalogue.task(name), "train", tiny_world)
+        source = (
+            data.Chunks(cache, LENGTHS, tiny_world.sentinels)
+            if name == TEXT
+            else data.Supervised(cache, LENGTHS)
+        )
         stream = source.stream(0)
         for i in range(2 * len(source)):
             example = stream[i].read()
@@ -622,13 +534,12 @@ def test_a_subset_of_training_data_trains_on_the_training_split_alone(tiny_world
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 20, 64])
 @pytest.mark.parametrize("limit", [None, 7])
 def test_evaluation_batches_hold_every_example_once(tiny_world, batch_size, limit):
-    cache = open_ner(tiny_world, split="validation")
+    cache = open_ner(tiny_world, split="validation").sample(limit)
     inputs_length = int(np.median(cache.token_counts("inputs")))
-    batches, truncated = data.evaluation_batches(cache.first(limit), inputs_length, batch_size)
+    batches, truncated = data.evaluation_batches(cache, inputs_length, batch_size)
     indices = np.concatenate([batch[0] for batch in batches])
-    count = limit or len(cache)
-    assert sorted(indices) == list(range(count))
-    assert truncated == sum(cache.token_counts("inputs")[:count] + 1 > inputs_length)
+    assert sorted(indices) == list(range(limit or 20))
+    assert truncated == sum(cache.token_counts("inputs") + 1 > inputs_length)
     for rows, tokens in batches:
         assert tokens.shape[0] == batch_size
         assert tokens.shape[1] in data.length_ladder(inputs_length)
@@ -665,7 +576,7 @@ def test_a_long_target_outside_of_a_subset_is_no_error(tiny_world):
     cache = open_ner(tiny_world)
     counts = cache.token_counts("targets") + 1
     task = catalogue.task(f"{NER}.n1.s0")
-    own = data.open_cache(task, "train", tiny_world).token_counts("targets").max() + 1
+    own = token_cache.open_cache(task, "train", tiny_world).token_counts("targets").max() + 1
     assert own < counts.max()
     lengths = {"inputs": LENGTHS["inputs"], "targets": int(counts.max()) - 1}
     training = data.training_data([task], "train", tiny_world, lengths, 2, 1, 0)

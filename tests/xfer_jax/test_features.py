@@ -1,8 +1,11 @@
 """Features of pairs of languages, against loops and what is known of the languages."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 
+from seqio_tasks import uriel
 from seqio_tasks.errors import RequestError
 from xfer_jax import cli, features
 from xfer_jax.features import Options
@@ -76,6 +79,25 @@ def test_words_are_langranks_overlap():
     assert 0 < found["trigrams"].values[0, 1] < found["trigrams"].values[0, 0] == pytest.approx(1)
 
 
+def test_languages_that_share_no_word_share_no_trigram():
+    """Hindi and Marathi: what they share are vowel signs."""
+    texts = {"hi": ["मुझे पानी चाहिए"], "mr": ["मला पाणी पाहिजे"], "vi": ["Tiếng Việt"]}
+    texts["nfd"] = [unicodedata.normalize("NFD", "tiếng việt")]
+    found = features.lexical(texts, list(texts))
+    for name in ("words", "trigrams"):
+        assert found[name].values[0, 1] == 0
+        assert found[name].values[2, 3] == pytest.approx(found[name].values[2, 2])
+
+
+def test_trigrams_are_counted_by_character():
+    texts = {"hi": ["पानी"], "mr": ["नीरज"]}  # the first has the neighbours of two characters
+    counts = [{" पानी", "पानी "}, {" नीर", "नीरज", "रज "}]
+    shared = counts[0] & counts[1]
+    expected = len(shared) / np.sqrt(len(counts[0]) * len(counts[1]))
+    assert features.lexical(texts, ["hi", "mr"])["trigrams"].values[0, 1] == expected == 0
+    assert features._trigrams("पानी") == [" पानी", "पानी "]
+
+
 def test_a_users_features_are_read_by_column_or_by_task(tmp_path):
     wide, tidy = tmp_path / "wide.csv", tmp_path / "tidy.csv"
     wide.write_text("source,target,near,near_coverage\neng,swa,1,0.5\nsw,en,2,0.5\nen,xx,9,1\n")
@@ -113,5 +135,14 @@ def test_the_command_writes_a_row_a_pair(tmp_path, capsys):
         ["en", "hi"],
         ["sw", "en"],
     ]
+    assert cli.main(["features", "--languages", "sv,da,no", "--out", str(path)]) == 0
+    table = [row.split(",") for row in path.read_text().splitlines()]
+    assert [row[:2] for row in table[1:3]] == [["sv", "da"], ["sv", "no"]]
+    rows = uriel.values(("swe", "dan"), "syntax_wals")
+    chosen = [i for i, name in enumerate(rows[0]) if features.TYPOLOGY["syntax"][1](name)]
+    one, other = rows[1][:, chosen]
+    both = np.isfinite(one) & np.isfinite(other)
+    expected = one[both] @ other[both] / np.sqrt((one[both] ** 2).sum() * (other[both] ** 2).sum())
+    assert float(table[1][2]) == pytest.approx(expected, rel=1e-5)
     assert cli.main(["features", "--languages", "en,eng", "--out", str(path)]) == 2
     assert "two different languages" in capsys.readouterr().err

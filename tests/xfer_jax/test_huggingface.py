@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from seqio_tasks.errors import RequestError
 from xfer_jax import checkpoints, convert, decoding, huggingface, model, stored
+from xfer_jax import hf_config as hf_config_module
 
 torch = pytest.importorskip("torch", reason="PyTorch comes with the extra `parity`")
 transformers = pytest.importorskip(
@@ -44,10 +46,13 @@ def hf_config(**changes) -> "transformers.MT5Config":
     return transformers.MT5Config(**sizes | changes)
 
 
-def hf_model(tied: bool = False, **changes) -> "transformers.MT5ForConditionalGeneration":
-    """Returns Hugging Face's mT5 with random weights, its norms and biases too."""
+def hf_model(tied: bool = False, config=None, **changes) -> "transformers.PreTrainedModel":
+    """Returns Hugging Face's mT5 with random weights, its norms and biases too; or its T5."""
     torch.manual_seed(0)
-    made = transformers.MT5ForConditionalGeneration(hf_config(**changes))
+    if config is None:
+        made = transformers.MT5ForConditionalGeneration(hf_config(**changes))
+    else:
+        made = transformers.T5ForConditionalGeneration(config)
     if not tied:  # Hugging Face's ties what it makes; the public mT5 are not tied
         made.lm_head.weight = torch.nn.Parameter(torch.empty_like(made.shared.weight))
     with torch.no_grad():
@@ -231,6 +236,73 @@ def test_the_embedding_s_other_names_and_a_table_that_none_reads_are_known(hf, b
     del state["shared.weight"], state["encoder.embed_tokens.weight"]
     torch.save(state, tmp_path / "pytorch_model.bin")
     assert_same_logits(params_of(tmp_path), hf, batch)
+
+
+@pytest.fixture(scope="module")
+def t5_sizes():
+    """What makes Hugging Face's T5 an mT5 of the size of the others."""
+    kept = ("vocab_size", "d_model", "d_kv", "d_ff", "num_layers", "num_decoder_layers")
+    sizes = {name: hf_config().to_dict()[name] for name in kept}
+    more = {"num_heads": CONFIG.num_heads, "dropout_rate": 0.0, "decoder_start_token_id": 0}
+    return sizes | more | {"feed_forward_proj": "gated-gelu"}
+
+
+def test_a_t5_that_does_not_scale_its_logits_is_read(t5_sizes, batch, tmp_path):
+    """ByT5 and T5 1.1 are such."""
+    t5 = hf_model(config=transformers.T5Config(**t5_sizes, tie_word_embeddings=False))
+    assert not t5.config.scale_decoder_outputs
+    t5.save_pretrained(tmp_path)
+    assert_same_logits(params_of(tmp_path), t5, batch)
+
+
+@pytest.mark.parametrize("said", ["tied", "scaled", "nothing"])
+def test_a_t5_that_scales_its_logits_is_refused(t5_sizes, batch, tmp_path, said):
+    """Read as an mT5 its logits would be too large by sqrt(d_model), as the library computes."""
+    scaled = hf_model(config=transformers.T5Config(**t5_sizes))
+    assert scaled.config.scale_decoder_outputs
+    scaled.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    keys = {"tie_word_embeddings", "scale_decoder_outputs"}
+    kept = {"tied": "tie_word_embeddings", "scaled": "scale_decoder_outputs"}.get(said)
+    (tmp_path / "config.json").write_text(
+        json.dumps({key: value for key, value in config.items() if key not in keys - {kept}})
+    )
+    found = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path)
+    assert found.config.scale_decoder_outputs
+    named = kept or "tie_word_embeddings is missing"
+    with pytest.raises(RequestError, match=rf"{named}.*the logits are scaled by d_model\^-0\.5"):
+        checkpoints.read(tmp_path)
+    (tmp_path / "config.json").unlink()
+    ours, theirs = our_logits(params_of(tmp_path), batch), their_logits(scaled, batch)
+    present = batch["targets"] > 0
+    factor = CONFIG.emb_dim**-0.5
+    np.testing.assert_allclose(ours[present] * factor, theirs[present], rtol=0, atol=TOLERANCE)
+
+
+def test_settings_that_the_library_derives_are_as_here(tmp_path):
+    """A file that names them differently is computed differently by the library, too."""
+    saved = hf_config(tie_word_embeddings=False)
+    saved.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    expected = hf_config_module.computed()
+    derived = transformers.MT5Config.from_dict(config).to_dict()
+    present = {key: value for key, value in expected.items() if key in derived}
+    assert {"dense_act_fn", "is_gated_act", "pad_token_id"} < set(present)
+    assert {key: derived[key] for key in present} == present
+    other = transformers.MT5Config.from_dict(config | {"dense_act_fn": "relu"})
+    assert other.dense_act_fn == "relu"
+
+
+def test_files_of_the_hub_s_cache_are_links(hf, tmp_path):
+    """models--x/snapshots/<revision>/ holds links to models--x/blobs/."""
+    snapshot, blobs = tmp_path / "snapshots" / "abc", tmp_path / "blobs"
+    hf.save_pretrained(snapshot, max_shard_size="60KB")
+    blobs.mkdir()
+    for i, file in enumerate(sorted(snapshot.iterdir())):
+        file.rename(blobs / str(i))
+        file.symlink_to(blobs / str(i))
+    assert len(list(blobs.iterdir())) > 3
+    assert checkpoints.read(checkpoints.locate(snapshot)).arrays
 
 
 # --- Writing --------------------------------------------------------------------------------------

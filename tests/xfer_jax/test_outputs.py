@@ -198,3 +198,99 @@ def test_p_values_of_agreement_are_what_a_loop_gives():
             null.append(statistic(order))
         expected = np.mean(np.abs(null) >= abs(statistic(np.arange(n))) - 1e-12)
         assert found[k] == pytest.approx(expected, abs=0.04)
+
+
+# ------------------------------------------------------------- lines that are not as they should be
+
+
+def line(**changes) -> str:
+    record = {
+        "input": {"inputs_pretokenized": "x", "inputs": [1]},
+        "target": "PER: a",
+        "output": "b",
+    }
+    return json.dumps(record | changes)
+
+
+DAMAGED = {
+    "a number for a target": ("panx", line(target=3), "line 2, target"),
+    "no output": ("panx", line(output=None), "line 2, output: Input should be a valid string"),
+    "a list for an input": ("panx", line(input=[1]), "line 2, input"),
+    "tokens that are text": (
+        "panx",
+        line(input={"inputs_pretokenized": "x", "inputs": ["a"]}),
+        "line 2, input.inputs",
+    ),
+    "a list": ("panx", "[]", "line 2, the line: "),
+    "deep": ("panx", "[" * 100_000, "line 2, the line: Invalid JSON"),
+    "cut short": ("panx", line()[:-5], "line 2, the line: Invalid JSON"),
+    "text for a list of answers": ("tydiqa", line(target="a"), "line 1, target: expected a list"),
+    "no answers": ("tydiqa", line(target=[]), "line 1, target"),
+    "an answer that is none": ("tydiqa", line(target=[None]), "line 1, target"),
+    "a list for text": ("panx", line(target=["a"]), "line 2, target: expected text"),
+    "no label": ("xnli", line(target="7"), "line 1, target: expected one of 0, 1, 2"),
+    "nothing": ("panx", "null", "line 2"),
+}
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_a_damaged_line_is_named(tmp_path, case):
+    family, bad, why = DAMAGED[case]
+    run = write_run(tmp_path, "xfer_panx.en", {f"xfer_{family}.sw": [RIGHT]})
+    path = run / "inference_eval" / f"xfer_{family}.sw-000010.jsonl"
+    path.write_text(f"{line()}\n{bad}\n" if family == "panx" else f"{bad}\n")
+    with pytest.raises(RequestError) as refused:
+        outputs.read(run, catalogue.task(f"xfer_{family}.sw"))
+    assert f"{path} is damaged: {why}" in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path):
+    run = write_run(tmp_path, "xfer_panx.en", {"xfer_panx.sw": [RIGHT]})
+    path = run / "inference_eval" / "xfer_panx.sw-000010.jsonl"
+    for content, why in (
+        (b"\xff\xfe{\x00", "UTF-16"),
+        (b"{\xff", "line 1: not UTF-8"),
+        (b"\0", "NUL"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(RequestError, match=why):
+            outputs.read(run, catalogue.task("xfer_panx.sw"))
+    path.write_text(line())
+    (run / "config.gin").write_bytes(b"TASK = '\xff'")
+    with pytest.raises(RequestError, match=r"config\.gin, line 1: not UTF-8"):
+        outputs.table([run])
+    (run / "config.gin").write_text("TASK = " + "(" * 9000)
+    with pytest.raises(RequestError, match="does not say what the model was trained on"):
+        outputs.table([run])
+
+
+# ------------------------------------------------------------------------------------- baselines
+
+
+def test_the_baseline_is_the_better_of_the_commonest_answer_and_none(tmp_path):
+    labels = [("a", label, "0") for label in "0112"]
+    answers = [("q", ["red", "blue"], "x"), ("q", ["red"], "x"), ("q", ["green"], "x")]
+    run = write_run(tmp_path, "xfer_panx.en", {"xfer_xnli.sw": labels, "xfer_tydiqa.sw": answers})
+    found = {
+        name: outputs.read(run, catalogue.task(f"xfer_{name}.sw")) for name in ("xnli", "tydiqa")
+    }
+    assert found["xnli"].baseline == 50  # always 1
+    assert found["xnli"].score == 25
+    assert found["tydiqa"].baseline == pytest.approx(100 * 2 / 3)  # always 'red'
+    assert [one.perfect for one in found.values()] == [100, 100]
+
+
+def test_answers_that_can_never_count_are_told_of(tmp_path):
+    """WikiANN's raw release: an entity with a second colon is dropped by the release's metric."""
+    raw = ("tag: en:Ada en:lived", "PER: en:Ada", "PER: en:Ada")
+    nothing = ("tag: lived", "", "")
+    write_run(tmp_path, "xfer_panx.en", {"xfer_panx.en": [raw], "xfer_panx.sw": [nothing, RIGHT]})
+    write_run(tmp_path / "b", "xfer_panx.sw", {"xfer_panx.hi": [nothing, ("tag: x", "None", "")]})
+    rows = outputs.table([tmp_path, tmp_path / "b"])
+    assert rows["score"].tolist()[0] == 0
+    found = alignment.align(rows, Path())
+    (note,) = found.uncounted
+    assert note.startswith("xfer_panx: span_f1 counts none of the expected answers in en, so that")
+    assert "strip the prefixes" in note
+    assert note in found.notes

@@ -1,5 +1,6 @@
 """The report: whole, escaped, readable by a browser without a network."""
 
+import concurrent.futures
 import html.parser
 import json
 import re
@@ -13,8 +14,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from seqio_tasks import files
+from seqio_tasks.errors import RequestError
 from tests.xfer_jax.test_outputs import RIGHT, WRONG, write_run
-from xfer_jax import cli, features
+from xfer_jax import cli, features, tables
+from xfer_jax.report import figures, page, reading, report, wording
 
 CODES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 EVIL = '<script>alert("$x$ & y")</script>'
@@ -80,11 +84,14 @@ class _Reader(html.parser.HTMLParser):
         self.tags: list[str] = []
         self.links: list[str] = []
         self.headings: list[str] = []
+        self.attributes: list[str] = []
+        self.text = ""
         self.feed(text)
         assert self.open == []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
+        self.attributes += [name for name, _ in attrs]
         self.links += [
             value or "" for name, value in attrs if name.split(":")[-1] in ("href", "src")
         ]
@@ -100,6 +107,8 @@ class _Reader(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
+        if self.open and self.open[-1] != "style":
+            self.text += data
         if self.open and self.open[-1] == "h3":
             self.headings.append(data)
 
@@ -114,14 +123,14 @@ def test_the_page_is_whole_and_refers_to_nothing_else(analysed):
     ids = re.findall(r' id="([^"]+)"', text)
     assert len(ids) == len(set(ids))  # also between figures
     assert page.headings == [
-        "Who learns from whom",
-        "What goes with transfer",
-        "Features together",
-        "Feature by feature of WALS",
-        "Languages",
-        "What the model knew of each language",
-        "How many examples",
-        "Does it depend on the method?",
+        "Scores by source and target language",
+        "Features that correlate with the score",
+        "All features in one regression",
+        "Single features of WALS",
+        "Languages as source and as target",
+        "What the model knew of each language before fine-tuning",
+        "How many examples are needed",
+        "Sensitivity to the method",
     ]
 
 
@@ -150,11 +159,12 @@ def test_the_numbers_on_the_page_are_those_of_the_tables(analysed):
     first = rows[rows["of"] == "pair"]["pearson"].abs().idxmax()
     assert first == "syntax"
     assert (
-        f"<b>syntax</b> goes with the score most: r = {rows.loc['syntax', 'pearson']:+.2f}" in text
+        "<b><bdi>syntax</bdi></b> correlates most strongly with the zero-shot score:"
+        f" r = {rows.loc['syntax', 'pearson']:+.2f}" in text
     )
     laws = pd.read_csv(analysed / "laws.csv").set_index("law")
     assert laws["beyond"].idxmin() == "log"
-    assert "foreseen best by the <b>log</b> law" in text
+    assert "the <b><bdi>log</bdi></b> law predicts scores at the largest number" in text
     models = pd.read_csv(analysed / "models.csv").iloc[0]
     assert f"explain {models['r2']:.0%} of the variance" in text
 
@@ -173,8 +183,11 @@ def test_folders_of_runs_have_their_errors_drawn(tmp_path):
     run("analyze", "--scores", tmp_path / "run", "--out", out)
     run("report", out)
     page = _Reader((out / "report.html").read_text("utf-8"))
-    assert page.headings == ["Who learns from whom", "What became of the answers"]
-    assert "of fewer than 4 no correlations" in (out / "report.html").read_text("utf-8")
+    assert page.headings == [
+        "Scores by source and target language",
+        "Correct answers and types of error",
+    ]
+    assert "fewer than 4" in (out / "report.html").read_text("utf-8")
 
 
 def test_pocket_languages_are_called_made_up(tmp_path):
@@ -210,7 +223,7 @@ def test_odd_tables_have_a_page_too(tmp_path):
         assert len(_Reader(text).headings) > 1
         assert ", ," not in text
         if name == "one":
-            assert "level taken away," not in text  # of one source there is nothing to say
+            assert "; partial correlation" not in text  # of one source there is nothing to say
         if name == "tasks":
             assert text.count("<h2 id=") == 4  # three tasks, and the methods
 
@@ -221,8 +234,253 @@ def test_what_is_no_analysis_is_refused(tmp_path, capsys):
     (tmp_path / "analysis.json").write_text("{")
     (tmp_path / "languages.csv").write_text("a\n1\n")
     assert cli.main(["report", str(tmp_path)]) == 2
-    assert "is damaged" in capsys.readouterr().err
+    assert "run `xfer-jax analyze` again" in capsys.readouterr().err
     assert not (tmp_path / "report.html").exists()
+
+
+# ----------------------------------------------------------------------------- a stranger's folder
+
+HOSTILE = (
+    "</text></svg></td></table></title></style><script>console.error('ran')</script>",
+    "\" onload=\"console.error('ran')\" onmouseover=console.error('ran') x='",
+    "]]><!--<img src=http://192.0.2.1/x onerror=console.error('ran')>",
+    "&#60;script&#62;console.error('ran')&#60;/script&#62;",
+    "javascript:console.error('ran')",
+    "*{background:url(http://192.0.2.1/x)}</style><style>@import 'http://192.0.2.1/x';",
+    "{{ 7 * 7 }}{% raw %}${7*7}",
+    "../../../etc/passwd\0",
+    "\u202eبالعربية עברית हिन्दी " + "e\u0301" * 5000,
+    '#1f2933 id="x" _underscore',
+    "\r\n\x1b[31m\ufffe",
+    "_" + "長" * 10_000,
+)
+
+
+def hostile(i: int) -> str:
+    """A name unlike the others, without the character that no CSV can hold."""
+    return HOSTILE[i % len(HOSTILE)].replace("\0", "") + f" {i}"
+
+
+def keep(folder: Path, about: dict, found: dict[str, pd.DataFrame]) -> Path:
+    """Writes an analysis whose digests are right."""
+    tables.write_analysis(folder, {k: v for k, v in about.items() if k != "tables"}, found)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def strange(analysed, tmp_path_factory) -> Path:
+    """All that an analysis can say, with every name in it hostile and every digest right."""
+    about, found = tables.read_analysis(analysed)
+    found["outcomes"] = pd.DataFrame(
+        [("task", s, t, o, 1 + i, 10) for s in ("en", "sw") for t in ("en", "sw", "fi")
+         for i, o in enumerate(("correct", "missing", "spurious", "_odd"))],
+        columns=["task", "source", "target", "outcome", "count", "of"],
+    )  # fmt: skip
+    found["gains"] = pd.DataFrame(
+        [("task", i, s, t, "more", 1.0) for i in ("a", "b") for s in ("en", "sw") for t in ("fi",)],
+        columns=["task", "intermediate", "source", "target", "baseline", "gain"],
+    )
+    found["gain_means"] = pd.DataFrame(
+        [("task", i, s, 1.0, 0.5, 1.5) for i in ("a", "b") for s in ("all", "seen")],
+        columns=["task", "intermediate", "subset", "gain", "low", "high"],
+    )
+    found["gain_features"] = pd.DataFrame(
+        [("task", f, "target", 9, 0.5, 0.01, 0.02, 3.0, 1.0, 5.0) for f in ("syntax", "own")],
+        columns=["task", "feature", "of", "pairs", "within", "p", "fdr", "contrast", "low", "high"],
+    )
+    names: dict[str, str] = {}
+    kept = {"pair", "target", "source", "syntax", "all", "correct", "missing", "spurious", "more"}
+    for name, frame in found.items():
+        columns = reading._TABLES[name].text if name in reading._TABLES else ()
+        for column in columns:
+            texts = [
+                str(text) if str(text) in kept else names.setdefault(str(text), hostile(len(names)))
+                for text in frame[column]
+            ]
+            frame[column] = pd.Series(hostile(0) if column == "task" else texts, frame.index)
+    known = found["features"]
+    found["features"] = known.rename(columns={c: names[c] for c in known if c in names})
+    about["notes"] = [*HOSTILE, "\ud800"]
+    about["where"] = {hostile(i): hostile(i + 1) for i in range(12)}
+    about["scores"] = [*HOSTILE]
+    about["options"]["measure"] = HOSTILE[0]
+    out = keep(tmp_path_factory.mktemp("strange") / "out", about, found)
+    run("report", out)
+    return out
+
+
+def test_names_of_a_stranger_stay_text(strange):
+    text = (strange / "report.html").read_text("utf-8")
+    found = _Reader(text)
+    assert len(found.headings) == 10
+    assert not {"script", "img", "iframe", "object", "a:href"} & set(found.tags)
+    assert not [name for name in found.attributes if name.lower().startswith("on")]
+    for link in found.links:
+        local = link.startswith(("#task-", "#methods", "data:,", "data:image/png;base64,"))
+        assert local or (strange / link).is_file() or re.fullmatch(r"#[A-Za-z]\w+", link), link
+    assert 'http-equiv="Content-Security-Policy" content="default-src \'none\';' in text
+    assert "{{ 7 * 7 }}{% raw %}${7*7}" in text  # a template in a name is none
+    assert max(map(len, re.findall(r"<bdi>([^<]*)</bdi>", text))) < 500
+    tags = {"svg", "metadata", "defs", "style", "g", "path", "text", "use", "clipPath", "rect"}
+    for path in (strange / "figures").glob("*.svg"):
+        root = ElementTree.parse(path).getroot()  # well-formed
+        here = {element.tag.rpartition("}")[2] for element in root.iter()}
+        assert here <= tags | {"image", "RDF", "Work"}, here
+    for path in (strange / "figures").iterdir():
+        assert re.fullmatch(r"\d\d-[a-z0-9-]{0,80}\.(svg|csv)", path.name)
+
+
+@pytest.mark.parametrize("name", reading._TABLES)
+def test_every_column_that_the_page_uses_is_checked(strange, name):
+    _, found = tables.read_analysis(strange)
+    columns, path = reading._TABLES[name], strange / f"{name}.csv"
+    numbers = (*columns.numbers, *columns.unbounded)
+    for column in (*columns.text, *numbers):
+        with pytest.raises(RequestError, match=rf"{name}\.csv has no column '{column}'"):
+            reading._checked(path, name, found[name].drop(columns=column))
+    for column in numbers:
+        for odd in ("<b>", "1,5"):
+            wrong = found[name].astype({column: object})
+            wrong.loc[wrong.index[0], column] = odd
+            where = rf"{name}\.csv, column '{column}': expected a number, found '{odd}'"
+            with pytest.raises(RequestError, match=where) as refused:
+                reading._checked(path, name, wrong)
+            assert "\n" not in str(refused.value)
+        wrong = found[name].assign(**{column: np.inf})
+        read = reading._checked(path, name, wrong)[column]
+        assert np.isinf(read).all() if column in columns.unbounded else read.isna().all()
+    for column in columns.numbers:
+        with pytest.raises(RequestError, match=f"column '{column}': 1e.13 is too large"):
+            reading._checked(path, name, found[name].assign(**{column: 1e13}))
+    if columns.key:
+        with pytest.raises(RequestError, match="two rows of"):
+            reading._checked(path, name, pd.concat([found[name]] * 2, ignore_index=True))
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0])
+def test_a_page_of_unknown_or_equal_numbers_is_drawn(strange, tmp_path, value):
+    about, found = tables.read_analysis(strange)
+    for name, columns in reading._TABLES.items():
+        numbers = [*columns.numbers, *columns.unbounded, "donor", "recipient", "baseline", "lm_em"]
+        if name == "features":
+            numbers = list(found[name].columns[2:])
+        found[name] = found[name].copy().assign(**dict.fromkeys(numbers, value))
+    run("report", keep(tmp_path, about, found))
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert not re.search(r"[^a-z](nan|inf|None)[^a-z]", _Reader(text).text)
+
+
+def test_eight_hundred_languages_and_one(tmp_path):
+    about = {
+        "scores": ["s.csv"], "where": {}, "features": [], "made_up": False, "notes": [], "seed": 0,
+        "options": {"measure": "cosine", "imputed": False}, "permutations": 9, "kinds": {},
+    }  # fmt: skip
+    for n in (800, 1):
+        codes = [f"l{i:03d}" for i in range(n)]
+        languages = pd.DataFrame({"task": "t", "language": codes, "name": codes, "family": "",
+                                  "genus": "", "as_source": 1.0, "as_target": 2.0})  # fmt: skip
+        cells = pd.MultiIndex.from_product([codes, codes]).to_frame(False, ["source", "target"])
+        found = {"languages": languages, "alignment": cells.assign(task="t", score=50.0)}
+        run("report", keep(tmp_path / str(n), about, found))
+        size = (tmp_path / str(n) / "report.html").stat().st_size
+        assert size < (1_000_000 if n > 1 else 40_000)
+
+
+def test_the_baseline_stands_beside_the_scores(analysed, tmp_path):
+    about, found = tables.read_analysis(analysed)
+    languages = found["languages"]
+    best = languages.sort_values("as_source", ascending=False)
+    second = best["as_source"].iloc[1]
+    # The same for all, so that of the sources' means only the best exceeds it.
+    found["languages"] = languages.assign(baseline=second, as_source_baseline=second)
+    run("report", keep(tmp_path, about, found))
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert f"always giving the most frequent target, scores {second:.1f}.</li>" in text
+    assert text.count("(does not exceed the baseline)") == 2
+    assert f"always giving the most frequent target and scores {second:.1f} percent" in text
+    cells = found["alignment"].groupby(["source", "target"])["score"].mean()
+    drawn = next((tmp_path / "figures").glob("01-*.svg")).read_text("utf-8")
+    assert drawn.count(f"fill: {figures._NOT_BETTER}") == (cells <= second).sum() > 0
+    assert "baseline" not in _Reader((analysed / "report.html").read_text("utf-8")).text
+
+
+@pytest.mark.parametrize("linked", ["figures", "report.html"])
+def test_links_are_not_followed_for_writing(strange, tmp_path, linked):
+    out, aim = tmp_path / "out", tmp_path / "aim"
+    shutil.copytree(strange, out)
+    shutil.rmtree(out / "figures", ignore_errors=True)
+    (out / "report.html").unlink(missing_ok=True)
+    aim.mkdir()
+    (aim / "01-old.svg").write_text("mine")
+    (out / linked).symlink_to(aim if linked == "figures" else aim / "01-old.svg")
+    with pytest.raises(RequestError, match=f"{linked} is a symbolic link"):
+        report(out)
+    assert (aim / "01-old.svg").read_text() == "mine"
+    assert [path.name for path in aim.iterdir()] == ["01-old.svg"]
+
+
+def test_only_what_a_report_left_is_removed(tmp_path, monkeypatch):
+    mine, others = tmp_path / "figures", tmp_path / "others.csv"
+    mine.mkdir()
+    others.write_text("others")
+    gone = ["07-old.svg", "07-old.csv", "123-older.svg", ".01-new.svg.0123.new"]
+    kept = ["7-notes.svg", "07-notes.txt", "notes.csv", "07-OLD.svg"]
+    for name in (*gone, *kept):
+        (mine / name).write_text("")
+    (mine / "08-link.csv").symlink_to(others)
+    (mine / "09-folder.csv").mkdir()
+    (tmp_path / ".report.html.0123.new").write_text("")
+    (tmp_path / ".scores.csv.0123.new").write_text("")
+    (tmp_path / ".report.html.new").symlink_to(others)  # the name that was predictable
+    with page._writing(tmp_path):
+        page._write(tmp_path, "page", {"01-new.svg": "svg", "01-new.csv": "csv"})
+    left = {path.name for path in mine.iterdir()}
+    assert left == {"01-new.svg", "01-new.csv", *kept, "08-link.csv", "09-folder.csv"}
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == {
+        ".scores.csv.0123.new", ".report.html.new",
+    }  # fmt: skip
+    assert others.read_text() == "others"
+
+
+def test_many_reports_at_once_and_one_that_ends_midway_leave_a_whole_page(tmp_path, monkeypatch):
+    contents = {f"{i:02d}-x.svg": str(i) * 10_000 for i in range(8)}
+    whole = "page " * 50_000
+
+    def write(k: int) -> None:
+        with page._writing(tmp_path):
+            page._write(tmp_path, whole, contents)
+        assert (tmp_path / "report.html").read_text() == whole
+
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, range(60)))
+    assert {p.name: p.read_text() for p in (tmp_path / "figures").iterdir()} == contents
+    before = (tmp_path / "report.html").read_bytes()
+
+    class Killed(BaseException):
+        pass
+
+    for last in range(len(contents) + 1):
+        written = iter([files.write] * last)
+
+        def die(path: Path, content: str, written=written) -> Path:
+            real = next(written, None)
+            if real is None:
+                raise Killed
+            return real(path, content)
+
+        monkeypatch.setattr(page.files, "write", die)
+        with pytest.raises(Killed):
+            page._write(tmp_path, "new", contents)
+        monkeypatch.undo()
+        assert (tmp_path / "report.html").read_bytes() == before
+
+
+def test_names_are_cut_between_characters_as_readers_see_them():
+    assert wording.short("ab", 2) == "ab"
+    assert wording.short("abc", 2) == "a…"
+    assert wording.short("abe\u0301f", 4) == "ab…"  # an accent stays with its letter, or goes too
+    assert wording.short("हिन्दी भाषा", 7) == "हिन्दी…"
+    assert len(wording.short("e" + "\u0301" * 10_000)) == 80  # one letter of ten thousand marks
 
 
 def test_the_report_does_not_import_the_engine():
@@ -299,6 +557,17 @@ def test_a_browser_finds_nothing_wrong_and_asks_for_nothing_else(analysed, tmp_p
     assert "Methods and caveats" in document
     assert console == ""
     assert addresses == []
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium is installed")
+def test_nothing_of_a_stranger_runs_in_a_browser(strange, tmp_path):
+    document, console, addresses = browse(strange / "report.html", tmp_path)
+    assert "Methods and caveats" in document
+    assert console == ""  # nothing ran, and nothing was there for the policy to refuse
+    assert addresses == []
+    for path in sorted((strange / "figures").glob("*.svg"))[:2]:
+        _, console, addresses = browse(path, tmp_path)
+        assert (console, addresses) == ("", [])
 
 
 @pytest.mark.skipif(not BROWSER, reason="no Chromium is installed")

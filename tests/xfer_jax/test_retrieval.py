@@ -267,6 +267,8 @@ def test_nothing_is_done_twice(retrieve, tmp_path, monkeypatch):
         ({"TASK": "lareqa", "TARGETS": ()}, "needs lareqa/xquad-r/ar.json"),
         ({"TARGETS": ("xx",)}, "tatoeba has no language xx"),
         ({"LAYER": 2}, "LAYER must be an integer from 0 to 1"),
+        ({"LAYER": True}, "LAYER must be an integer from 0 to 1"),
+        ({"EVAL_BATCH_SIZE": 10**12}, "EVAL_BATCH_SIZE must be at most"),
         ({"SIMILARITY": "l2"}, "unknown SIMILARITY 'l2'"),
         ({"RETRIEVAL_LENGTH": 1}, "RETRIEVAL_LENGTH must be"),
         ({"EVAL_BATCH_SIZE": 0}, "EVAL_BATCH_SIZE must be"),

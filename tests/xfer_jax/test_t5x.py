@@ -105,7 +105,7 @@ def test_a_misspelt_or_missing_macro_and_another_vocabulary_are_refused(tiny_wor
     with pytest.raises(RequestError, match="MIXING_TEMPERATURE is known to xfer-jax alone"):
         t5x_bindings.training_task("xfer_panx.sw", "train", {}, "trim", 2.0)
     check(rows, "KEEP_CHECKPOINTS = 3", "TRAIN_STEPS = 3")  # T5X's own, and both engines'
-    check(rows, "MINE = 3", "catalogue.first_examples.count = %MINE")
+    check(rows, "MINE = 3", "catalogue.evaluation_examples.count = %MINE")
     with pytest.raises(RequestError, match=rf"needs VOCAB_SIZE {rows}; the model has 1024 rows"):
         check(1024)
     with pytest.raises(RequestError, match=r"unknown macro TRAIN_STEPPS \(did you mean TRAIN_STEP"):

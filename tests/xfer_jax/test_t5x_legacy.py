@@ -190,3 +190,32 @@ def test_bfloat16_that_stands_as_integers_is_refused(written):
     rewrite(written, as_integers)
     with pytest.raises(RequestError, match=f"{KERNEL} holds uint16 numbers, which are no weights"):
         checkpoints.read(written)
+
+
+@pytest.mark.parametrize("folder", ["../elsewhere", "a/../../b", "a\nb", ".."])
+def test_an_array_cannot_lie_outside(written, folder):
+    def move(content: dict) -> None:
+        leaves = flatten_dict(content["optimizer"], is_leaf=is_spec, sep="/")
+        leaves[KERNEL]["kvstore"]["path"] = folder
+
+    rewrite(written, move)
+    with pytest.raises(RequestError, match=r"checkpoint is damaged: an array cannot lie in '"):
+        checkpoints.read(written)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x93" * 5000,  # arrays in arrays
+        b"\xdd\xff\xff\xff\xff",  # an array of four billion elements
+        b"\xc6\xff\xff\xff\xff",  # four gigabytes
+        b"\xc9\xff\xff\xff\xff\x01",  # an extension of them
+        b"\x81\xa9optimizer\xc0",
+        b"\x81\xa9optimizer\x81\xa5state\x81\xa4step\xc7\x03\x01\x93\x91\xcf",
+    ],
+)
+def test_an_index_that_is_none_is_one_sentence(written, content):
+    (written / "checkpoint").write_bytes(content)
+    with pytest.raises(RequestError, match=r"^\S*checkpoint_3/checkpoint is damaged: [^\n]+$"):
+        checkpoints.read(written)

@@ -1,11 +1,15 @@
 """Tables of scores: what is understood, and what is refused in one sentence."""
 
+import errno
+import os
 import re
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from seqio_tasks.errors import RequestError
+from seqio_tasks.errors import RequestError, RunError
 from xfer_jax import tables
 
 ROWS = [("en", "sw", 50.0), ("sw", "en", 40.0), ("hi", "fi", 30.0), ("fi", "hi", 20.5)]
@@ -27,6 +31,10 @@ def cells(scores: tables.Scores) -> list[tuple]:
 
 
 VARIANTS = {
+    "FLORES": PLAIN.replace("sw,", "swh_Latn,")
+    .replace("hi,", "hin_Deva,")
+    .replace("en,", "en-US,"),
+    "Glottocodes": PLAIN.replace("sw,", "swah1253,").replace("hi,", "hind1269,"),
     "plain": PLAIN,
     "byte order mark": b"\xef\xbb\xbf" + PLAIN.encode(),
     "semicolons": PLAIN.replace(",", ";"),
@@ -85,7 +93,111 @@ def test_empty_cells_and_repeats_are_counted(read):
     assert "task: 12 of 16 cells have no score" in scores.notes
 
 
+def test_line_ends_and_long_cells_do_not_matter(read):
+    assert cells(read(PLAIN.replace("\n", "\r"))) == ROWS
+    long = PLAIN.replace("score\n", "score,note\n").replace(".0\n", ".0,\n")
+    assert cells(read(long.replace(".5\n", f".5,{'x' * 200_000}\n"))) == ROWS
+    quoted = PLAIN.replace("en,sw", '"en","sw"').replace("\nhi", "\n\n,,\nhi")
+    assert cells(read(quoted)) == ROWS
+
+
+@pytest.mark.parametrize("separator", ";\t")
+def test_decimal_commas_are_read_where_something_else_separates(read, separator):
+    text = PLAIN.replace(",", separator).replace(".", ",")
+    assert cells(read(text)) == ROWS
+    thousandths = text.replace("50,0", "50,125").replace("0,0\n", "0,000\n").replace("0,5", "0,500")
+    assert cells(read(thousandths))[0] == ("en", "sw", 50.125)
+    with pytest.raises(RequestError, match=r"line 2: score '50,0' is no number: decimal commas"):
+        read(PLAIN.replace("50.0", '"50,0"'))
+
+
+def test_columns_that_are_not_used_are_named(read):
+    scores = read(
+        PLAIN.replace("score\n", "score,note,seed\n")
+        .replace("0\n", "0,x,1\n")
+        .replace("5\n", "5,,1\n")
+    )
+    assert any(note.endswith("columns that are not used: note") for note in scores.notes)
+
+
+def test_varieties_are_languages_of_their_own(read):
+    """Egyptian and Standard Arabic, of which only one was once known."""
+    text = PLAIN + "arz,en,50\nen,arz,51\nara,en,60\nen,ara,61\nprs,en,1\nen,fas,2\n"
+    scores = read(text)
+    found = {(s, t): v for s, t, v in cells(scores)}
+    assert (found["arz", "en"], found["ar", "en"]) == (50, 60)
+    assert (found["prs", "en"], found["en", "fa"]) == (1, 2)
+    (note,) = [note for note in scores.notes if "borrowed" in note]
+    assert note == "typology is borrowed: syntax and phonology of prs from URIEL's pes"
+    with pytest.raises(RequestError, match=r"60 and 62 for one cell .*source ar.* lines 8 and 12"):
+        read(text + "arb,en,62\n")
+
+
+def test_units_are_judged_task_by_task(read):
+    rows = [f"{s},{t},{v}" for s, t, v in ROWS]
+    small = [f"{s},{t},{v / 100}" for s, t, v in ROWS]
+    mixed = [
+        "task,source,target,score",
+        *(f"a,{row}" for row in rows),
+        *(f"b,{row}" for row in small),
+    ]
+    with pytest.raises(RequestError, match=r"all scores of b are at most 1.*--fractions"):
+        read("\n".join(mixed))
+    with pytest.raises(RequestError, match=r"line 2: a score of 50 is no fraction of 1 \(task a\)"):
+        read("\n".join(mixed), fractions=True)
+    ours = [f"{mixed[0]},engine,run", *(f"{row},native,x" for row in mixed[1:])]
+    assert len(read("\n".join(ours)).table) == 8  # a study's own table is in percent
+    nothing = [mixed[0], *(f"a,{row}" for row in rows), *(f"b,{s},{t},0" for s, t, _ in ROWS)]
+    assert len(read("\n".join(nothing)).table) == 8
+
+
+def test_a_baseline_is_read_in_the_scores_unit(read):
+    lines = [f"{s},{t},{v},{25 if v != 20.5 else ''}" for s, t, v in ROWS]
+    text = "\n".join(["source,target,score,baseline", *lines])
+    table = read(text).table
+    assert table["baseline"].tolist() == pytest.approx([25, 25, 25, np.nan], nan_ok=True)
+    with pytest.raises(RequestError, match="a baseline of 400 is no percentage"):
+        read(text.replace(",25", ",400"))
+
+
 BAD = {
+    "two scores": (PLAIN.replace("score\n", "score,score\n"), r"two columns 'score'"),
+    "two scores but for a space": (PLAIN.replace("score\n", "score, Score\n"), r"columns 'score'"),
+    "a sum": (PLAIN + "en,sum,1\n", r"line 6: target 'sum': 'sum' is no language"),
+    "all": (PLAIN + "all,en,1\n", r"line 6: source 'all': 'all' is no language"),
+    "average": (PLAIN + "en,Average,1\n", r"line 6: target 'Average'"),
+    "no language": (PLAIN + ",en,1\n", r"line 6: source is empty; expected a language"),
+    "an open quote": (PLAIN + '"en,sw,1\n', r"line 6: this is no table \(a quote is not closed"),
+    "a short row": (PLAIN + "en,fi\n", r"line 6: 2 values, but the header has 3 names"),
+    "a nameless column": ("source,target,,score\nen,sw,x,1\n", r"column 3 has no name"),
+    "NUL": (PLAIN + "en,f\0i,1\n", r"line 6: a NUL"),
+    "Latin-1": (
+        "source,target,score\nen,sw,1\nspañol,en,2\n".encode("latin-1"),
+        r"line 3: not UTF-8",
+    ),
+    "a percent sign": (PLAIN + "en,fi,15%\n", r"'15%' is no number: leave the percent sign out"),
+    "a complex number": (PLAIN + "en,fi,1+2j\n", r"line 6: score '1\+2j' is no number"),
+    "a boolean": (PLAIN + "en,fi,True\n", r"line 6: score 'True' is no number"),
+    "hexadecimal": (PLAIN + "en,fi,0x1F\n", r"line 6: score '0x1F' is no number"),
+    "an underscore": (PLAIN + "en,fi,1_0\n", r"line 6: score '1_0' is no number"),
+    "infinity": (PLAIN + "en,fi,inf\n", r"line 6: score is infinite"),
+    "a huge exponent": (PLAIN + "en,fi,1e400\n", r"line 6: score is infinite"),
+    "a huge integer": (PLAIN + f"en,fi,{'9' * 5000}\n", r"line 6: score is infinite"),
+    "huge n_train": (
+        "source,target,score,n_train\nen,sw,1,1e30\n",
+        r"line 2: n_train must be whole numbers, not '1e30'; expected 0 to 1,000,000,000,000,000",
+    ),
+    "half a seed": (
+        "source,target,score,seed\nen,sw,1,1.5\n",
+        r"seed must be whole numbers, not '1.5'",
+    ),
+    "a negative n_shots": ("source,target,score,n_shots\nen,sw,1,-1\n", r"n_shots must be whole"),
+    "thousands": ("source;target;score;n_train\nen;sw;1;10,000\n", r"n_train must be .*'10,000'"),
+    "a line break in a name": (
+        'source,target,score,task\nen,sw,1,"a\nb"\n',
+        r"line 2: task 'a\\nb' holds a control character",
+    ),
+    "no score at all": ("source,target,score\nen,sw,\n", r"no row has a score"),
     "a cell with two scores": (PLAIN + "en,sw,51\n", r"gives 50 and 51 for one cell .*source en"),
     "an unknown language": (PLAIN + "swahilli,en,1\n", r"unknown language 'swahilli'.*swahili"),
     "no number": (PLAIN + "en,fi,high\n", r"line 6: score 'high' is no number"),
@@ -94,7 +206,7 @@ BAD = {
     "no such column": ("source,goal,score\nen,sw,1\n", r"no column target; it has source, goal"),
     "no rows": ("source,target,score\n", r"has no rows"),
     "nothing": ("", r"is no table"),
-    "not text": (b"\xff\xfe\x00", r"is not UTF-8"),
+    "not text": (b"\xff\xfe\x00", r"is UTF-16; save it as UTF-8"),
     "few languages": ("source,target,score\nen,sw,1\nsw,hi,2\n", r"has 3 languages \(en, hi, sw\)"),
     "shots": (
         "source,target,score,n_shots\nen,sw,1,many\n",
@@ -165,3 +277,80 @@ def test_scores_of_two_models_or_metrics_are_not_mixed(read):
         with pytest.raises(RequestError, match=f"choose one by --where {column}=em"):
             read(text)
         assert cells(read(text, where={column: "em"})) == ROWS
+
+
+# ---------------------------------------------------------------------- an analysis and its tables
+
+ABOUT = {
+    "scores": ["scores.csv"],
+    "where": {},
+    "features": [],
+    "options": {"measure": "cosine", "imputed": False},
+    "permutations": 9,
+    "seed": 0,
+    "kinds": {"syntax": "pair"},
+    "made_up": False,
+    "notes": ["ä note"],
+}
+TABLES = {
+    "scores": pd.DataFrame({"task": ["1e3", "nan"], "score": [12.5, np.nan]}),
+    "languages": pd.DataFrame({"task": ["1e3"], "language": ["nan"], "as_source": [1.5]}),
+    "gains": pd.DataFrame(),
+}
+
+
+def test_an_analysis_is_read_as_it_was_written(tmp_path):
+    (tmp_path / "outcomes.csv").write_text("of an earlier analysis")
+    (tmp_path / "notes.txt").write_text("a user's own")
+    tables.write_analysis(tmp_path, ABOUT, TABLES)
+    about, found = tables.read_analysis(tmp_path)
+    assert {name: about[name] for name in ABOUT} == ABOUT
+    assert list(found) == ["scores", "languages"]  # what is empty is not written
+    for name, table in found.items():
+        pd.testing.assert_frame_equal(table, TABLES[name])
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"analysis.json", "scores.csv", "languages.csv", "notes.txt"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "why"),
+    [
+        (lambda folder: (folder / "scores.csv").write_text("task,score\nx,1\n"), "was changed"),
+        (lambda folder: (folder / "languages.csv").unlink(), r"languages\.csv is missing"),
+        (lambda folder: (folder / "analysis.json").unlink(), "incomplete"),
+        (lambda folder: (folder / "analysis.json").write_text("{"), "not JSON"),
+        (lambda folder: (folder / "analysis.json").write_text('{"seed": 0}'), "older version"),
+        (lambda folder: shutil.rmtree(folder), "no analysis"),
+    ],
+)
+def test_an_analysis_that_is_not_whole_is_refused(tmp_path, damage, why):
+    folder = tmp_path / "out"
+    tables.write_analysis(folder, ABOUT, TABLES)
+    damage(folder)
+    with pytest.raises(RequestError, match=f"{why}.*run `xfer-jax analyze") as refused:
+        tables.read_analysis(folder)
+    assert "\n" not in str(refused.value)
+
+
+def test_no_table_outside_the_folder_is_read(tmp_path):
+    tables.write_analysis(tmp_path / "out", ABOUT, TABLES)
+    path = tmp_path / "out" / "analysis.json"
+    path.write_text(path.read_text().replace('"scores": "', '"../scores": "'))
+    with pytest.raises(RequestError, match="was changed"):
+        tables.read_analysis(tmp_path / "out")
+
+
+def test_where_an_analysis_cannot_be_written_the_earlier_one_stays(tmp_path, monkeypatch):
+    tables.write_analysis(tmp_path, ABOUT, TABLES)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    calls = []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match="No space left"):
+        tables.write_analysis(tmp_path, ABOUT | {"seed": 1}, TABLES)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

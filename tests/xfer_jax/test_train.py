@@ -22,7 +22,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from seqio_tasks import catalogue, metrics
-from xfer_jax import checkpoints, cli, data, decoding, evaluation, model, output
+from xfer_jax import checkpoints, cli, data, decoding, evaluation, model, output, token_cache
 
 # The checkpoints are read back here on the devices that wrote them.
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
@@ -507,7 +507,7 @@ def test_a_step_that_is_evaluated_again_replaces_its_line(tmp_path):
 
 def test_the_baseline_is_the_better_of_commonest_and_nothing(tiny_world):
     for name in ("xfer_pocket_nli.en", "xfer_pocket_ner.en"):
-        cache = data.open_cache(catalogue.task(name), "validation", tiny_world)
+        cache = token_cache.open_cache(catalogue.task(name), "validation", tiny_world)
         family = cache.task.family
         commonest = max(cache.references, key=cache.references.count)
         scores = [

@@ -1,25 +1,27 @@
-"""The pictures that commands and the report draw, from numbers alone.
+"""The figures that commands and the report draw, from numbers alone.
 
-Every function returns a figure, `save` writes it. Two inks stand for text, so that a page may put
-its own in their place.
+Every function returns a figure, `save` writes it. Names are drawn as text, never as a formula; they
+may be long and in any script. Text has inks of its own, so that a page may put others in their
+place.
 """
 
 import functools
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-
-mpl.use("agg")  # no display needed
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 from scipy.spatial import distance
+
+from seqio_tasks import files
+from xfer_jax.report.wording import short
 
 INK, MUTED, RULE = "#1f2933", "#6b7785", "#d5dae0"
 BLUE, ORANGE, GREEN, RED = "#2f7dc1", "#d9772e", "#4f9d69", "#c2504a"
@@ -29,6 +31,12 @@ _COLOURS = "YlGnBu"
 _TWO_SIDED = "RdBu"  # blue is a gain
 _MANY = 40  # languages: more are not numbered cell by cell
 _RASTER = 1500  # points: more are drawn as an image
+_LONGEST = 40  # code points of a name: more would leave no room for the figure
+_SHORT = 24  # code points of a name down, for which a heat map has room
+_UPRIGHT = 5  # code points of a name across: longer ones stand upright
+_LETTER = 0.07  # inches
+_MOST_TICKS = 20
+_NOT_BETTER = "#c9ced6"  # cells whose score does not exceed the baseline
 
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
@@ -60,28 +68,39 @@ def _styled(draw: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(draw)
     def drawn(*args: Any, **kwargs: Any) -> Any:
-        with mpl.rc_context(_STYLE):
+        with mpl.rc_context(_STYLE), warnings.catch_warnings():
+            # Text stays text, so that whoever shows a figure brings the letters.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            # A row a name: a figure of one name or of a thousand has odd proportions.
+            warnings.filterwarnings("ignore", message="constrained_layout not applied")
             return draw(*args, **kwargs)
 
     return drawn
 
 
 def _figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
-    return plt.subplots(1, columns, figsize=(width, height), layout="constrained", **options)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns, **options)
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    return [short(name, _LONGEST) for name in names]
 
 
 @_styled
 def save(figure: Figure, path: Path) -> Path:
-    """Writes a figure in the format that the file's ending says, and closes it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".svg":
-        path.write_text(svg(figure, path.stem), encoding="utf-8")
-    else:
-        figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
+    """Writes a figure as PNG, whole or not at all.
+
+    Raises:
+      RequestError: it cannot be written there.
+      RunError: the disk is full or fails.
+    """
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    return files.write(path, content.getvalue())
 
 
+@_styled
 def svg(figure: Figure, salt: str) -> str:
     """Renders a figure as SVG, the same text for the same figure.
 
@@ -91,7 +110,7 @@ def svg(figure: Figure, salt: str) -> str:
     """
     text = io.StringIO()
     nothing: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
+    with mpl.rc_context({"svg.hashsalt": salt}):
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     return text.getvalue()
 
@@ -106,6 +125,7 @@ def matrix(
     title: str,
     subtitle: str,
     groups: Mapping[str, str] | None = None,
+    baselines: Mapping[str, float] | None = None,
 ) -> Figure:
     """Draws scores by source (down) and target language (across).
 
@@ -115,9 +135,10 @@ def matrix(
       title: what is shown.
       subtitle: under what conditions.
       groups: of languages, which lines divide where the order keeps them together.
+      baselines: in percent, by target language; scores that do not exceed them are grey.
     """
-    sources = [code for code in labels if any(source == code for source, _ in scores)]
-    targets = [code for code in labels if any(target == code for _, target in scores)]
+    here = [{pair[side] for pair in scores} for side in (0, 1)]
+    sources, targets = ([code for code in labels if code in side] for side in here)
     values = np.asarray([[scores.get((s, t), np.nan) for t in targets] for s in sources])
     figure, axes = _heat_map(
         values,
@@ -128,14 +149,15 @@ def matrix(
         text="{:.0f}".format,
         dark=values > 60,
         bold=np.equal.outer(sources, targets),
+        grey=values <= np.asarray([(baselines or {}).get(code, np.nan) for code in targets]),
     )
     if groups:
         for codes, line in ((targets, axes.axvline), (sources, axes.axhline)):
             for i in range(1, len(codes)):
                 if groups.get(codes[i]) != groups.get(codes[i - 1]):
                     line(i - 0.5, color=MUTED, linewidth=0.8)
-    axes.set_ylabel("fine-tuned in")
-    axes.set_xlabel("asked in")
+    axes.set_ylabel("fine-tuned on (source language)")
+    axes.set_xlabel("evaluated on (target language)")
     axes.xaxis.set_label_position("top")
     _titled(figure, title, subtitle)
     return figure
@@ -148,9 +170,9 @@ def gains(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> Fi
     Args:
       values: NaN stays blank.
       rows: names, of intermediate tasks.
-      columns: names, of languages asked.
+      columns: names, of target languages.
     """
-    most = max(float(np.nanmax(np.abs(values))), 1.0)
+    most = max(float(np.abs(values[np.isfinite(values)]).max(initial=0.0)), 1.0)
     figure, _ = _heat_map(
         values,
         rows,
@@ -173,6 +195,7 @@ def _heat_map(
     text: Callable[[float], str],
     dark: np.ndarray,
     bold: np.ndarray | None = None,
+    grey: np.ndarray | None = None,
 ) -> tuple[Figure, Axes]:
     """Draws a table's cells as colours, with the numbers in them where there are not too many.
 
@@ -185,17 +208,24 @@ def _heat_map(
       text: of a cell.
       dark: bool [rows, columns], cells that want light text.
       bold: likewise, cells to set off.
+      grey: likewise, cells to draw without their colour.
     """
     many_rows, many_columns = (len(names) > _MANY for names in (rows, columns))
     many = many_rows or many_columns
     width, height = 0.13 if many_columns else 0.5, 0.13 if many_rows else 0.34
+    down, across = _labels(rows), _labels(columns)
+    upright = many_columns or max(map(len, across)) > _UPRIGHT
+    margins = (
+        margins[0] + _LETTER * max(0, max(map(len, down)) - _SHORT),
+        margins[1] + _LETTER * (max(map(len, across)) if upright else 0),
+    )
     figure, axes = _figure(margins[0] + width * len(columns), margins[1] + height * len(rows))
-    edges = np.arange(len(columns) + 1) - 0.5, np.arange(len(rows) + 1) - 0.5
     colour_map, low, high = colours
-    image = axes.pcolormesh(
-        *edges, np.ma.masked_invalid(values), cmap=colour_map, vmin=low, vmax=high,
-        edgecolors="none" if many else "face", linewidth=0, rasterized=many,
-    )  # fmt: skip
+    paint = functools.partial(_cells, axes, shape=values.shape, as_image=many)
+    image = paint(np.ma.masked_invalid(values), cmap=colour_map, vmin=low, vmax=high)
+    if grey is not None and grey.any():
+        paint(np.ma.masked_where(~grey, values), cmap=ListedColormap([_NOT_BETTER]))
+        dark = dark & ~grey
     axes.set_ylim(len(rows) - 0.5, -0.5)
     if not many:
         for (row, column), value in np.ndenumerate(values):
@@ -205,11 +235,10 @@ def _heat_map(
                     color=_ON_DARK if dark[row, column] else _ON_LIGHT,
                     fontweight="bold" if bold is not None and bold[row, column] else "normal",
                 )  # fmt: skip
-    rotation = 90 * many_columns
     axes.set_xticks(
-        range(len(columns)), columns, fontsize=5 if many_columns else 9, rotation=rotation
+        range(len(columns)), across, fontsize=5 if many_columns else 9, rotation=90 * upright
     )
-    axes.set_yticks(range(len(rows)), rows, fontsize=5 if many_rows else 9)
+    axes.set_yticks(range(len(rows)), down, fontsize=5 if many_rows else 9)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     for side in axes.spines.values():
@@ -218,6 +247,20 @@ def _heat_map(
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=MUTED)
     return figure, axes
+
+
+def _cells(
+    axes: Axes, values: np.ma.MaskedArray, *, shape: tuple[int, ...], as_image: bool, **colours: Any
+) -> Any:
+    """Draws cells as shapes, or as an image of a point a cell."""
+    rows, columns = shape
+    if as_image:
+        edges = (-0.5, columns - 0.5, rows - 0.5, -0.5)
+        return axes.imshow(values, aspect="auto", interpolation="none", extent=edges, **colours)
+    return axes.pcolormesh(
+        np.arange(columns + 1) - 0.5, np.arange(rows + 1) - 0.5, values,
+        edgecolors="face", linewidth=0, **colours,
+    )  # fmt: skip
 
 
 def _titled(figure: Figure, title: str, subtitle: str) -> None:
@@ -249,31 +292,30 @@ def intervals(
     figure, axes = _figure(6.4, 0.9 + (0.24 + 0.06 * (len(series) > 1)) * len(names))
     places = np.arange(len(names))
     offsets = np.linspace(-0.18, 0.18, len(series)) if len(series) > 1 else [0.0]
-    markers = "osD^"
-    for k, ((name, (middle, low, high)), offset) in enumerate(
-        zip(series.items(), offsets, strict=True)
-    ):
+    markers, drawn = "osD^", []
+    for k, ((middle, low, high), offset) in enumerate(zip(series.values(), offsets, strict=True)):
         colour = _SERIES[k % len(_SERIES)]
         axes.hlines(places + offset, np.asarray(low), np.asarray(high), color=colour, linewidth=1.6)
-        axes.plot(
+        drawn += axes.plot(
             np.asarray(middle), places + offset, markers[k % 4], color=colour, markersize=5,
-            label=name, linestyle="none",
+            linestyle="none",
         )  # fmt: skip
     if zero:
         axes.axvline(0, color=MUTED, linewidth=0.8)
-    axes.set_yticks(places, names)
+    axes.set_yticks(places, _labels(names))
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel(label)
     axes.grid(axis="x")
     if len(series) > 1:
-        _legend(figure, axes)
+        _legend(figure, drawn, list(series))
     return figure
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    handles, labels = axes.get_legend_handles_labels()
-    columns = min(len(labels), 4)
-    figure.legend(handles, labels, loc="outside upper left", ncols=columns, fontsize=8)
+def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
+    """Names what was drawn; Matplotlib by itself leaves out names that begin with `_`."""
+    columns = min(len(names), 4)
+    named = [short(name) for name in names]
+    figure.legend(handles, named, loc="outside upper left", ncols=columns, fontsize=8)
 
 
 @_styled
@@ -282,7 +324,7 @@ def bars(names: Sequence[str], values: Sequence[float], label: str) -> Figure:
     figure, axes = _figure(6.4, 0.8 + 0.25 * len(names))
     colours = [BLUE if value >= 0 else ORANGE for value in values]
     axes.barh(np.arange(len(names)), np.asarray(values), color=colours, height=0.7)
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), _labels(names))
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.axvline(0, color=MUTED, linewidth=0.8)
     axes.set_xlabel(label)
@@ -294,19 +336,21 @@ def bars(names: Sequence[str], values: Sequence[float], label: str) -> Figure:
 def stacked(names: Sequence[str], shares: Mapping[str, Sequence[float]], label: str) -> Figure:
     """Draws bars that are made of parts, in percent; the first part is that which is right."""
     figure, axes = _figure(7.2, 1.1 + 0.27 * len(names) + 0.18 * -(-len(shares) // 4))
-    left = np.zeros(len(names))
+    left, drawn = np.zeros(len(names)), []
     colours = (GREEN, *(c for c in _SERIES if c != GREEN))
-    for k, (kind, values) in enumerate(shares.items()):
-        percent = 100 * np.asarray(values, float)
-        axes.barh(
-            np.arange(len(names)), percent, left=left, height=0.75, label=kind,
-            color=colours[k % len(colours)], alpha=1.0 if k < len(colours) else 0.6,
+    for k, values in enumerate(shares.values()):
+        percent = 100 * np.nan_to_num(np.asarray(values, float))
+        drawn.append(
+            axes.barh(
+                np.arange(len(names)), percent, left=left, height=0.75,
+                color=colours[k % len(colours)], alpha=1.0 if k < len(colours) else 0.6,
+            )
         )  # fmt: skip
         left = left + percent
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), _labels(names))
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlabel(label)
-    _legend(figure, axes)
+    _legend(figure, drawn, list(shares))
     return figure
 
 
@@ -317,21 +361,36 @@ def stacked(names: Sequence[str], shares: Mapping[str, Sequence[float]], label: 
 def scatter(
     x: np.ndarray, y: np.ndarray, names: Sequence[str], x_label: str, y_label: str
 ) -> Figure:
-    """Draws points with their least-squares line; names those that are not in a crowd."""
+    """Draws points with their least-squares line; names those that are not in a crowd.
+
+    Args:
+      x: [N], finite, N at least 1.
+      y: [N], likewise.
+      names: of the points.
+      x_label: of the axis.
+      y_label: of the axis.
+    """
     figure, axes = _figure(6.4, 4.4)
     many = len(x) > _RASTER
     axes.plot(
         x, y, "o", color=BLUE, markersize=1.5 if many else 4, alpha=0.35 if many else 0.75,
         markeredgewidth=0, rasterized=many,
     )  # fmt: skip
-    slope, constant = np.polyfit(x, y, 1)
-    ends = np.asarray([x.min(), x.max()])
-    axes.plot(ends, constant + slope * ends, color=ORANGE, linewidth=1.5)
+    apart = x - x.mean()
+    if apart @ apart > 0:
+        slope = apart @ (y - y.mean()) / (apart @ apart)
+        ends = np.asarray([x.min(), x.max()])
+        axes.plot(ends, y.mean() + slope * (ends - x.mean()), color=ORANGE, linewidth=1.5)
     for i in _apart(x, y, 60):
         axes.annotate(
-            names[i], (x[i], y[i]), (3, 3), textcoords="offset points", fontsize=6.5, color=MUTED
+            short(names[i], _LONGEST),
+            (x[i], y[i]),
+            (3, 3),
+            textcoords="offset points",
+            fontsize=6.5,
+            color=MUTED,
         )
-    axes.set_xlabel(x_label)
+    axes.set_xlabel(short(x_label))
     axes.set_ylabel(y_label)
     axes.grid()
     return figure
@@ -361,8 +420,10 @@ def named_points(
     axes.axvline(0, color=RULE, linewidth=0.8)
     axes.plot(x, y, "o", color=BLUE, markersize=4)
     for i in _apart(x, y, 80):
-        axes.annotate(names[i], (x[i], y[i]), (4, 3), textcoords="offset points", fontsize=8)
-    axes.set_xlabel(x_label)
+        axes.annotate(
+            short(names[i], _LONGEST), (x[i], y[i]), (4, 3), textcoords="offset points", fontsize=8
+        )
+    axes.set_xlabel(short(x_label))
     axes.set_ylabel(y_label)
     return figure
 
@@ -382,13 +443,15 @@ def curves(
         )  # fmt: skip
         if not many:
             axes.annotate(
-                name, (n[-1], y[-1]), (5, -3), textcoords="offset points", fontsize=8, color=colour
-            )
+                short(name, _LONGEST), (n[-1], y[-1]), (5, -3), textcoords="offset points",
+                fontsize=8, color=colour,
+            )  # fmt: skip
     axes.set_xscale("log")
     ticks = sorted({n for ns, _ in series.values() for n in ns})
-    axes.set_xticks(ticks, [f"{int(tick):,}" for tick in ticks])
-    axes.minorticks_off()
-    axes.set_xlabel(x_label)
+    if len(ticks) <= _MOST_TICKS:
+        axes.set_xticks(ticks, [f"{int(tick):,}" for tick in ticks])
+        axes.minorticks_off()
+    axes.set_xlabel(short(x_label))
     axes.set_ylabel(y_label)
     axes.grid()
     return figure
@@ -419,17 +482,19 @@ def tree(
     )
     order = drawn["leaves"]
     places = 10 * np.arange(len(order)) + 5
-    for k, (name, values) in enumerate(series.items()):
-        right.plot(
+    points = []
+    for k, values in enumerate(series.values()):
+        points += right.plot(
             np.asarray(values, float)[order], places, "os"[k % 2], color=_SERIES[k % len(_SERIES)],
-            markersize=5 if len(names) <= _MANY else 3, label=name,
+            markersize=5 if len(names) <= _MANY else 3,
         )  # fmt: skip
     right.set_ylim(*left.get_ylim())
-    right.set_yticks(places, [names[i] for i in order], fontsize=9 if len(names) <= _MANY else 5.5)
+    ordered = _labels([names[i] for i in order])
+    right.set_yticks(places, ordered, fontsize=9 if len(names) <= _MANY else 5.5)
     right.grid()
     right.set_xlabel(label)
     left.set_xlabel("1 - similarity")
     left.spines[["left", "top", "right"]].set_visible(False)
     left.set_yticks([])
-    _legend(figure, right)
+    _legend(figure, points, list(series))
     return figure

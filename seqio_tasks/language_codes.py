@@ -1,0 +1,284 @@
+"""Any language under any of its usual codes or its English name, and what is known of it.
+
+Codes are ISO 639-1, 639-2 (bibliographic and terminological), 639-3, BCP 47 tags (`pt-PT`), FLORES
+codes (`arb_Arab`) and Glottocodes (`stan1293`). Different languages never become one, however near
+they are: Egyptian Arabic `arz` is not `ar`, nor Dari `prs` Persian. Where URIEL knows too little of
+a language, its typology is borrowed from its macrolanguage, and `borrowed` says so.
+
+Sources: ISO 639 from pycountry; BCP 47's registry (for macrolanguages) and CLDR's likely scripts
+and regions from langcodes; Glottocodes from URIEL+ (urielplus). All are imported when first needed.
+"""
+
+import csv
+import functools
+import importlib.util
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seqio_tasks import files, languages, uriel
+from seqio_tasks.errors import RequestError, did_you_mean
+
+_CODE = re.compile(r"[a-z]{2,3}")
+_TAG = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{2,8})+", re.IGNORECASE)
+_GLOTTOCODE = re.compile(r"[a-z0-9]{4}[0-9]{4}")
+_PRIVATE = re.compile(r"q[a-t][a-z]")  # ISO 639-3 leaves these to its users
+# Rows that sum up others, which tables have beside those of languages, and ISO's codes for several
+# languages or none. Of the words only `all` is a language's code: Allar is `all-Latn` here.
+SUMMARIES = frozenset(
+    (
+        "all", "avg", "average", "macro", "mean", "median", "micro", "overall", "std", "stdev",
+        "sum", "total", "mis", "mul", "und", "zxx",
+    )
+)  # fmt: skip
+_ALLAR = "all-Latn"
+_FEW = 10  # known values of a table of WALS: with fewer, a language's typology is borrowed
+_EXPECTED = (
+    "expected an ISO 639 code such as 'sw' or 'swh', a tag such as 'pt-BR', or an English name such"
+    " as 'Swahili'"
+)
+# What ISO 639 has no macrolanguage for: Filipino is the standard form of Tagalog.
+_STANDS_IN = {"fil": "tgl"}
+
+
+def code_of(name: str) -> str:
+    """Returns the one code that this project calls a language by.
+
+    It is that of `languages.LANGUAGES`, else the language's ISO 639-1 code, else its ISO 639-3
+    code; with a script or region after it where that is not the usual one (`zh-Hant`, `pt-PT`).
+
+    Args:
+      name: a code or English name, see the module; case does not matter.
+
+    Raises:
+      RequestError: an unknown language; names the nearest.
+    """
+    query = name.strip()
+    lower = query.lower()
+    if lower in SUMMARIES:
+        raise RequestError(f"{query!r} is no language, but a name for several or for none")
+    if lower in languages.BY_NAME:
+        return languages.BY_NAME[lower].code
+    if _GLOTTOCODE.fullmatch(lower):
+        return code_of(_iso_of_glottocode(lower))
+    found = _iso().get(lower)
+    if found is not None:
+        return _short(found)
+    if _TAG.fullmatch(query):
+        return _code_of_tag(query)
+    if _PRIVATE.fullmatch(lower) or (len(lower) == 3 and uriel.known(lower)):
+        return lower  # URIEL has codes that were retired since
+    if len(lower) == 2 and _CODE.fullmatch(lower):
+        import langcodes
+
+        current = langcodes.standardize_tag(lower)  # 'iw' is 'he' today
+        if current != lower and current.partition("-")[0] in _iso():
+            return code_of(current)
+    raise RequestError(f"unknown language {query!r}{_nearest(lower)}; {_EXPECTED}")
+
+
+def _nearest(query: str) -> str:
+    """Returns a hint with what is nearest to a query: names to names, codes to common codes.
+
+    Two codes of two letters that differ in one are not alike.
+    """
+    if len(query) < 3:
+        return ""
+    if _CODE.fullmatch(query):
+        common = {record.alpha_3 for record in _iso().values() if hasattr(record, "alpha_2")}
+        return did_you_mean(query, sorted(common))
+    return did_you_mean(
+        query, sorted(word for word in {*_iso(), *languages.BY_NAME} if len(word) > 3)
+    )
+
+
+@functools.cache
+def _iso() -> dict[str, Any]:
+    """Returns pycountry's records of languages by lower-case code and English name."""
+    import pycountry
+
+    found: dict[str, Any] = {}
+    # Codes come before names, and names of languages with a two-letter code before others.
+    records = [record for record in pycountry.languages if record.scope != "S"]
+    records.sort(key=lambda record: not hasattr(record, "alpha_2"))
+    for fields in (
+        ("alpha_2", "alpha_3", "bibliographic"),
+        ("name", "common_name", "inverted_name"),
+    ):
+        for record in records:
+            for field in fields:
+                if text := getattr(record, field, None):
+                    found.setdefault(text.lower(), record)
+                    found.setdefault(_plain(text).lower(), record)
+    return found
+
+
+def _plain(name: str) -> str:
+    """Returns a name of ISO 639 without what it adds in brackets: 'Greek, Modern (1453-)'."""
+    return re.sub(r" \(.*\)$", "", name)
+
+
+def _short(record: Any) -> str:
+    code = getattr(record, "alpha_2", record.alpha_3)
+    if code == "all":
+        return _ALLAR
+    known = languages.BY_NAME.get(code) or languages.BY_NAME.get(record.alpha_3)
+    return known.code if known else code
+
+
+def _code_of_tag(tag: str) -> str:
+    """Returns the code of a BCP 47 tag, or of a FLORES code such as `arb_Arab`."""
+    import langcodes
+
+    if tag.lower().replace("_", "-") == _ALLAR.lower():
+        return _ALLAR
+    wrong = f"{tag!r} is no language tag: expected one such as 'pt-BR', 'zh-Hans' or 'arb_Arab'"
+    try:
+        parsed = langcodes.get(tag.replace("_", "-"), normalize=False)
+    except langcodes.tag_parser.LanguageTagError:
+        raise RequestError(wrong) from None
+    if not parsed.language:
+        raise RequestError(wrong)
+    # zh-yue is Cantonese
+    base = code_of(parsed.extlangs[0] if parsed.extlangs else parsed.language)
+    rest = [part for part in (parsed.script, parsed.territory, *(parsed.variants or ())) if part]
+    if parsed.private or parsed.extensions or not (rest or parsed.extlangs):
+        raise RequestError(wrong)
+    if not rest:
+        return base
+    if not langcodes.get("-".join(["und", *rest])).is_valid():
+        raise RequestError(f"{tag!r}: there is no script or region {'-'.join(rest)}")
+    whole = langcodes.get("-".join([base, *rest]), normalize=False)
+    usual = langcodes.get(base, normalize=False).maximize()
+    return base if whole.maximize() == usual else str(whole)
+
+
+@functools.cache
+def _glottocodes() -> dict[str, str]:
+    """Returns ISO 639-3 codes by Glottocode.
+
+    Raises:
+      RequestError: URIEL+, which has them, is not installed.
+    """
+    package = importlib.util.find_spec("urielplus")
+    if package is None or not package.submodule_search_locations:
+        raise RequestError(
+            "Glottocodes need the package urielplus, which is not installed: install it, or give"
+            " ISO 639-3 codes"
+        )
+    table = Path("database", "urielplus_csvs", "uriel_glottocode_map.csv")
+    text = files.read_text(Path(next(iter(package.submodule_search_locations)), table))
+    rows = csv.DictReader(io.StringIO(text))
+    return {row["glottocode"]: row["iso_code"] for row in rows if row["glottocode"]}
+
+
+def _iso_of_glottocode(glottocode: str) -> str:
+    found = _glottocodes().get(glottocode)
+    if found is None:
+        raise RequestError(
+            f"no ISO 639-3 code is known of the Glottocode {glottocode!r}: give the ISO 639-3 code"
+        )
+    return found
+
+
+# --- What is known of a language ------------------------------------------------------------------
+
+
+def alpha3(code: str) -> str:
+    """Returns the ISO 639-3 code of a language of `code_of`, without script and region."""
+    base = code.partition("-")[0]
+    known = languages.LANGUAGES.get(base)
+    if known is not None:
+        return known.iso639_3
+    record = _iso().get(base)
+    return record.alpha_3 if record is not None else base
+
+
+def name_of(code: str) -> str:
+    """Returns the English name of a language of `code_of`; the code where there is none."""
+    base, _, rest = code.partition("-")
+    known = languages.LANGUAGES.get(base) or _iso().get(base)
+    if known is None:
+        return code
+    name = re.sub(r" \(macrolanguage\)$", "", known.name)
+    return f"{name} ({rest})" if rest else name
+
+
+@functools.cache
+def family_of(code: str) -> str:
+    """Returns the family of a language of `code_of`, as WALS calls it where that is known.
+
+    That of a language outside `languages.LANGUAGES` comes from URIEL's tree: it is the family of
+    the languages of ours that share a node of the tree with it, else the name of the largest node
+    that it is in. Empty where URIEL knows none.
+    """
+    known = languages.LANGUAGES.get(code.partition("-")[0])
+    if known is not None:
+        return known.family
+    row = uriel_row(code, "fam")
+    if not uriel.known(row):
+        return ""
+    ours, theirs = _families()
+    names, nodes = uriel.values([row], "fam")
+    shared = (theirs * nodes).sum(axis=1)
+    if shared.max() > 0:
+        return ours[int(shared.argmax())]
+    sizes = uriel.group_sizes() * (nodes[0] == 1)
+    return names[int(sizes.argmax())].removeprefix("F_") if sizes.any() else ""
+
+
+@functools.cache
+def _families() -> tuple[list[str], np.ndarray]:
+    """Returns our languages' families, and the nodes [N, nodes] of URIEL's tree they are in."""
+    ours = [language for language in languages.LANGUAGES.values() if uriel.known(language.uriel)]
+    _, nodes = uriel.values([language.uriel for language in ours], "fam")
+    return [language.family for language in ours], nodes
+
+
+@functools.cache
+def _macrolanguages() -> dict[str, str]:
+    """Returns the macrolanguage of each language that is in one, under BCP 47's codes."""
+    from langcodes import registry_parser
+
+    entries = registry_parser.parse_registry()
+    return {e["Subtag"]: e["Macrolanguage"] for e in entries if "Macrolanguage" in e}
+
+
+@functools.cache
+def uriel_row(code: str, feature_set: str = "syntax_wals") -> str:
+    """Returns the row of a table of URIEL that stands for a language of `code_of`.
+
+    It is the language's own, or its macrolanguage's where the own knows too little of that table
+    and the macrolanguage's knows more. URIEL need not have the row: see `uriel.known`.
+    """
+    base = code.partition("-")[0]
+    known = languages.LANGUAGES.get(base)
+    if known is not None:
+        return known.uriel
+    own = alpha3(base)
+    enough = _FEW if feature_set.endswith("_wals") else 1
+    if uriel.count(own, feature_set) >= enough:
+        return own
+    macro = _macrolanguages().get(base) or _macrolanguages().get(own)
+    if macro is not None:
+        in_table = languages.LANGUAGES.get(macro)
+        other = in_table.uriel if in_table is not None else alpha3(macro)
+    else:
+        other = _STANDS_IN.get(own, own)
+    return other if uriel.count(other, feature_set) > uriel.count(own, feature_set) else own
+
+
+def borrowed(code: str) -> dict[str, str]:
+    """Returns which row of URIEL stands for a language in place of its own, by table of WALS.
+
+    Nothing where the language's own rows do. A tag's typology is that of its language.
+    """
+    base, _, rest = code.partition("-")
+    own = alpha3(base)
+    rows = {table: uriel_row(code, table) for table in ("syntax_wals", "phonology_wals")}
+    if rest:
+        return rows
+    return {} if base in languages.LANGUAGES else {t: r for t, r in rows.items() if r != own}
