@@ -17,6 +17,7 @@ from benchmarks import peers, record, train_step
 
 ALL = (
     "train_step", "decode", "loss_memory", "input_pipeline", "startup", "analysis", "study",
+    "verified_restore",
 )  # fmt: skip
 TITLES = {
     peers.OURS: "xfer-jax",
@@ -120,6 +121,13 @@ def page(folder: Path) -> str:
             f" vectors of {of['width']}, by `benchmarks.retrieval`: {of['seconds']:.0f} s,"
             f" {of['ratio']:.0%} of a matrix product's rate in the same minutes,"
             f" {of['peak_bytes'] / 2**30:.1f} GiB.",
+            "",
+        ]
+    if (folder / "verified_restore.json").is_file():
+        of = read(folder, "verified_restore")
+        lines += [
+            f"Restoring a checkpoint of mT5-base's shape ({of['bytes'] / 2**30:.1f} GiB) takes"
+            f" {of['ratio']:.2f} times as long when its hashes are compared meanwhile.",
             "",
         ]
     if (folder / "study.json").is_file():

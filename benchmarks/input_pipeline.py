@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import record, train_step
 from seqio_tasks import catalogue
-from xfer_jax import data, token_cache
+from xfer_jax import data, packing, token_cache
 
 EXAMPLES, BATCH, BATCHES = 100_000, 128, 2_000
 LENGTHS = {"inputs": 256, "targets": 8}
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         began = time.monotonic()
         source = data.Supervised(cache, LENGTHS)
         batches = data.TrainingBatches(
-            source.stream(0), data.Layout(source.sizes(), BATCH), BATCHES
+            source.stream(0), packing.Layout(source.sizes(), BATCH), BATCHES
         )
         training = data.TrainingData(batches, EXAMPLES, 0, 0, [])
         iterator = training.iterator(0)

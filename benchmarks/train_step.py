@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict
 
 from benchmarks import peers, record
 from benchmarks.peers import Batch
-from xfer_jax import cost, data, huggingface, model
+from xfer_jax import cost, data, huggingface, model, packing
 from xfer_jax.stored import Contents, Stored
 
 SIZES = {  # mT5-small
@@ -98,7 +98,7 @@ def packed(examples: list[data.Example]) -> list[Batch]:
     ]
     stream = grain.MapDataset.source(picks)
     batches = data.TrainingBatches(
-        stream, data.Layout(sizes, MIX_BATCH), len(examples) // MIX_BATCH
+        stream, packing.Layout(sizes, MIX_BATCH), len(examples) // MIX_BATCH
     )
     return [batches[i] for i in range(len(batches))]
 

@@ -452,8 +452,17 @@ def longest_target(tokens: int | None = None) -> int | None:
 
     Args:
       tokens: for gin to bind; None: nothing is left out.
+
+    Raises:
+      RequestError: it is no positive whole number.
     """
-    return tokens
+    return _positive(tokens, "the length of a target")
+
+
+def _positive(value: Any, what: str) -> int | None:
+    if value is None or (type(value) is int and value > 0):
+        return value
+    raise RequestError(f"{what} must be a whole number from 1, or None, not {value!r:.80}")
 
 
 def identity(inputs: str, targets: str) -> str:

@@ -81,18 +81,24 @@ def code_of(name: str) -> str:
 
 
 def _nearest(query: str) -> str:
-    """Returns a hint with what is nearest to a query: names to names, codes to common codes.
+    """Returns a hint with what is nearest to a query: names to names, codes to codes.
 
-    Two codes of two letters that differ in one are not alike.
+    Compared are languages with a code of two letters: of all 7,900 some are like any word. Two
+    codes of two letters that differ in one are not alike.
     """
     if len(query) < 3:
         return ""
-    if _CODE.fullmatch(query):
-        common = {record.alpha_3 for record in _iso().values() if hasattr(record, "alpha_2")}
-        return did_you_mean(query, sorted(common))
+    length = (3, 3) if _CODE.fullmatch(query) else (4, 40)
     return did_you_mean(
-        query, sorted(word for word in {*_iso(), *languages.BY_NAME} if len(word) > 3)
+        query[: length[1]], [w for w in _common() if length[0] <= len(w) <= length[1]]
     )
+
+
+@functools.cache
+def _common() -> list[str]:
+    """Returns the codes and names of languages with a code of two letters."""
+    found = {word for word, record in _iso().items() if hasattr(record, "alpha_2")}
+    return sorted({*found, *languages.BY_NAME})
 
 
 @functools.cache
@@ -187,6 +193,12 @@ def _iso_of_glottocode(glottocode: str) -> str:
 # --- What is known of a language ------------------------------------------------------------------
 
 
+def is_listed(code: str) -> bool:
+    """Whether ISO 639 has a code, or leaves it to its users."""
+    base = code.partition("-")[0]
+    return base in languages.LANGUAGES or base in _iso() or bool(_PRIVATE.fullmatch(base))
+
+
 def alpha3(code: str) -> str:
     """Returns the ISO 639-3 code of a language of `code_of`, without script and region."""
     base = code.partition("-")[0]
@@ -200,10 +212,12 @@ def alpha3(code: str) -> str:
 def name_of(code: str) -> str:
     """Returns the English name of a language of `code_of`; the code where there is none."""
     base, _, rest = code.partition("-")
-    known = languages.LANGUAGES.get(base) or _iso().get(base)
-    if known is None:
+    if base in languages.LANGUAGES:
+        name = languages.LANGUAGES[base].name
+    elif base in _iso():
+        name = re.sub(r" \(macrolanguage\)$", "", _iso()[base].name)
+    else:
         return code
-    name = re.sub(r" \(macrolanguage\)$", "", known.name)
     return f"{name} ({rest})" if rest else name
 
 

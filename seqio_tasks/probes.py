@@ -25,10 +25,10 @@ def mask_seed(seed: int = 0) -> int:
       seed: MASK_SEED, for gin to bind.
 
     Raises:
-      RequestError: it is no integer.
+      RequestError: it is no whole number, or negative.
     """
-    if type(seed) is not int:
-        raise RequestError(f"MASK_SEED must be an integer, not {seed!r}")
+    if type(seed) is not int or seed < 0:
+        raise RequestError(f"MASK_SEED must be a whole number of at least 0, not {seed!r:.80}")
     return seed
 
 

@@ -57,9 +57,10 @@ def family(name: str) -> Family:
     Raises:
       RequestError: no such family; names the nearest.
     """
-    if name not in FAMILIES:
-        hint = did_you_mean(str(name), FAMILIES) or f"; there are {', '.join(FAMILIES)}"
-        raise RequestError(f"unknown retrieval task {name!r}{hint}")
+    if not isinstance(name, str) or name not in FAMILIES:
+        short = str(name)[:80]
+        hint = did_you_mean(short, FAMILIES) or f"; there are {', '.join(FAMILIES)}"
+        raise RequestError(f"unknown retrieval task {short!r}{hint}")
     return FAMILIES[name]
 
 
@@ -214,16 +215,15 @@ class _Document(sources.Form):
 def _mewslix(languages: Sequence[str], split: str) -> Iterator[Set]:
     """Mentions of entities in news look for the entities' descriptions, in whatever language."""
     path = sources.find(("mewslix/candidate_set_entities.jsonl",), "mewslix", split, None)
-    entities = [
-        sources.formed(_Entity, record, f"{where}: not of Mewsli-X's form")
-        for where, record in sources.records(path)
-    ]
-    candidates = Candidates(
-        tuple(map(_description, entities)), tuple(entity.entity_id for entity in entities)
-    )
+    descriptions: dict[str, str] = {}  # by entity; there are a million
+    for where, record in sources.records(path):
+        entity = sources.formed(_Entity, record, f"{where}: not of Mewsli-X's form")
+        if entity.entity_id in descriptions:
+            name = sources.one_line(entity.entity_id)
+            raise RequestError(f"{where}: the entity {name} for the second time; keep one line")
+        descriptions[entity.entity_id] = _description(entity)
+    candidates = Candidates(tuple(descriptions.values()), tuple(descriptions))
     index = {entity: i for i, entity in enumerate(candidates.ids)}
-    if len(index) < len(entities):
-        raise RequestError(f"{path}: an entity stands there twice; keep one line of each")
     for language in languages:
         name = f"mewslix/wikinews_mentions/{_MEWSLIX_SPLITS[split]}-{language}.jsonl"
         path = sources.find((name,), f"mewslix.{language}", split, None)

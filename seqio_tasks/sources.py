@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from seqio_tasks.errors import RequestError
 # A cell may be longer than the 131,072 characters that Python's csv module allows.
 csv.field_size_limit(2**31 - 1)
 
+_TAG = re.compile("[A-Z]+(-[A-Z]+)?")  # what tags look like, of one set or another
 _SHOWN = 80  # characters of a bad value that an error shows
 
 
@@ -225,7 +227,7 @@ def _kind(line: str, known: tuple[str, ...]) -> str:
     words = line.split()
     if line.startswith("-DOCSTART-"):
         return "a -DOCSTART- line of CoNLL, remove such lines: "
-    if len(columns) == 1 and len(words) > 1 and (words[-1] in known or not known):
+    if len(columns) == 1 and len(words) > 1 and (not known or _TAG.fullmatch(words[-1])):
         return "spaces in place of the tab: "
     if len(columns) == 1 and len(words) > 1 and line.startswith("#"):
         return "a comment, remove such lines: "

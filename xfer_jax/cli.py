@@ -148,7 +148,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--device", default="cpu", help="plan: cpu, a100, h100, v4, v5e, …")
     command.add_argument("--once", action="store_true", help="status: do not renew it")
-    command.add_argument("--to", choices=("slurm", "kubernetes", "shell"), help="emit: what for")
+    command.add_argument("--to", choices=("snakemake", "slurm"), help="emit: what for")
+    for name, help_of in (
+        ("gpus", "GPUs of a job"),
+        ("cpus", "processors of a job"),
+        ("mem", "GiB of memory of a job"),
+        ("time", "minutes of a job"),
+    ):
+        command.add_argument(f"--{name}", type=int, metavar="N", help=f"emit: {help_of}")
+    command.add_argument("--partition", help="emit: of the cluster")
+    command.add_argument("--account", help="emit: of the cluster")
+    command.add_argument("--expect", help=argparse.SUPPRESS)  # digest of FILE when it was emitted
     command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
     command.add_argument(
         "--import", dest="imports", action="append", default=[], help=argparse.SUPPRESS
@@ -434,7 +444,6 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
     from xfer_jax import (
         compilation,
         configuration,
-        emission,
         execution,
         planning,
         progress,
@@ -454,12 +463,8 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
         return
     if out is None:
         raise RequestError(f"study {args.action} needs --out, the study's folder")
-    file = files.absolute(args.file)
-    again = ["study", "run", str(file) if file.is_file() else args.file, "--out", str(out)]
-    again += [f"--gin.{binding}" for binding in bindings]
-    again += [f"--import={module}" for module in args.imports]
-    if paths:
-        again.append(f"--gin_search_paths={','.join(paths)}")
+    if args.expect not in (None, configuration.digest(args.file, paths)):
+        raise RequestError(f"{args.file} has changed since the study was emitted: emit it again")
     if args.action == "status":
         every = study.jobs(grid)
         if sys.stdout.isatty() and not args.once:
@@ -469,10 +474,7 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
     elif args.action == "collect":
         execution.collect(grid, out)
     elif args.action == "emit":
-        if args.to is None:
-            raise RequestError(f"study emit needs --to: {', '.join(emission.TO)}")
-        first, *others = emission.emit(grid, out, again, args.to)
-        progress.say(f"wrote {first}" + (f" and {len(others)} files beside it" if others else ""))
+        _emit(args, grid, out, bindings, paths)
     elif args.job is not None:
         if args.workers is not None:
             raise RequestError("--job is one job, which this process does: leave out --workers")
@@ -482,6 +484,31 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
         if args.workers is None:
             compilation.keep_programs()
         execution.run(grid, out, args.workers)
+
+
+def _emit(
+    args: argparse.Namespace, grid: Any, out: Any, bindings: list[str], paths: list[str]
+) -> None:
+    from xfer_jax import configuration, emission, progress
+
+    if args.to is None:
+        raise RequestError(f"study emit needs --to: {', '.join(emission.TO)}")
+    file = files.absolute(args.file)
+    again = [str(file) if file.is_file() else args.file, "--out", str(out)]
+    again += [f"--gin.{binding}" for binding in bindings]
+    again += [f"--import={module}" for module in args.imports]
+    if paths:
+        again.append(f"--gin_search_paths={','.join(paths)}")
+    again.append(f"--expect={configuration.digest(args.file, paths)}")
+    names = {"gpus": "gpus", "cpus": "cpus", "mem": "mem_gib", "time": "minutes"}
+    names |= {"partition": "partition", "account": "account"}
+    given = ((names[name], getattr(args, name)) for name in names)
+    asked = {name: value for name, value in given if value is not None}
+    first, *others = emission.emit(grid, out, again, args.to, args.device, asked)
+    progress.say(f"wrote {first} and {len(others)} files beside it")
+    missing = emission.missing(args.to)
+    if missing:
+        progress.say(f"note: {missing}")
 
 
 def _features(args: argparse.Namespace) -> None:
@@ -494,6 +521,8 @@ def _features(args: argparse.Namespace) -> None:
     path = files.absolute(args.out)
     tables.write(path, features.table(known, codes))
     print(f"wrote {path}: {len(known)} features of {len(codes) * (len(codes) - 1)} pairs")
+    for note in tables.typology_notes(codes):
+        print(f"note: {note}")
 
 
 def _analyze(args: argparse.Namespace) -> None:

@@ -18,7 +18,7 @@ import io
 import logging
 import re
 import tokenize
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -87,6 +87,7 @@ def load(
         gin.parse_config(list(bindings))
         text = gin.config_str()
     check_macros(text, "gin/runs")
+    _check_fields()
     with _as_request():
         gin.finalize()
     return text
@@ -308,11 +309,37 @@ def check_macros(text: str, *folders: str) -> None:
             raise RequestError(
                 f"unknown macro {name}{did_you_mean(name, declared)}; nothing uses it"
             )
+    for name in _macros():
+        _follow(name)
     unset = [name for name in _macros() if str(_value(name)) == "%gin.REQUIRED"]
     if unset:
         raise RequestError(
             f"{', '.join(unset)} must be set, in a gin file or as --gin.{unset[0]}=…"
         )
+
+
+def _follow(macro: str) -> None:
+    """Raises RequestError if a macro's value is, by way of others perhaps, the macro itself."""
+    seen = [macro]
+    while (following := str(_value(seen[-1])).removeprefix("%")) in _macros():
+        if following in seen:
+            raise RequestError(
+                f"the macro {following} refers to itself: {' = %'.join([*seen, following])}"
+            )
+        seen.append(following)
+
+
+def _check_fields() -> None:
+    """Raises RequestError if a setting is bound that its class does not have."""
+    for (_, selector), bound in gin.config._CONFIG.items():
+        made = gin.config._REGISTRY[selector].wrapped
+        fields: Mapping[str, Any] = getattr(made, "__dataclass_fields__", {})
+        for field in bound if fields else ():
+            if field not in fields:
+                name = ".".join(selector.split(".")[-2:])
+                raise RequestError(
+                    f"there is no setting {name}.{field}{did_you_mean(field, fields)}"
+                )
 
 
 def _macros() -> list[str]:

@@ -14,10 +14,10 @@ from jax.sharding import Mesh
 from seqio_tasks import catalogue, probes, vocabulary
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
+from seqio_tasks.settings import BatchSize, Count, Folder, Line, Lines, settings
 from xfer_jax import checkpoints, checksums, data, model, output, partitioning, progress
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor, Progress
-from xfer_jax.settings import BatchSize, Count, Folder, Line, Lines, settings
 from xfer_jax.token_cache import Cache, open_cache
 
 _UNKNOWN_SOURCE = "by a checkpoint that does not say what it was trained on"
@@ -236,7 +236,7 @@ def restore(location: str | Path, config: model.Config, mesh: Mesh) -> tuple[dic
 @settings(
     {
         "checkpoint": "CHECKPOINT_PATH",
-        "model_dir": "the output folder",
+        "model_dir": "EVAL_OUTPUT_DIR or INFER_OUTPUT_DIR",
         "targets": "EVAL_TASKS",
         "lengths": "TASK_FEATURE_LENGTHS",
         "eval_examples": "EVALUATOR_NUM_EXAMPLES",
@@ -260,6 +260,7 @@ class Evaluation:
 
     def __post_init__(self):
         data.check_lengths(self.lengths)
+        data.check_split("EVAL_SPLIT", self.eval_split, self.targets)
         if not self.targets:
             raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
 

@@ -215,7 +215,7 @@ def _run_t5x(grid: Study, job: Job, out: Path) -> None:
     Raises:
       RunError: it failed; says where its log is.
     """
-    gin_files = ("t5x_configs/finetune.gin", *study.files(grid, job.task))
+    gin_files = ("t5x_configs/finetune.gin", *study.gin_files(grid, job.task))
     bindings = (*grid.settings, *study.bindings(grid, job, out))
     command = [sys.executable, "-m", "t5x.train"]
     command += [f"--gin_search_paths={configuration.shipped_dir()}"]

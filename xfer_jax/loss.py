@@ -68,7 +68,7 @@ def sequence_loss(
     z_loss: float = 1e-4,
     shards: int = 1,
     max_logits: int = MAX_LOGITS,
-    normalizing_factor: float = 1.0,
+    normalizing_factor: float | jax.Array = 1.0,
 ) -> tuple[Sums, Backward]:
     """Sums -log p(target) + z_loss · (log Z)² over a batch, from the states under the logits.
 

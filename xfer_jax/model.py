@@ -20,7 +20,7 @@ from flax.linen import partitioning as nn_partitioning
 from jax import lax
 
 from seqio_tasks.errors import RequestError
-from xfer_jax.settings import Layers, Rate, Size, settings
+from seqio_tasks.settings import Layers, Rate, Size, settings
 
 NUM_BUCKETS = 32  # relative position buckets of every T5
 MAX_DISTANCE = 128  # relative positions at and beyond this share a bucket
@@ -114,7 +114,33 @@ class Dense(nn.Module):
         # Two-dimensional on purpose: the kernel's gradient then is one plain matrix product, which
         # XLA's CPU backend runs several times faster than a contraction over batch and length.
         flat = x.astype(self.dtype).reshape(-1, x.shape[-1])
-        return (flat @ kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
+        return _product(flat, kernel).reshape(*x.shape[:-1], self.features)
+
+
+@jax.custom_vjp
+def _product(x_NxI: jax.Array, kernel_IxO: jax.Array) -> jax.Array:
+    """Computes x @ kernel in the dtype of x; the gradient of the float32 kernel stays float32.
+
+    Derived by JAX, that gradient would be rounded to bfloat16 on every device, and the devices
+    would sum it in bfloat16.
+    """
+    return x_NxI @ kernel_IxO.astype(x_NxI.dtype)
+
+
+def _product_forward(x_NxI: jax.Array, kernel_IxO: jax.Array) -> tuple[jax.Array, tuple]:
+    return _product(x_NxI, kernel_IxO), (x_NxI, kernel_IxO)
+
+
+def _product_backward(kept: tuple, to_out_NxO: jax.Array) -> tuple[jax.Array, jax.Array]:
+    x_NxI, kernel_IxO = kept
+    to_x_NxI = to_out_NxO @ kernel_IxO.astype(x_NxI.dtype).T
+    over_rows = (((0,), (0,)), ((), ()))
+    return to_x_NxI, lax.dot_general(
+        x_NxI, to_out_NxO, over_rows, preferred_element_type=kernel_IxO.dtype
+    )
+
+
+_product.defvjp(_product_forward, _product_backward)
 
 
 class RMSNorm(nn.Module):
@@ -129,18 +155,30 @@ class RMSNorm(nn.Module):
         )
         x = x.astype(jnp.float32)
         x = x * lax.rsqrt(jnp.mean(lax.square(x), axis=-1, keepdims=True) + NORM_EPSILON)
-        return x.astype(self.dtype) * scale.astype(self.dtype)
+        # The states are kept for the backward pass in `dtype`; multiplied in float32, so that the
+        # scale's gradient, a sum over all tokens, is summed in float32.
+        return (x.astype(self.dtype).astype(jnp.float32) * scale).astype(self.dtype)
 
 
 class RelativePositionBias(nn.Module):
-    """The bias that a stack's layers add to their self-attention logits, [1, H, Q, K]."""
+    """The bias that a stack's layers add to their self-attention logits.
+
+    It is float32, from the table to the logits, whatever the activations are: the gradient of each
+    of the table's 32 buckets is a sum over batch, layers and all pairs of positions, of which a
+    bfloat16 sum loses most (at 768 tokens its relative error was 0.5).
+    """
 
     num_heads: int
     bidirectional: bool
-    dtype: Any
 
     @nn.compact
-    def __call__(self, length: int) -> jax.Array:
+    def __call__(self, length: int, query: jax.Array | None = None) -> jax.Array:
+        """Returns the bias of `length` queries and keys, [1, H, Q, K] float32.
+
+        Args:
+          length: number of positions.
+          query: int32 scalar, the position of the only query (Q = 1); all positions when None.
+        """
         table_HxR = nn_partitioning.param_with_axes(
             "rel_embedding",
             nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
@@ -152,11 +190,14 @@ class RelativePositionBias(nn.Module):
         bucket_QxK = relative_position_bucket(
             position[None, :] - position[:, None], self.bidirectional
         )
-        return table_HxR.astype(self.dtype)[:, bucket_QxK][None]
+        if query is not None:
+            row_1xK = lax.dynamic_slice_in_dim(jnp.asarray(bucket_QxK), query, 1)
+            return table_HxR[:, row_1xK][None]
+        return table_HxR[:, bucket_QxK][None]
 
 
 class Attention(nn.Module):
-    """Multi-head attention with T5's unscaled logits and an additive bias."""
+    """Multi-head attention with T5's unscaled logits and additive biases."""
 
     config: Config
 
@@ -185,27 +226,30 @@ class Attention(nn.Module):
         """Returns keys and values of `x`, each [B, H, K, D]."""
         return self._heads(self.key(x_BxKxE)), self._heads(self.value(x_BxKxE))
 
-    def __call__(self, x_BxQxE, kv, bias, deterministic: bool) -> jax.Array:
-        """Attends from `x` to `kv` = (keys, values); `bias` broadcasts to [B, H, Q, K]."""
+    def __call__(self, x_BxQxE, kv, biases, deterministic: bool) -> jax.Array:
+        """Attends from `x` to `kv` = (keys, values); `biases` broadcast to [B, H, Q, K].
+
+        Several, added one after another: their sum, [B, H, Q, K] float32, need never be in memory.
+        """
         key_BxHxKxD, value_BxHxKxD = kv
         query_BxHxQxD = self._heads(self.query(x_BxQxE))
         logits_BxHxQxK = jnp.einsum("bhqd,bhkd->bhqk", query_BxHxQxD, key_BxHxKxD)
-        logits_BxHxQxK = logits_BxHxQxK.astype(jnp.float32) + bias.astype(jnp.float32)
+        logits_BxHxQxK = logits_BxHxQxK.astype(jnp.float32)
+        for bias in biases:
+            logits_BxHxQxK = logits_BxHxQxK + bias
         weights_BxHxQxK = jax.nn.softmax(logits_BxHxQxK).astype(self.config.jax_dtype)
         weights_BxHxQxK = self.dropout(weights_BxHxQxK, deterministic=deterministic)
         out_BxQxHxD = jnp.einsum("bhqk,bhkd->bqhd", weights_BxHxQxK, value_BxHxKxD)
         return self.out(out_BxQxHxD.reshape(*out_BxQxHxD.shape[:2], -1))
 
-    def step(self, x_Bx1xE, kv_cache, position, bias_1xHxLxL) -> tuple[jax.Array, tuple]:
+    def step(self, x_Bx1xE, kv_cache, position, biases) -> tuple[jax.Array, tuple]:
         """Self-attention of the token at `position` over the cache of those before it."""
         new = self.keys_values(x_Bx1xE)
         kv_cache = tuple(
             lax.dynamic_update_slice_in_dim(cached, x, position, axis=2)
             for cached, x in zip(kv_cache, new, strict=True)
         )
-        bias = lax.dynamic_slice_in_dim(bias_1xHxLxL, position, 1, axis=2)
-        bias = bias + jnp.where(jnp.arange(bias.shape[-1]) <= position, 0.0, MASKED)
-        return self(x_Bx1xE, kv_cache, bias, deterministic=True), kv_cache
+        return self(x_Bx1xE, kv_cache, biases, deterministic=True), kv_cache
 
 
 class GatedMlp(nn.Module):
@@ -227,12 +271,12 @@ class EncoderLayer(nn.Module):
     config: Config
 
     @nn.compact
-    def __call__(self, x_BxLxE, bias_BxHxLxL, deterministic: bool):
+    def __call__(self, x_BxLxE, biases, deterministic: bool):
         cfg = self.config
         drop = _dropout(cfg.dropout_rate)
         y = RMSNorm(cfg.jax_dtype, name="pre_attention_layer_norm")(x_BxLxE)
         attention = Attention(cfg, name="attention")
-        y = attention(y, attention.keys_values(y), bias_BxHxLxL, deterministic)
+        y = attention(y, attention.keys_values(y), biases, deterministic)
         x_BxLxE = x_BxLxE + drop(y, deterministic=deterministic)
         y = RMSNorm(cfg.jax_dtype, name="pre_mlp_layer_norm")(x_BxLxE)
         y = GatedMlp(cfg, name="mlp")(y, deterministic)
@@ -252,21 +296,21 @@ class DecoderLayer(nn.Module):
         self.mlp = GatedMlp(cfg)
         self.dropout = _dropout(cfg.dropout_rate)
 
-    def __call__(self, y_BxLxE, cross_kv, self_bias, cross_bias, deterministic: bool):
+    def __call__(self, y_BxLxE, cross_kv, self_biases, cross_biases, deterministic: bool):
         z = self.pre_self_attention_layer_norm(y_BxLxE)
-        z = self.self_attention(z, self.self_attention.keys_values(z), self_bias, deterministic)
-        return self._after_self_attention(y_BxLxE, z, cross_kv, cross_bias, deterministic)
+        z = self.self_attention(z, self.self_attention.keys_values(z), self_biases, deterministic)
+        return self._after_self_attention(y_BxLxE, z, cross_kv, cross_biases, deterministic)
 
-    def step(self, y_Bx1xE, kv_cache, position, cross_kv, self_bias, cross_bias):
+    def step(self, y_Bx1xE, kv_cache, position, cross_kv, self_biases, cross_biases):
         """One token's way through the layer; returns its state and the new cache."""
         z = self.pre_self_attention_layer_norm(y_Bx1xE)
-        z, kv_cache = self.self_attention.step(z, kv_cache, position, self_bias)
-        return self._after_self_attention(y_Bx1xE, z, cross_kv, cross_bias, True), kv_cache
+        z, kv_cache = self.self_attention.step(z, kv_cache, position, self_biases)
+        return self._after_self_attention(y_Bx1xE, z, cross_kv, cross_biases, True), kv_cache
 
-    def _after_self_attention(self, y_BxLxE, z_BxLxE, cross_kv, cross_bias, deterministic: bool):
+    def _after_self_attention(self, y_BxLxE, z_BxLxE, cross_kv, cross_biases, deterministic: bool):
         y_BxLxE = y_BxLxE + self.dropout(z_BxLxE, deterministic=deterministic)
         z = self.pre_cross_attention_layer_norm(y_BxLxE)
-        z = self.encoder_decoder_attention(z, cross_kv, cross_bias, deterministic)
+        z = self.encoder_decoder_attention(z, cross_kv, cross_biases, deterministic)
         y_BxLxE = y_BxLxE + self.dropout(z, deterministic=deterministic)
         z = self.mlp(self.pre_mlp_layer_norm(y_BxLxE), deterministic)
         return y_BxLxE + self.dropout(z, deterministic=deterministic)
@@ -280,11 +324,11 @@ class Encoder(nn.Module):
         """Returns the output [B, L, E]; or the states after so many layers, not normalised."""
         cfg = self.config
         x_BxLxE = _dropout(cfg.dropout_rate)(x_BxLxE, deterministic=deterministic)
-        bias = RelativePositionBias(cfg.num_heads, True, cfg.jax_dtype, name="relpos_bias")
-        bias_BxHxLxL = bias(x_BxLxE.shape[1]) + _mask_bias(mask_BxLxL)
+        position_bias = RelativePositionBias(cfg.num_heads, True, name="relpos_bias")
+        biases = (position_bias(x_BxLxE.shape[1]), _mask_bias(mask_BxLxL))
         layer = nn.remat(EncoderLayer, static_argnums=3) if cfg.remat else EncoderLayer
         for i in range(cfg.num_encoder_layers if layers is None else layers):
-            x_BxLxE = layer(cfg, name=f"layers_{i}")(x_BxLxE, bias_BxHxLxL, deterministic)
+            x_BxLxE = layer(cfg, name=f"layers_{i}")(x_BxLxE, biases, deterministic)
         if layers is not None:
             return x_BxLxE
         x_BxLxE = RMSNorm(cfg.jax_dtype, name="encoder_norm")(x_BxLxE)
@@ -296,7 +340,7 @@ class Decoder(nn.Module):
 
     def setup(self):
         cfg = self.config
-        self.relpos_bias = RelativePositionBias(cfg.num_heads, False, cfg.jax_dtype)
+        self.relpos_bias = RelativePositionBias(cfg.num_heads, False)
         layer = nn.remat(DecoderLayer, static_argnums=5) if cfg.remat else DecoderLayer
         self.layers = [layer(cfg) for _ in range(cfg.num_decoder_layers)]
         self.decoder_norm = RMSNorm(cfg.jax_dtype)
@@ -311,19 +355,23 @@ class Decoder(nn.Module):
     def __call__(self, y_BxLxE, cross_kv, self_mask_BxLxL, cross_mask_BxLxK, deterministic: bool):
         """Returns the states [B, L, E] that `logits_dense` turns into logits."""
         y_BxLxE = self.dropout(y_BxLxE, deterministic=deterministic)
-        self_bias = self.relpos_bias(y_BxLxE.shape[1]) + _mask_bias(self_mask_BxLxL)
-        cross_bias = _mask_bias(cross_mask_BxLxK)
+        self_biases = (self.relpos_bias(y_BxLxE.shape[1]), _mask_bias(self_mask_BxLxL))
+        cross_biases = (_mask_bias(cross_mask_BxLxK),)
         for layer, kv in zip(self.layers, cross_kv, strict=True):
-            y_BxLxE = layer(y_BxLxE, kv, self_bias, cross_bias, deterministic)
+            y_BxLxE = layer(y_BxLxE, kv, self_biases, cross_biases, deterministic)
         return self.dropout(self.decoder_norm(y_BxLxE), deterministic=deterministic)
 
     def step(self, y_Bx1xE, kv_caches, position, cross_kv, cross_mask_Bx1xK):
         """Returns the logits [B, V] after one more token, and the new caches."""
-        self_bias = self.relpos_bias(kv_caches[0][0].shape[2])
-        cross_bias = _mask_bias(cross_mask_Bx1xK)
+        length = kv_caches[0][0].shape[2]
+        seen_1x1xL = (jnp.arange(length) <= position)[None, None]
+        self_biases = (self.relpos_bias(length, position), _mask_bias(seen_1x1xL))
+        cross_biases = (_mask_bias(cross_mask_Bx1xK),)
         new_caches = []
         for layer, kv_cache, kv in zip(self.layers, kv_caches, cross_kv, strict=True):
-            y_Bx1xE, kv_cache = layer.step(y_Bx1xE, kv_cache, position, kv, self_bias, cross_bias)
+            y_Bx1xE, kv_cache = layer.step(
+                y_Bx1xE, kv_cache, position, kv, self_biases, cross_biases
+            )
             new_caches.append(kv_cache)
         return self.logits_dense(self.decoder_norm(y_Bx1xE))[:, 0], new_caches
 

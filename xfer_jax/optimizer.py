@@ -11,6 +11,7 @@ import optax
 from jax import lax
 
 from seqio_tasks.errors import RequestError, did_you_mean
+from seqio_tasks.settings import Count, FromZero, arguments
 
 MIN_LEARNING_RATE = 1e-8  # T5X's floor, so that a warm-up from step 0 moves
 
@@ -18,12 +19,13 @@ _FACTORS = ("constant", "linear_warmup", "linear_decay", "rsqrt_decay", "cosine_
 
 
 @gin.configurable(module="xfer_jax.optimizer")
+@arguments({"factors": "LEARNING_RATE_FACTORS", "base_learning_rate": "LEARNING_RATE"})
 def schedule(
     factors: str = "constant",
-    base_learning_rate: float = 1e-3,
-    warmup_steps: int = 1000,
-    decay_factor: float = 0.5,
-    steps_per_cycle: int = 100000,
+    base_learning_rate: FromZero = 1e-3,
+    warmup_steps: Count = 1000,
+    decay_factor: FromZero = 0.5,
+    steps_per_cycle: Count = 100000,
 ) -> Callable[[jax.Array], jax.Array]:
     """Builds a learning rate as a function of the step, in T5X's grammar.
 
@@ -50,11 +52,6 @@ def schedule(
                 f"unknown learning-rate factor {name!r}{did_you_mean(name, _FACTORS)}; "
                 f"there are {', '.join(_FACTORS)}"
             )
-
-    if not isinstance(base_learning_rate, (int, float)):
-        raise RequestError(f"LEARNING_RATE must be a number, not {base_learning_rate!r}")
-    if warmup_steps < 1:
-        raise RequestError(f"WARMUP_STEPS must be at least 1, not {warmup_steps}")
 
     def learning_rate(step: jax.Array) -> jax.Array:
         step = jnp.asarray(step, jnp.float32)

@@ -1,6 +1,7 @@
 """What a study costs, and how far it is."""
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from seqio_tasks import files
-from xfer_jax import cost, folder_lock, progress, study
+from xfer_jax import cost, folder_lock, progress, study, train
 from xfer_jax.study import DONE_FILE, Job, Study
 
 _TOO_LARGE = (
@@ -23,8 +24,32 @@ STATE = "state.json"  # in the study's folder: what its owner knows beside what 
 _RENEW_SECONDS = 1.0  # between looks at the jobs' folders
 
 
-def plan(grid: Study, out: Path | None, device_name: str) -> str:
-    """Renders a study's jobs and what they cost on one device, without running anything.
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What the jobs of one stage of a study cost on one device."""
+
+    task: str
+    kind: str
+    jobs: int
+    to_do: int
+    cells: int  # of all jobs
+    run: train.Run  # of one job
+    steps: int
+    flops: float  # to train what is to do
+    hours: float
+    scoring_hours: float
+    checkpoints: int  # that stay, of a job
+    at_once: int  # while a job saves
+    training_bytes: float
+    unknown: bool  # how much there is to score
+
+    @property
+    def hours_a_job(self) -> float:
+        return (self.hours + self.scoring_hours) / max(self.to_do, 1)
+
+
+def estimates(grid: Study, out: Path | None, device_name: str) -> list[Estimate]:
+    """Returns what a study's stages cost on one device, without running anything.
 
     Args:
       grid: what to plan.
@@ -32,70 +57,89 @@ def plan(grid: Study, out: Path | None, device_name: str) -> str:
       device_name: of `cost.DEVICES`.
     """
     device = cost.device(device_name)
-    every = study.jobs(grid)
-    done = {job.name for job in every if out and (out / job.name / DONE_FILE).is_file()}
     stages: dict[tuple[str, str], list[Job]] = {}
-    for job in every:
+    for job in study.jobs(grid):
         stages.setdefault((job.task, job.kind), []).append(job)
+    return [_estimate(grid, out, device, jobs) for jobs in stages.values()]
+
+
+def _estimate(grid: Study, out: Path | None, device: cost.Device, jobs: Sequence[Job]) -> Estimate:
+    run, _ = study.load(grid, jobs[0], out or Path("OUT"))
+    longest = run.lengths["inputs"], run.lengths["targets"]
+    limit = run.eval_examples or 0
+    assumed = (grid.assumed or {}).get(jobs[0].task)
+    inputs, targets, examples = assumed or (*longest, limit)
+    examples = min(examples, limit) if limit else examples
+    steps = run.train_steps_relative or run.train_steps or 0
+    doing = [job for job in jobs if not (out and (out / job.name / DONE_FILE).is_file())]
+    # T5X pads every example to the longest.
+    count, row, scored = float(run.batch_size), longest, longest[0]
+    if assumed and grid.engine == "native":
+        row = min(cost.LONGEST * inputs, longest[0]), min(cost.LONGEST * targets, longest[1])
+        full = max(inputs / row[0], targets / row[1]) / (1 - cost.PADDING)
+        count *= min(full, 1.0)
+        scored = min(math.ceil(inputs / (1 - cost.PADDING)), longest[0])
+    flops = len(doing) * steps * count * cost.training_flops(run.model, *row)
+    cells = sum(len(job.targets) for job in doing)
+    emitted = min(cost.LONGEST * targets, longest[1])
+    one_cell = cost.decoding_seconds(
+        run.model, device, examples, run.eval_batch_size, scored, emitted
+    )
+    written = _checkpoints(steps, run.save_period)
+    kept = min(written, run.keep_checkpoints or written)
+    return Estimate(
+        jobs[0].task,
+        jobs[0].kind,
+        len(jobs),
+        len(doing),
+        sum(len(job.targets) for job in jobs),
+        run,
+        steps,
+        flops,
+        flops / (device.tflops * 1e12 * cost.UTILISATION) / 3600,
+        cells * one_cell / 3600,
+        kept if grid.keep_few_shot or not jobs[0].n_shots else 0,
+        min(written, kept + 1),
+        cost.training_bytes(run.model, count, *row),
+        bool(cells) and not examples,
+    )
+
+
+def plan(grid: Study, out: Path | None, device_name: str) -> str:
+    """Renders a study's jobs and what they cost on one device; arguments as of `estimates`."""
+    device, every = cost.device(device_name), study.jobs(grid)
+    stages = estimates(grid, out, device_name)
     rows: list[tuple] = [
         ("task", "job", "jobs", "done", "cells", "steps", "batch", "PFLOP", "h train", "h score")
     ]
-    training = scoring = peak = 0.0
-    checkpoints = at_once = 0  # that are kept; of one run while it saves
-    unknown = False  # how much there is to score
-    for (task, kind), of_stage in stages.items():
-        run, _ = study.load(grid, of_stage[0], out or Path("OUT"))
-        longest = run.lengths["inputs"], run.lengths["targets"]
-        limit = run.eval_examples or 0
-        assumed = (grid.assumed or {}).get(task)
-        inputs, targets, examples = assumed or (*longest, limit)
-        examples = min(examples, limit) if limit else examples
-        steps = run.train_steps_relative or run.train_steps or 0
-        doing = [job for job in of_stage if job.name not in done]
-        written = _checkpoints(steps, run.save_period)
-        kept = min(written, run.keep_checkpoints or written)
-        at_once = max(at_once, min(written, kept + 1))
-        checkpoints += sum(kept for job in doing if grid.keep_few_shot or not job.n_shots)
-        # T5X pads every example to the longest.
-        count, row, scored = float(run.batch_size), longest, longest[0]
-        if assumed and grid.engine == "native":
-            row = min(cost.LONGEST * inputs, longest[0]), min(cost.LONGEST * targets, longest[1])
-            full = max(inputs / row[0], targets / row[1]) / (1 - cost.PADDING)
-            count *= min(full, 1.0)
-            scored = min(math.ceil(inputs / (1 - cost.PADDING)), longest[0])
-        flops = len(doing) * steps * count * cost.training_flops(run.model, *row)
-        hours = flops / (device.tflops * 1e12 * cost.UTILISATION) / 3600
-        cells = sum(len(job.targets) for job in doing)
-        emitted = min(cost.LONGEST * targets, longest[1])
-        one_cell = cost.decoding_seconds(
-            run.model, device, examples, run.eval_batch_size, scored, emitted
-        )
-        training, scoring = training + hours, scoring + cells * one_cell / 3600
-        unknown |= bool(cells) and not examples
-        peak = max(peak, cost.training_bytes(run.model, count, *row))
-        total_cells = sum(len(job.targets) for job in of_stage)
-        rows.append(
-            (task, kind, len(of_stage), len(of_stage) - len(doing), total_cells or "",
-             f"{steps:,}", run.batch_size, _rounded(flops / 1e15), f"{hours:,.2f}",
-             f"{cells * one_cell / 3600:,.2f}" if cells else "")
-        )  # fmt: skip
-    sizes = run.model
+    rows += [
+        (e.task, e.kind, e.jobs, e.jobs - e.to_do, e.cells or "", f"{e.steps:,}",
+         e.run.batch_size, _rounded(e.flops / 1e15), f"{e.hours:,.2f}",
+         f"{e.scoring_hours:,.2f}" if e.scoring_hours else "")
+        for e in stages
+    ]  # fmt: skip
+    training, scoring = sum(e.hours for e in stages), sum(e.scoring_hours for e in stages)
+    peak = max(e.training_bytes for e in stages) / 2**30
+    sizes = stages[-1].run.model
+    gib = cost.checkpoint_bytes(sizes) / 2**30
+    kept = sum(e.checkpoints * e.to_do for e in stages)
     sources = {(job.task, job.source) for job in every if job.source and not job.n_shots}
-    shared = sum(job.parent is not None for job in every)
     summary = [
-        f"{len(every)} jobs, {len(done)} done; {len(sources)} source models,"
-        f" {sum(len(job.targets) for job in every)} cells (task, source, target, shots,"
-        f" intermediate, seed); {shared} jobs start from another's model",
-        f"{grid.model}: {cost.parameters(sizes) / 1e6:,.1f} M parameters; about"
-        f" {_rounded(peak / 2**30)} GiB to train, of {device.gib} on {device.title}"
-        + (_TOO_LARGE if peak / 2**30 > device.gib else ""),
+        f"{len(every)} jobs, {len(every) - sum(e.to_do for e in stages)} done; {len(sources)}"
+        f" source models, {sum(e.cells for e in stages)} cells (task, source, target, shots,"
+        " intermediate, seed);"
+        f" {sum(job.parent is not None for job in every)} jobs start from another's model",
+        f"{grid.model}: {cost.parameters(sizes) / 1e6:,.1f} M parameters; about {_rounded(peak)}"
+        f" GiB to train, of {device.gib} on {device.title}"
+        + (_TOO_LARGE if peak > device.gib else ""),
         f"time on one: about {_duration(training + scoring)}, {_duration(training)} of it training"
         f" at {cost.UTILISATION:.0%} of its peak",
-        _disk(checkpoints, at_once, cost.checkpoint_bytes(sizes) / 2**30),
+        f"disk: about {_rounded(kept * gib)} GiB of checkpoints in the end; while it runs, up to"
+        f" {_rounded(max(e.at_once for e in stages) * gib)} GiB more for every worker",
     ]
     if not grid.assumed:
         summary.append("lengths are the longest that the tasks allow: examples are mostly shorter")
-    if unknown:
+    if any(e.unknown for e in stages):
         summary.append("not counted: scoring, as study.Study.assumed does not say of how much")
     return _aligned(rows) + "\n" + "\n".join(summary)
 
@@ -103,14 +147,6 @@ def plan(grid: Study, out: Path | None, device_name: str) -> str:
 def _checkpoints(steps: int, period: int | None) -> int:
     """Returns how many checkpoints a run of so many steps writes."""
     return -(-steps // period) if period and steps else 1
-
-
-def _disk(checkpoints: int, at_once: int, gib: float) -> str:
-    """Says what room checkpoints of a size take: in the end, and while workers are at work."""
-    return (
-        f"disk: about {_rounded(checkpoints * gib)} GiB of checkpoints in the end; while it runs,"
-        f" up to {_rounded(at_once * gib)} GiB more for every worker"
-    )
 
 
 def _rounded(value: float) -> str:
@@ -132,7 +168,7 @@ def status(every: Sequence[Job], out: Path) -> str:
       out: its folder.
     """
     done = {job.name for job in every if (out / job.name / DONE_FILE).is_file()}
-    state = {"running": {}, "failed": {}}
+    state: dict[str, dict[str, str]] = {"running": {}, "failed": {}}
     if (out / STATE).is_file():
         state |= files.read_json(out / STATE)
     owner = folder_lock.owner(out)

@@ -12,10 +12,10 @@ from pydantic import Field
 
 from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
+from seqio_tasks.settings import FromZero, settings
 from seqio_tasks.vocabulary import Vocabulary
 from xfer_jax import data, decoding, partitioning
 from xfer_jax.model import Transformer
-from xfer_jax.settings import FromZero, settings
 from xfer_jax.token_cache import Cache
 
 GREEDY, BEAM, LABELS = "greedy", "beam", "labels"

@@ -10,9 +10,9 @@ import gin
 
 from seqio_tasks import catalogue, vocabulary
 from seqio_tasks.errors import RequestError
+from seqio_tasks.settings import BatchSize, Count, Folder, Line, Lines, settings
 from xfer_jax import data, evaluation, model, output, partitioning, probe_table, progress
 from xfer_jax.prediction import Method, Predictor
-from xfer_jax.settings import BatchSize, Count, Folder, Line, Lines, settings
 from xfer_jax.token_cache import Cache
 
 

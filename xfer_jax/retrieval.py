@@ -22,11 +22,11 @@ from pydantic import Field
 
 from seqio_tasks import retrieval, vocabulary
 from seqio_tasks.errors import RequestError, RunError
+from seqio_tasks.settings import BatchSize, Count, CountFromZero, Folder, Line, Lines, settings
 from seqio_tasks.vocabulary import Vocabulary
 from xfer_jax import checkpoints, checksums, data, evaluation, model, output, partitioning, progress
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Progress
-from xfer_jax.settings import BatchSize, Count, CountFromZero, Folder, Line, Lines, settings
 
 COSINE, DOT = "cosine", "dot"
 RANKED = 20  # candidates kept of every query: as many as XTREME-R scores

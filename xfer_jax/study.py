@@ -23,8 +23,8 @@ from pydantic import Field, StringConstraints
 
 from seqio_tasks import catalogue, files
 from seqio_tasks.errors import RequestError, did_you_mean
+from seqio_tasks.settings import Count, CountFromZero, Line, Lines, Seed, settings
 from xfer_jax import configuration, output, train
-from xfer_jax.settings import Count, CountFromZero, Line, Lines, Seed, settings
 from xfer_jax.stored import is_remote
 
 DONE_FILE = "done.json"

@@ -15,7 +15,15 @@ from absl import logging
 
 from seqio_tasks import catalogue, registry, vocabulary
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, configuration, data, partitioning, prediction, token_cache
+from xfer_jax import (
+    checkpoints,
+    checksums,
+    configuration,
+    data,
+    partitioning,
+    prediction,
+    token_cache,
+)
 from xfer_jax.model import Transformer
 from xfer_jax.stored import is_remote
 
@@ -73,7 +81,8 @@ def checkpoint(path: str | None) -> str | None:
       path: a checkpoint or a run's folder, local or gs://; None for none.
 
     Raises:
-      RequestError: there is none, T5X cannot read it, or it was trained with another vocabulary.
+      RequestError: there is none, it is damaged, T5X cannot read it, or it was trained with another
+        vocabulary.
     """
     if path is None:
         return None
@@ -83,7 +92,8 @@ def checkpoint(path: str | None) -> str | None:
             f"{location} is a checkpoint of Hugging Face's, which T5X does not read; convert it:"
             " xfer-jax convert --from hf --to t5x"
         )
-    checkpoints.check_vocabulary(location, checkpoints.about(location), vocabulary.load())
+    with checksums.verified(location):  # T5X itself compares no hashes
+        checkpoints.check_vocabulary(location, checkpoints.about(location), vocabulary.load())
     return str(location)
 
 

@@ -165,6 +165,9 @@ def typology_notes(codes: Iterable[str]) -> list[str]:
         notes.append(
             f"URIEL does not know {', '.join(strange)}: nothing is known of their typology"
         )
+    unlisted = [code for code in strange if not language_codes.is_listed(code)]
+    if unlisted:
+        notes.append(f"no list of languages has {', '.join(unlisted)}: check for slips")
     borrowed: dict[str, list[str]] = {}
     for code in rows:
         for table, row in language_codes.borrowed(code).items() if code not in strange else ():
@@ -294,7 +297,8 @@ def code_of(name: str, strict: bool = True) -> str:
 
     Args:
       name: a code or an English name.
-      strict: refuse an unknown language; else return it as it is, in lower case.
+      strict: refuse an unknown language, unless it has three letters: users have codes of their
+        own, see `typology_notes`; else return it as it is, in lower case.
 
     Raises:
       RequestError: an unknown language; names the nearest.
@@ -302,9 +306,11 @@ def code_of(name: str, strict: bool = True) -> str:
     try:
         return language_codes.code_of(name)
     except RequestError:
-        if strict:
+        code = name.strip().lower()
+        own = len(code) == 3 and code.isascii() and code.isalpha()
+        if strict and (not own or code in language_codes.SUMMARIES):
             raise
-        return name.strip().lower()
+        return code
 
 
 uriel_row = language_codes.uriel_row

@@ -22,6 +22,18 @@ from jax.sharding import Mesh
 
 from seqio_tasks import catalogue, files, vocabulary
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
+from seqio_tasks.settings import (
+    AboveZero,
+    BatchSize,
+    Count,
+    CountFromZero,
+    Folder,
+    FromZero,
+    Line,
+    Lines,
+    Seed,
+    settings,
+)
 from xfer_jax import (
     checkpoints,
     checksums,
@@ -39,21 +51,14 @@ from xfer_jax import (
 from xfer_jax.loss import MAX_LOGITS, sequence_loss
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Method, Predictor
-from xfer_jax.settings import (
-    AboveZero,
-    BatchSize,
-    Count,
-    CountFromZero,
-    Folder,
-    FromZero,
-    Line,
-    Lines,
-    Seed,
-    settings,
-)
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
+
+
+# T5X's name for a LOSS_NORMALIZING_FACTOR that is each batch's own number of target tokens, without
+# padding: the gradient is then the mean over target tokens, of the same size whatever the batch's.
+PER_TARGET_TOKEN: Literal["NUM_REAL_TARGET_TOKENS"] = "NUM_REAL_TARGET_TOKENS"
 
 
 @gin.configurable(module="xfer_jax.train")
@@ -92,19 +97,23 @@ class Run:
     keep_checkpoints: Count | None = 1  # the latest so many; all when None
     log_period: Count = 50  # steps between lines of train metrics
     z_loss: FromZero = 1e-4
-    loss_normalizing_factor: AboveZero | None = None  # divides the summed loss; 1 when None
+    # divides the summed loss: a number is T5X's fixed factor; 1 when None
+    loss_normalizing_factor: AboveZero | Literal["NUM_REAL_TARGET_TOKENS"] | None = PER_TARGET_TOKEN
     num_partitions: Count = 1  # devices that share one copy of the model
     seed: Seed = 0
 
     def __post_init__(self):
         if self.train_steps is None and self.train_steps_relative is None:
             raise RequestError("set TRAIN_STEPS or TRAIN_STEPS_RELATIVE: how many steps to train")
+        data.check_lengths(self.lengths)
+        data.check_split("TRAIN_SPLIT", self.train_split, [self.task])
+        data.check_split("EVAL_SPLIT", self.eval_split, self.targets)
 
 
 def train_step(
     module: Transformer,
     z_loss: float,
-    normalizing_factor: float,
+    normalizing_factor: float | str,
     shards: int,
     max_logits: int,
     params: dict,
@@ -118,13 +127,14 @@ def train_step(
     Args:
       module: the network.
       z_loss: see `sequence_loss`.
-      normalizing_factor: divides the summed loss.
+      normalizing_factor: divides the summed loss; PER_TARGET_TOKEN: the number of target tokens of
+        the batch, on all devices together.
       shards: see `sequence_loss`.
       max_logits: likewise, of all devices together.
       params: the parameters.
       state: of the optimizer; its `count` is the step.
       batch: features by the names of `Transformer.__call__`, and `target_positions` if the loss is
-        to take these alone, see `data.Layout`.
+        to take these alone, see `packing.Layout`.
       seed: of dropout, with the step.
       learning_rate: of this step.
     """
@@ -150,10 +160,15 @@ def train_step(
     targets = batch["decoder_target_tokens"]
     if positions is not None:
         targets = jnp.where(positions >= 0, _at(targets, positions), 0)
+    factor: Any = normalizing_factor
+    if normalizing_factor == PER_TARGET_TOKEN:
+        factor = jnp.maximum(
+            jnp.sum(targets > 0, dtype=jnp.float32), 1.0
+        )  # of padding alone: 0 / 1
     hidden, to_params = jax.vjp(states_of, looked_up)
     kernel = params["decoder"]["logits_dense"]["kernel"]
     sums, back = sequence_loss(
-        hidden, kernel, targets, targets > 0, z_loss, shards, max_logits, normalizing_factor
+        hidden, kernel, targets, targets > 0, z_loss, shards, max_logits, factor
     )
     (gradients,) = to_params(back.to_hidden)
     # The kernel's gradient is as large as all the states: not before those are gone.
@@ -225,7 +240,7 @@ _IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
 
 @functools.cache
-def programs(config: model.Config, mesh: Mesh, z_loss: float, factor: float) -> Programs:
+def programs(config: model.Config, mesh: Mesh, z_loss: float, factor: float | str) -> Programs:
     """Returns the functions that runs of the same model, mesh and loss share."""
     like = layout(config, mesh)
     params = partitioning.shardings(like["target"])

@@ -176,3 +176,9 @@ def test_t5x_reads_a_probe_as_any_task(world):
             assert len(row) == LENGTHS[feature]
             assert row[: len(example[feature])] == example[feature].tolist()
             assert not any(row[len(example[feature]) :])
+
+
+@pytest.mark.parametrize("seed", [-1, 0.5, "x", True])
+def test_a_seed_is_a_whole_number(seed):
+    with pytest.raises(RequestError, match="the seed of a probe's masks is a whole number, not"):
+        probes.mask_seed(seed)

@@ -177,6 +177,10 @@ def test_mentions_without_answers_or_sentence_are_refused(folder):
     mewslix(folder, "{}")
     with pytest.raises(RequestError, match="not of Mewsli-X's form"):
         only("mewslix", "de")
+    twice = "".join(json.dumps(ENTITIES[0]) + "\n" for _ in range(2))
+    write(folder / "mewslix/candidate_set_entities.jsonl", twice)
+    with pytest.raises(RequestError, match="line 2: the entity Q1 for the second time"):
+        only("mewslix", "de")
     write(folder / "mewslix/candidate_set_entities.jsonl", '{"entity_id": "Q1"}')
     with pytest.raises(RequestError, match=r"entities\.jsonl, line 1: not of Mewsli-X's form"):
         only("mewslix", "de")

@@ -319,6 +319,7 @@ def test_wikianns_own_file_of_another_language_is_refused(folder):
     )
 
 
+@pytest.mark.parametrize("task", ["panx", "udpos"])
 @pytest.mark.parametrize("split", ["validation", "test"])
 @pytest.mark.parametrize(
     ("line", "kind"),
@@ -334,12 +335,13 @@ def test_wikianns_own_file_of_another_language_is_refused(folder):
         ),
     ],
 )
-def test_what_is_no_token_and_tag_is_said(folder, line, kind, split):
+def test_what_is_no_token_and_tag_is_said(folder, line, kind, split, task):
     part = "dev" if split == "validation" else split
-    path = write(folder / f"panx/{part}-en.tsv", f"a\tO\n{line}\n")
-    said = complaint("xfer_panx.en", split)
-    assert said.startswith(f"{path}, line 2: expected token<TAB>tag with a tag of O, B-PER, ")
-    assert said.endswith(f"found {kind}: {line!r}")
+    tag = {"panx": "O", "udpos": "X"}[task]
+    path = write(folder / f"{task}/{part}-en.tsv", f"a\t{tag}\n{line}\n")
+    said = complaint(f"xfer_{task}.en", split)
+    assert said.startswith(f"{path}, line 2: expected token<TAB>tag with a tag of ")
+    assert said.endswith(f", found {kind}: {line!r}")
 
 
 def test_panx_without_test_labels(folder):

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from seqio_tasks import settings
 from seqio_tasks.errors import RequestError
-from xfer_jax import configuration, settings, study, train
+from xfer_jax import configuration, study, train
 
 REQUIRED = [
     "MODEL_DIR = 'out'",

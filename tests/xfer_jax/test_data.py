@@ -8,7 +8,7 @@ import pytest
 
 from seqio_tasks import catalogue, span_corruption, vocabulary
 from seqio_tasks.errors import RequestError
-from xfer_jax import data, token_cache
+from xfer_jax import data, packing, token_cache
 
 NER, TEXT = "xfer_pocket_ner.en", "xfer_pocket_text.en"
 LENGTHS = {"inputs": 64, "targets": 48}
@@ -300,42 +300,42 @@ def test_packing_fills_rows_and_keeps_every_example():
     rng = np.random.default_rng(0)
     for _ in range(20):
         sizes = np.stack([rng.integers(1, 40, 64), rng.integers(1, 9, 64)], axis=1)
-        rows = data.pack(sizes, (40, 16))
+        rows = packing.pack(sizes, (40, 16))
         assert sorted(i for row in rows for i in row) == list(range(64))
         filled = np.asarray([sizes[row].sum(axis=0) for row in rows])
         assert (filled <= (40, 16)).all()
         # First fit decreasing needs at most 11/9 of the best, were there one dimension; two bind.
         best = max(np.ceil(sizes.sum(axis=0) / (40, 16)))
         assert len(rows) <= 1.35 * best + 1
-    assert data.pack(np.asarray([[8, 8]] * 3), (8, 8)) == [[0], [1], [2]]
+    assert packing.pack(np.asarray([[8, 8]] * 3), (8, 8)) == [[0], [1], [2]]
 
 
 def test_rows_hold_the_longest_and_as_many_targets_as_go_with_the_inputs():
     sizes = np.stack([np.arange(1, 101), np.full(100, 2)], axis=1)
-    assert data.row_lengths(sizes) == (104, 8)  # two examples, of two tokens each
-    assert data.row_lengths(np.asarray([[7, 3]])) == (8, 8)
-    assert data.row_lengths(np.asarray([[100, 2], [4, 2], [4, 2], [4, 30]])) == (104, 40)
+    assert packing.row_lengths(sizes) == (104, 8)  # two examples, of two tokens each
+    assert packing.row_lengths(np.asarray([[7, 3]])) == (8, 8)
+    assert packing.row_lengths(np.asarray([[100, 2], [4, 2], [4, 2], [4, 30]])) == (104, 40)
 
 
 @pytest.mark.parametrize("shares", [1, 2, 3])
 def test_batches_have_few_numbers_of_rows(shares):
-    counts = {data._coarse(count, shares) for count in range(1, 12 * shares + 1)}
+    counts = {packing.coarse(count, shares) for count in range(1, 12 * shares + 1)}
     assert all(count % shares == 0 for count in counts)
-    assert all(n <= data._coarse(n) <= 1.25 * n for n in range(1, 1025))
-    assert len({data._coarse(n) for n in range(256, 513)}) <= 6
+    assert all(n <= packing.coarse(n) <= 1.25 * n for n in range(1, 1025))
+    assert len({packing.coarse(n) for n in range(256, 513)}) <= 6
 
 
 @pytest.mark.parametrize("shares", [1, 2, 4])
 def test_batches_that_need_few_rows_have_as_many_as_the_others(shares):
     rng = np.random.default_rng(0)
     sizes = np.stack([rng.integers(8, 33, 2000), np.full(2000, 2)], axis=1)
-    layout = data.Layout(sizes, 32, shares)
+    layout = packing.Layout(sizes, 32, shares)
     needed, found = collections.Counter(), collections.Counter()
     for batch in rng.integers(len(sizes), size=(200, 32)):
         rows = layout.rows(sizes[batch])
         assert sorted(i for row in rows for i in row) == list(range(32))
         assert all(sizes[batch][row].sum(axis=0)[0] <= layout.lengths[0] for row in rows)
-        needed[data._coarse(sum(map(bool, rows)), shares)] += 1
+        needed[packing.coarse(sum(map(bool, rows)), shares)] += 1
         found[len(rows)] += 1
     usual, _ = needed.most_common(1)[0]
     assert min(needed) < min(found) == usual
@@ -345,7 +345,7 @@ def test_batches_that_need_few_rows_have_as_many_as_the_others(shares):
 @pytest.mark.parametrize("shares", [1, 2, 4])
 def test_a_batch_never_has_more_rows_than_examples(shares):
     full = np.full((36, 2), (32, 8))
-    assert len(data.Layout(full, 36, shares).rows(full)) == 36  # 40 would be the next of few
+    assert len(packing.Layout(full, 36, shares).rows(full)) == 36  # 40 would be the next of few
 
 
 def test_a_layout_is_of_what_a_mixture_yields():
@@ -353,13 +353,13 @@ def test_a_layout_is_of_what_a_mixture_yields():
     rng = np.random.default_rng(0)
     sizes = np.stack([[60, 2]] * 900 + [[6, 2]] * 100)
     weights = np.repeat([0.1 / 900, 0.9 / 100], [900, 100])
-    layout = data.Layout(sizes, 32, weights=weights)
+    layout = packing.Layout(sizes, 32, weights=weights)
     assert layout.lengths == (64, 16)  # inputs are 11.4 tokens long on average, targets 2
     batches = rng.choice(1000, (50, 32), p=weights)
-    needed = np.median([len(data.pack(sizes[batch], layout.lengths)) for batch in batches])
+    needed = np.median([len(packing.pack(sizes[batch], layout.lengths)) for batch in batches])
     found = np.median([len(layout.rows(sizes[batch])) for batch in batches])
     assert needed <= found <= 1.25 * needed
-    assert found < 0.5 * len(data.Layout(sizes, 32).rows(sizes[:32]))
+    assert found < 0.5 * len(packing.Layout(sizes, 32).rows(sizes[:32]))
 
 
 @pytest.mark.parametrize("shares", [1, 2, 4])
@@ -379,7 +379,7 @@ def test_the_loss_is_told_of_every_target_token_once(shares, longest, rare):
         for n, m in zip(inputs.tolist(), targets.tolist(), strict=True)
     ]
     batches = data.TrainingBatches(
-        grain.MapDataset.source(picks), data.Layout(sizes, 32, shares), 16
+        grain.MapDataset.source(picks), packing.Layout(sizes, 32, shares), 16
     )
     widths = set()
     for batch in (batches[i] for i in range(16)):
@@ -515,7 +515,7 @@ def test_every_example_of_any_stream_is_in_exactly_one_batch():
         for example, (n, m) in zip(examples, sizes.tolist(), strict=True)
     ]
     stream = grain.MapDataset.source(picks).repeat()
-    batches = data.TrainingBatches(stream, data.Layout(sizes, 5), 400)
+    batches = data.TrainingBatches(stream, packing.Layout(sizes, 5), 400)
     window = 5 * WINDOW
     for w in range(7):  # the seventh goes over into the second epoch
         seen = [p for step in range(w * WINDOW, (w + 1) * WINDOW) for p in pairs(batches[step])]

@@ -10,7 +10,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, optimizer, train
+from xfer_jax import checkpoints, model, optimizer, train
+from xfer_jax.model import Transformer
+from xfer_jax.prediction import Method
 
 # Largest absolute differences to allow by number of updates, from the fixtures' README.
 PARAMETER_TOLERANCE = {1: 1e-6, 2: 2e-6, 5: 3e-6}
@@ -183,3 +185,132 @@ def test_long_rows_are_summed_as_short_ones_are():
     updates, _ = whole.update(gradients, whole.init(params), params)
     expected = optax.apply_updates(params, updates)
     np.testing.assert_allclose(found["kernel"], expected["kernel"], rtol=1e-5, atol=1e-6)
+
+
+# --- The size of an update ------------------------------------------------------------------------
+
+LARGEST, FEWER = 320, (8, 16, 64)  # examples
+INPUTS, TARGETS = 8, 4  # tokens of each
+RATE = 1e-3
+SMALL = model.Config(
+    vocab_size=256,
+    emb_dim=128,
+    num_heads=2,
+    head_dim=16,
+    mlp_dim=128,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    dropout_rate=0.0,
+    dtype="float32",
+)
+
+
+@pytest.fixture(scope="module")
+def update_sizes():
+    """Measures updates from moments of a training on the largest batches, or from fresh ones."""
+
+    def batch(examples: int, seed: int) -> dict[str, np.ndarray]:
+        """Returns examples whose targets are their first inputs, and padding up to the largest."""
+        rng = np.random.default_rng(seed)
+        inputs = np.zeros((LARGEST, INPUTS), np.int32)
+        inputs[:examples] = rng.integers(1, SMALL.vocab_size, (examples, INPUTS))
+        targets = inputs[:, :TARGETS]
+        return {
+            "encoder_input_tokens": inputs,
+            "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+            "decoder_target_tokens": targets,
+        }
+
+    @functools.cache
+    def program(factor):
+        module = Transformer(SMALL)
+        step = functools.partial(train.train_step, module, 1e-4, factor, 1, 1 << 24)
+        return jax.jit(lambda *state, of: step(*state, of, np.uint32(0), np.float32(RATE)))
+
+    params = jax.jit(lambda: model.initialise(SMALL, 0))()
+    state = optimizer.init(params)
+    for seed in range(20):
+        params, state, _ = program(train.PER_TARGET_TOKEN)(params, state, of=batch(LARGEST, seed))
+    origins = {
+        "continued": state._replace(count=jnp.asarray(1_000_000, jnp.int32)),
+        "fresh": optimizer.init(params),
+    }
+
+    def measure(factor, origin: str, examples: int) -> float:
+        """Returns the updates' RMS, in units of rate x parameter's RMS, mean over the arrays."""
+        after, _, _ = program(factor)(params, origins[origin], of=batch(examples, examples))
+
+        def size(new, old):
+            rms = np.sqrt(np.mean(np.square(old)))
+            return np.sqrt(np.mean(np.square(new - old))) / (RATE * max(rms, 1e-3))
+
+        sizes = jax.tree.map(size, *map(jax.device_get, (after, params)))
+        return float(np.mean(jax.tree.leaves(sizes)))
+
+    return measure
+
+
+@pytest.mark.parametrize("origin", ["continued", "fresh"])
+def test_an_update_has_the_same_size_at_every_batch_size(update_sizes, origin):
+    # Seen: 1.00, 1.00, 0.99, 0.96 from continued moments, 0.95, 0.95, 0.97, 0.97 from fresh ones.
+    reference = update_sizes(train.PER_TARGET_TOKEN, "continued", LARGEST)
+    assert 0.8 < reference <= 1.0
+    for examples in (*FEWER, LARGEST):
+        found = update_sizes(train.PER_TARGET_TOKEN, origin, examples)
+        assert found == pytest.approx(reference, rel=0.1), examples
+
+
+def test_with_t5x_s_fixed_factor_smaller_batches_take_smaller_steps_from_continued_moments(
+    update_sizes,
+):
+    # Seen: 0.15 of 8 examples, 0.21 of 16, 0.41 of 64, 0.95 of 320; from fresh moments as above.
+    fixed = float(LARGEST * TARGETS)
+    largest = update_sizes(fixed, "continued", LARGEST)
+    assert largest == pytest.approx(update_sizes(train.PER_TARGET_TOKEN, "continued", LARGEST))
+    assert update_sizes(fixed, "continued", 16) < 0.5 * largest
+    assert update_sizes(fixed, "fresh", 16) > 0.9 * largest
+
+
+def test_the_loss_is_divided_by_the_target_tokens_as_t5x_divides_it(t5x, t5x_module):
+    """The gradient of an unfactored array is read off its second moment after the first update."""
+    batch, params = t5x.batch("packed"), jax.tree.map(jnp.asarray, t5x.params)
+    moments = []
+    tokens = np.count_nonzero(batch["decoder_target_tokens"])
+    for factor in (train.PER_TARGET_TOKEN, float(tokens)):
+        update = functools.partial(train.train_step, t5x_module, 1e-4, factor, 1, 1 << 24)
+        _, state, sums = jax.jit(update)(
+            params, optimizer.init(params), batch, np.uint32(0), np.float32(1e-3)
+        )
+        moments.append(state.v)
+    variant = t5x.json("reference")["packed"]["variants"][
+        f"loss_normalizing_factor={train.PER_TARGET_TOKEN}"
+    ]
+    assert float(sums["loss"]) / tokens == pytest.approx(variant["loss"], rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *moments)
+
+
+def run_with(factor) -> train.Run:
+    return train.Run(
+        model_dir="out",
+        model=model.Config(),
+        task="xfer_panx.en",
+        targets=(),
+        lengths={"inputs": 8, "targets": 8},
+        schedule=optimizer.schedule(),
+        method=Method(),
+        train_steps=1,
+        loss_normalizing_factor=factor,
+    )
+
+
+@pytest.mark.parametrize("factor", [0, -1.5, True, float("nan"), float("inf"), "AVERAGE", (1,)])
+def test_another_normalizing_factor_is_refused(factor):
+    with pytest.raises(
+        RequestError, match=r"LOSS_NORMALIZING_FACTOR must be .*'NUM_REAL_TARGET_TO"
+    ):
+        run_with(factor)
+
+
+@pytest.mark.parametrize("factor", [234496, 0.5, None, train.PER_TARGET_TOKEN])
+def test_a_number_none_and_t5x_s_name_are_normalizing_factors(factor):
+    assert run_with(factor).loss_normalizing_factor == factor

@@ -49,7 +49,7 @@ batch = jax.tree.map(np.int32, {
 
 
 def run(mesh):
-    programs = train.programs(config, mesh, 1e-4, 1.0)
+    programs = train.programs(config, mesh, 1e-4, train.PER_TARGET_TOKEN)
     of_shares = batch["decoder_target_tokens"].reshape(mesh.shape["data"], -1)
     positions = np.full((len(of_shares), of_shares.shape[1] + 3), -1, np.int32)
     for row, tokens in zip(positions, of_shares):

@@ -330,7 +330,7 @@ def arrays(checkpoint: Path) -> dict[str, np.ndarray]:
 def losses(printed: str) -> list[tuple[int, float]]:
     """Reads (step, loss a target token) from what T5X's train prints."""
     found = re.findall(
-        r"\[(\d+)\] collection=train accuracy.* loss_per_nonpadding_target_token=([\d.]+)",
+        r"\[(\d+)\] collection=train accuracy.* loss=([\d.]+)",
         printed,
     )
     return [(int(step), float(loss)) for step, loss in found]

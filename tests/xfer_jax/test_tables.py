@@ -233,6 +233,12 @@ def test_a_language_that_uriel_does_not_know_is_told_of(read):
     assert "URIEL does not know hyw: nothing is known of their typology" in scores.notes
 
 
+def test_a_code_of_a_users_own_is_told_of(read):
+    scores = read(PLAIN + "qzz,en,12\n")
+    assert "no list of languages has qzz: check for slips" in scores.notes
+    assert not any("check for slips" in note for note in read(PLAIN + "hyw,en,1\n").notes)
+
+
 def test_a_matrix_averages_seeds(read):
     text = "source,target,score,seed\n" + "".join(
         f"{s},{t},{v + seed},{seed}\n" for s, t, v in ROWS for seed in (0, 2)

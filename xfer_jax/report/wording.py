@@ -126,6 +126,7 @@ FILTERS = {
         signed,
         fixed,
         points,
+        span,
         percent,
         whole,
         p,

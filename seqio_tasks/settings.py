@@ -5,11 +5,12 @@ made; a wrong value raises RequestError with one sentence that names the macro.
 """
 
 import functools
+import inspect
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar, dataclass_transform
+from typing import Annotated, Any, TypeVar, cast, dataclass_transform
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -18,6 +19,7 @@ from seqio_tasks import files
 from seqio_tasks.errors import RequestError, did_you_mean
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 _LARGEST = 2**31 - 1  # of counts, which are int32 in compiled programs
 _SHOWN = 60  # characters of a wrong value
 
@@ -67,6 +69,26 @@ def settings(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable[
 
         made.__init__ = checked
         return made
+
+    return decorate
+
+
+def arguments(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable[[F], F]:
+    """Checks the arguments of a function, as `settings` does the fields of a class."""
+
+    def decorate(function: F) -> F:
+        config = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
+        called = pydantic.validate_call(config=config)(function)
+        known = list(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return called(*args, **kwargs)
+            except pydantic.ValidationError as error:
+                raise RequestError(_sentence(error, names, known)) from None
+
+        return cast(F, checked)
 
     return decorate
 

@@ -1,0 +1,19 @@
+"""The miniature languages' vocabulary: made in the cache, or refused in a sentence."""
+
+import pytest
+
+from seqio_tasks import pocket
+from seqio_tasks.errors import RequestError
+
+
+@pytest.mark.parametrize("size", ["512", 512.0, None, True])
+def test_a_size_is_a_whole_number(size):
+    with pytest.raises(RequestError, match=r"vocabulary_file\.size must be a whole number, not"):
+        pocket.vocabulary_file(size)
+
+
+def test_a_cache_that_cannot_be_written_is_answered_with_the_remedy(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(RequestError, match="cannot be written, name another by XFER_CACHE_DIR: "):
+        pocket.vocabulary_file()
