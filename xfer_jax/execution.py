@@ -29,6 +29,7 @@ from xfer_jax.study import Job, Study
 LOGS = "workers"  # folder in the study's: what its workers print
 DONE, FAILED, STOPPED = "done", "failed", "stopped"  # how an attempt ends; STOPPED: so must all
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_MOST_WORKERS = 256  # on one machine
 _LOOK_SECONDS = 1.0  # between looks at workers that say nothing
 
 
@@ -54,8 +55,8 @@ def run(grid: Study, out: Path, workers: int | None = None) -> None:
       RunError: jobs failed, the others are done; or the disk is full.
       PreemptedError: SIGTERM; all work is saved.
     """
-    if workers is not None and workers < 1:
-        raise RequestError(f"--workers must be at least 1, not {workers}")
+    if workers is not None and not 1 <= workers <= _MOST_WORKERS:
+        raise RequestError(f"--workers must be from 1 to {_MOST_WORKERS}, not {workers}")
     every = study.jobs(grid)
     done = study.check(grid, every, out)
     with folder_lock.owned(out, "the study") as lock:

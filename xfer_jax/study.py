@@ -298,7 +298,7 @@ class Done(pydantic.BaseModel):
     wrote: dict[str, str]  # digests of the results, by their place in the job's folder
 
 
-_RESULTS = ("config.gin", "scores.csv", "inference_eval/*.jsonl", "checkpoint_*/SHA256SUMS")
+_RESULTS = ("scores.csv", "inference_eval/*.jsonl", "checkpoint_*/SHA256SUMS")
 
 
 def write_done(study: Study, job: Job, out: Path, seconds: float) -> None:
