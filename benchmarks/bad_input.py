@@ -24,7 +24,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-SECONDS = int(os.environ.get("HSECONDS", "20"))  # a request that is not refused by then is taken for one that never is
+SECONDS = int(
+    os.environ.get("HSECONDS", "20")
+)  # a request that is not refused by then is taken for one that never is
 SPARE_BYTES = 6 << 30  # address space beyond what the process has: absurd sizes fail here, alone
 LONGEST_SENTENCE = 2000  # characters, those of the request itself not counted
 FOLDER = object()  # in place of a file's content: an empty folder
