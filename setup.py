@@ -120,7 +120,10 @@ setup(
         *GIN_PACKAGES,
     ],
     package_dir=GIN_PACKAGES,
-    package_data={"xfer_jax.report": ["templates/*", "templates/sections/*"]}
+    package_data={
+        "xfer_jax": ["workflows/*"],
+        "xfer_jax.report": ["templates/*", "templates/sections/*"],
+    }
     | {name: ["**/*.gin", "**/*.md"] for name in GIN_PACKAGES},
     python_requires=">=3.11",
     install_requires=[*ENGINE, *TASKS, *ANALYSIS, *RUNNING],

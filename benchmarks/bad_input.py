@@ -17,16 +17,16 @@ import shlex
 import shutil
 import signal
 import stat
+import subprocess
 import sys
 import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-SECONDS = int(
-    os.environ.get("HSECONDS", "20")
-)  # a request that is not refused by then is taken for one that never is
+SECONDS = 20  # a request that is not refused by then is taken for one that never is
 SPARE_BYTES = 6 << 30  # address space beyond what the process has: absurd sizes fail here, alone
 LONGEST_SENTENCE = 2000  # characters, those of the request itself not counted
 FOLDER = object()  # in place of a file's content: an empty folder
@@ -52,8 +52,8 @@ class Case:
     id: str
     argv: str | Sequence[str]  # a string is split as a shell does
     words: str = ""  # a pattern that the sentence must match; capitals do not count
-    # by name, in this order: text, bytes, FOLDER, GONE, a Link, or a function of the bytes that `ready`
-    # has put there
+    # by name, in this order: text, bytes, FOLDER, GONE, a Link, or a function of the bytes that
+    # `ready` has put there
     files: Mapping[str, Content] = dataclasses.field(default_factory=dict)
     ready: Sequence[str] = ()  # of the prepared world, copied to where the request runs; 'a:b' as b
     env: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -77,24 +77,33 @@ class Answer:
 
 
 class _Stuck(BaseException):
-    pass
+    """A request went on to where a wrong one never gets."""
 
 
 @contextlib.contextmanager
 def _bounded(seconds: int) -> Iterator[None]:
-    """Ends what takes too long, and makes memory for absurd sizes unavailable."""
+    """Ends what takes too long or starts processes; memory for absurd sizes is not to be had."""
 
     def ring(*_: object) -> None:
-        raise _Stuck
+        raise _Stuck(f"not done within {seconds} s")
+
+    def start(process: subprocess.Popen, args: Any, *more: Any, **named: Any) -> None:
+        if sys.executable in args:  # workers; libraries ask `uname` and the like
+            raise _Stuck("it starts a process")
+        popen(process, args, *more, **named)
+
+    popen = subprocess.Popen.__init__
 
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     before = signal.signal(signal.SIGALRM, ring)
     signal.alarm(seconds)
     resource.setrlimit(resource.RLIMIT_AS, (used + SPARE_BYTES, hard))
+    subprocess.Popen.__init__ = start  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:
+        subprocess.Popen.__init__ = popen  # type: ignore[method-assign]
         signal.alarm(0)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
         signal.signal(signal.SIGALRM, before)
@@ -137,8 +146,8 @@ def run(argv: Sequence[str], seconds: int = SECONDS) -> Answer:
                 code = cli.main(list(argv))
         except SystemExit as end:
             code, by_argparse = end.code if isinstance(end.code, int) else str(end.code), True
-        except _Stuck:
-            code = f"not done within {seconds} s"
+        except _Stuck as where:
+            code = str(where)
         except BaseException:
             code = f"raised {traceback.format_exc()[-1500:]}"
     tempfile.tempdir = None

@@ -9,6 +9,9 @@ equal to the byte. Exit code 1 if they are not.
 
 import argparse
 import collections
+import fnmatch
+import functools
+import json
 import math
 import os
 import random
@@ -18,10 +21,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import record
-from xfer_jax import checkpoints, ledger
+from xfer_jax import checkpoints, folder_lock, planning, run_file
 
 STUDY = """\
 study.Study:
@@ -57,34 +61,54 @@ def study_file(folder: Path, steps: int = STEPS) -> Path:
 
 def start(file: Path, out: Path, log: Path) -> subprocess.Popen:
     """Starts a worker."""
-    command = [sys.executable, "-m", "xfer_jax.cli", "study", "run", str(file), "--out", str(out)]
+    return command(["study", "run", str(file), "--out", str(out)], log)
+
+
+def command(arguments: Sequence[str], log: Path, **environment: str) -> subprocess.Popen:
+    """Starts `xfer-jax`, with the processes that it starts as a group of their own."""
     with log.open("a") as written:
-        environment = dict(os.environ, PYTHONUNBUFFERED="1")
-        return subprocess.Popen(command, stdout=written, stderr=written, env=environment)
+        return subprocess.Popen(
+            [sys.executable, "-m", "xfer_jax.cli", *arguments],
+            stdout=written,
+            stderr=written,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | environment,
+            start_new_session=True,
+        )
 
 
 def finish(worker: subprocess.Popen, log: Path) -> None:
     """Waits for a worker that nobody kills."""
     if worker.wait() != 0:
-        sys.exit(f"the study failed:\n{log.read_text()[-2000:]}")
+        sys.exit(f"it failed when nobody killed it:\n{log.read_text()[-2000:]}")
+
+
+# What two runs of one command need not have alike, and why.
+EXEMPT = {
+    "events.out.tfevents.*": "TensorBoard writes the time of day into every record",
+    "done.json": "holds the seconds that a job took",
+    "state.json": "says what was being done when it was written",
+    "workers/*.log": "says what was done in this very process",
+    "checkpoint_*/*": "Orbax names files by chance: the arrays are compared instead",
+    ".*": "left by what was killed under a name of chance; nobody reads it",
+}
 
 
 def differences(out: Path, expected: Path) -> list[str]:
-    """Returns the tables, outputs and checkpoints of two studies' folders that are not equal."""
+    """Returns the files and checkpoints of two folders that are not equal to the byte."""
     found = []
     names = {
         str(path.relative_to(folder))
         for folder in (out, expected)
-        for pattern in ("**/scores.csv", "**/inference_eval/*.jsonl", "**/config.gin")
-        for path in folder.glob(pattern)
+        for path in folder.rglob("*")
+        if path.is_file() and not _is_exempt(path.relative_to(folder))
     }
     for name in sorted(names):
         contents = [
-            (folder / name).read_bytes() if (folder / name).is_file() else b""
+            (folder / name).read_bytes() if (folder / name).is_file() else None
             for folder in (out, expected)
         ]
         own = (str(out).encode(), str(expected).encode())  # config.gin names its own folder
-        if contents[0].replace(own[0], b"") != contents[1].replace(own[1], b""):
+        if None in contents or contents[0].replace(own[0], b"") != contents[1].replace(own[1], b""):
             found.append(name)
     jobs = {
         str(path.parent.relative_to(folder))
@@ -101,11 +125,22 @@ def differences(out: Path, expected: Path) -> list[str]:
     return found
 
 
+def _is_exempt(path: Path) -> bool:
+    """Whether a path, relative to its folder, is one of EXEMPT, or lies in such a folder."""
+    every = [path, *path.parents][:-1]
+    names = [str(part) for part in every] + [part.name for part in every]
+    return any(fnmatch.fnmatch(name, pattern) for name in names for pattern in EXEMPT)
+
+
 def _arrays(model_dir: Path) -> dict[str, bytes]:
-    """Returns all of a run's last checkpoint: parameters, moments, step."""
-    contents = checkpoints.read(checkpoints.locate(model_dir))
+    """Returns all of a run's last checkpoint: parameters, moments, step; nothing if it has none."""
+    if not checkpoints.steps(model_dir):
+        return {}
+    location = checkpoints.locate(model_dir)
+    contents = checkpoints.read(location)
     arrays = {name: array.read(()).tobytes() for name, array in contents.arrays.items()}
-    return arrays | {"step": str(contents.step).encode()}
+    about = json.dumps(run_file.about(location), sort_keys=True)
+    return arrays | {"step": str(contents.step).encode(), "about": about.encode()}
 
 
 def longest_life(startup: float, work: float, kills: int) -> float:
@@ -118,38 +153,53 @@ def longest_life(startup: float, work: float, kills: int) -> float:
     return startup + a + math.sqrt(a * a + 2 * a * startup)
 
 
-def kill_often(file: Path, out: Path, log: Path, kills: int, longest: float, seed: int) -> dict:
-    """Runs a study, killed again and again, to its end.
+def kill_often(
+    begin: Callable[[], subprocess.Popen],
+    log: Path,
+    kills: int,
+    longest: float,
+    seed: int,
+    doing: Callable[[int], str] = lambda pid: "",
+) -> dict[str, int]:
+    """Runs a command, killed again and again with all that it has started, to its end.
+
+    Args:
+      begin: starts it.
+      log: what it prints goes there.
+      kills: how many.
+      longest: seconds; after how many it is killed is drawn from 0 to this.
+      seed: of the draws.
+      doing: says what a process has been doing.
 
     Returns:
-      How many kills fell upon which job; `start-up` where none was running.
+      How many kills fell upon what it was doing.
     """
     draws = random.Random(seed)
     hit: collections.Counter[str] = collections.Counter()
     for number in range(kills):
-        worker = start(file, out, log)
+        worker = begin()
         deadline = time.monotonic() + draws.uniform(0, longest)
         while worker.poll() is None and time.monotonic() < deadline:
             time.sleep(0.01)
         if worker.poll() is not None:
             finish(worker, log)
             break  # it was done before all kills were
-        worker.send_signal(signal.SIGKILL)
+        os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
-        hit[_running(out, worker.pid)] += 1
+        hit[doing(worker.pid)] += 1
         print(f"\r{number + 1}/{kills} kills", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    finish(start(file, out, log), log)
+    finish(begin(), log)
     return dict(hit)
 
 
 def _running(out: Path, worker: int) -> str:
     """Returns the job that a worker's process was doing."""
-    if not (out / ledger.FILE).is_file():
+    state = out / planning.STATE
+    said = folder_lock.said(out)
+    if f"process {worker} on " not in said or not state.is_file():
         return "start-up"
-    entries = ledger.Ledger(out).entries()
-    running = [e for e in entries if e.state == ledger.RUNNING and e.worker.endswith(f":{worker}")]
-    return running[0].job if running else "start-up"
+    return next(iter(json.loads(state.read_text("utf-8"))["running"]), "between jobs")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -184,7 +234,16 @@ def main(argv: list[str] | None = None) -> int:
     while sum(hit.values()) < args.kills:
         folder = out / f"killed-{rounds}"
         left = args.kills - sum(hit.values())
-        hit.update(kill_often(file, folder, log, left, longest, args.seed + rounds))
+        hit.update(
+            kill_often(
+                functools.partial(start, file, folder, log),
+                log,
+                left,
+                longest,
+                args.seed + rounds,
+                functools.partial(_running, folder),
+            )
+        )
         different += differences(folder, out / "undisturbed")
         rounds += 1
     for job, count in sorted(hit.items(), key=lambda item: -item[1]):

@@ -148,7 +148,7 @@ def _resources(
         try:
             found[name] = Resources.model_validate({**default, **before.get(name, {}), **asked})
         except (pydantic.ValidationError, AttributeError) as error:
-            first = error.errors()[0] if isinstance(error, pydantic.ValidationError) else {}
+            first: Any = error.errors()[0] if isinstance(error, pydantic.ValidationError) else {}
             where = ".".join(map(str, first.get("loc", ())))
             raise RequestError(
                 f"{file} or the command line asks for resources that cannot be, of {name}: {where}"

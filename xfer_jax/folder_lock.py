@@ -66,6 +66,12 @@ def owner(folder: Path) -> str | None:
     return None
 
 
+def said(folder: Path) -> str:
+    """Returns the text of a folder's lock: who took it last; empty where nobody ever did."""
+    file = folder / FILE
+    return file.read_text("utf-8", errors="replace") if file.is_file() else ""
+
+
 def _said(descriptor: int) -> str:
     return os.pread(descriptor, 200, 0).decode(errors="replace") or "another process"
 

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.bad_input import FOLDER, Case
 
 ANALYZE = "analyze --scores scores.csv --out out --permutations=10"
-VOCAB = "vocab --tasks=xfer_pocket_nli.en --size=150 --out=v.model"
+VOCAB = "vocab --tasks=xfer_pocket_nli.en --examples=50 --size=150 --out=v.model"
 GIN = "train --gin_file=$WORLD/tiny.gin --gin.MODEL_DIR=\"'out'\""
 
 
@@ -78,14 +78,12 @@ CASES = cases(
     ("analyze-permutations-huge", f"{ANALYZE} --permutations=1000000000000", "--permutations"),
     ("analyze-seed-negative", f"{ANALYZE} --seed=-1", "--seed"),
     ("analyze-seed-word", f"{ANALYZE} --seed=x", "--seed"),
-    ("analyze-seed-huge", f"{ANALYZE} --seed={10**40}", "--seed"),
     ("analyze-reach-nan", f"{ANALYZE} --reach nan", "--reach"),
     ("analyze-reach-inf", f"{ANALYZE} --reach inf", "--reach"),
     ("analyze-reach-negative", f"{ANALYZE} --reach=-3", "--reach"),
     ("analyze-reach-above-100", f"{ANALYZE} --reach 1000", "--reach"),
     ("analyze-reach-word", f"{ANALYZE} --reach high", "--reach"),
     ("analyze-predictor-unknown", f"{ANALYZE} --predictors nope", "nope"),
-    ("analyze-predictor-twice", f"{ANALYZE} --predictors syntax,syntax", "syntax"),
     ("analyze-features-missing", f"{ANALYZE} --features nope.csv", "nope.csv"),
     ("analyze-features-are-the-scores", f"{ANALYZE} --features scores.csv", "scores.csv"),
     ("analyze-probe-missing", f"{ANALYZE} --probe nope.csv", "nope.csv"),
@@ -139,11 +137,11 @@ CASES = cases(
     ("study-workers-0", "study run study.gin --out out --workers 0", "--workers"),
     ("study-workers-negative", "study run study.gin --out out --workers=-1", "--workers"),
     ("study-workers-word", "study run study.gin --out out --workers x", "--workers"),
-    ("study-workers-huge", "study run study.gin --out out --workers 1000000000", "--workers"),
-    ("study-cell-unknown", "study run study.gin --out out --cell nope", "nope"),
-    ("study-cell-empty", "study run study.gin --out out --cell=", "--cell|job"),
-    ("study-cell-up", "study run study.gin --out out --cell ../x", r"\.\./x"),
-    ("study-cell-of-workers", "study run study.gin --out out --cell x --workers 2", "--cell"),
+    ("study-workers-huge", "study run study.gin --out out --workers 100000", "--workers"),
+    ("study-job-unknown", "study run study.gin --out out --job nope", "nope"),
+    ("study-job-empty", "study run study.gin --out out --job=", "job"),
+    ("study-job-up", "study run study.gin --out out --job ../x", r"\.\./x"),
+    ("study-job-of-workers", "study run study.gin --out out --job x --workers 2", "--job"),
     ("study-engine", "study run study.gin --out out --engine torch", "torch"),
     ("study-binding", "study plan study.gin --gin.study.Study.nope=3", "nope"),
     ("study-binding-empty", "study plan study.gin --gin.study.Study.seeds=", "seeds"),
