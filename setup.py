@@ -39,6 +39,9 @@ TASKS = [
 
 ANALYSIS = [
     "lang2vec>=1.1.2,<2",
+    "langcodes>=3.5,<4",
+    "pycountry>=24.6.1",
+    "urielplus>=1.3,<2",  # of its tables only that of Glottocodes is read
     "setuptools>=70,<81",  # lang2vec imports pkg_resources, which newer setuptools drops
     "pandas>=3,<4",
     "scipy>=1.14.1,<2",
@@ -63,6 +66,7 @@ EXTRAS = {
     "test": [
         "pytest>=8.3,<10",
         "hypothesis>=6.120,<7",
+        "pytest-xdist>=3.8,<4",
         "PyYAML>=6,<7",  # what is written for Kubernetes is read
         "safetensors>=0.8,<0.9",  # what is written here is read by the library itself
         "ruff>=0.17.6,<0.18",  # a newer minor version may format differently
@@ -116,7 +120,10 @@ setup(
         *GIN_PACKAGES,
     ],
     package_dir=GIN_PACKAGES,
-    package_data={"xfer_jax": ["report.css"]}
+    package_data={
+        "xfer_jax": ["workflows/*"],
+        "xfer_jax.report": ["templates/*", "templates/sections/*"],
+    }
     | {name: ["**/*.gin", "**/*.md"] for name in GIN_PACKAGES},
     python_requires=">=3.11",
     install_requires=[*ENGINE, *TASKS, *ANALYSIS, *RUNNING],

@@ -52,8 +52,8 @@ class Case:
     id: str
     argv: str | Sequence[str]  # a string is split as a shell does
     words: str = ""  # a pattern that the sentence must match; capitals do not count
-    # by name, in this order: text, bytes, FOLDER, GONE, a Link, or a function of the bytes that `ready`
-    # has put there
+    # by name, in this order: text, bytes, FOLDER, GONE, a Link, or a function of the bytes that
+    # `ready` has put there
     files: Mapping[str, Content] = dataclasses.field(default_factory=dict)
     ready: Sequence[str] = ()  # of the prepared world, copied to where the request runs; 'a:b' as b
     env: Mapping[str, str] = dataclasses.field(default_factory=dict)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import record
-from xfer_jax import checkpoints, ledger, run_file
+from xfer_jax import checkpoints, folder_lock, planning, run_file
 
 STUDY = """\
 study.Study:
@@ -92,7 +92,7 @@ def finish(worker: subprocess.Popen, log: Path, already: str = "") -> None:
 EXEMPT = {
     "events.out.tfevents.*": "TensorBoard writes the time of day into every record",
     "done.json": "holds the seconds that a job took",
-    "ledger.sqlite*": "says who did what, and when",
+    "state.json": "says what was being done when it was written",
     "*.log": "says what was done in this very process",
     "checkpoint_*": "Orbax names files by chance: the arrays are compared instead",
     ".*": "left by what was killed under a name of chance; nobody reads it",
@@ -203,11 +203,11 @@ def kill_often(
 
 def _running(out: Path, worker: int) -> str:
     """Returns the job that a worker's process was doing."""
-    if not (out / ledger.FILE).is_file():
+    state = out / planning.STATE
+    said = folder_lock.said(out)
+    if f"process {worker} on " not in said or not state.is_file():
         return "start-up"
-    entries = ledger.Ledger(out).entries()
-    running = [e for e in entries if e.state == ledger.RUNNING and e.worker.endswith(f":{worker}")]
-    return running[0].job if running else "start-up"
+    return next(iter(json.loads(state.read_text("utf-8"))["running"]), "between jobs")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+import os
 import random
 import shutil
 import sys
@@ -33,7 +34,7 @@ from xfer_jax.token_cache import INPUTS, TARGETS
 
 KILLS = {"train": 12, "study": 12, "convert": 8, "analyze": 8, "report": 8, "vocab": 6, "cache": 6}
 FLIPS = 40
-LANGUAGES = "ar bn de en es fi hi id ru sw".split()
+LANGUAGES = ("ar", "bn", "de", "en", "es", "fi", "hi", "id", "ru", "sw")
 # Large enough for a kill to fall into its conversion.
 SIZES = train_step.SIZES | {
     "vocab_size": 32_000, "emb_dim": 512, "num_encoder_layers": 2, "num_decoder_layers": 2,
@@ -241,7 +242,9 @@ def read_cache(task: str, vocab: vocabulary.Vocabulary, folder: Path) -> list[An
     del folder  # the environment names it
     cache = token_cache.open_cache(catalogue.task(task), "validation", vocab)
     tokens = [
-        cache.tokens(feature, i).tolist() for i in range(len(cache)) for feature in (INPUTS, TARGETS)
+        cache.tokens(feature, i).tolist()
+        for i in range(len(cache))
+        for feature in (INPUTS, TARGETS)
     ]
     return [*tokens, *cache.texts, np.asarray(cache.indices).tolist()]
 
@@ -255,8 +258,6 @@ def flip_all(folder: Path, run: Path, count: int, seed: int) -> dict[str, Any]:
       count: of each.
       seed: of the draws.
     """
-    import os
-
     (step,) = checkpoints.steps(run)[-1:]
     found = {
         "checkpoint": flips(
@@ -292,7 +293,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=KILLS, default=list(KILLS), metavar="COMMAND")
-    parser.add_argument("--kills", type=int, help=f"of each (default: {sum(KILLS.values())} in all)")
+    parser.add_argument(
+        "--kills", type=int, help=f"of each (default: {sum(KILLS.values())} in all)"
+    )
     parser.add_argument("--flips", type=int, default=FLIPS, help="of a checkpoint, and of a cache")
     parser.add_argument("--steps", type=int, default=120, help="of the runs that are killed")
     parser.add_argument("--seed", type=int, default=0)

@@ -52,13 +52,8 @@ def run(world: str, seed: int, out: Path, workers: int) -> list[dict]:
         grid, seeds=(seed,), settings=(*grid.settings, f"World.seed = {seed}")
     )
     folder = out / f"{world}-s{seed}"
-    if workers > 1:
-        bindings = [f"--gin.study.Study.{f}={getattr(grid, f)!r}" for f in ("seeds", "settings")]
-        arguments = ["study", "run", name, "--out", str(folder), *bindings]
-        execution.run_workers(grid, folder, arguments, workers)
-    else:
-        execution.run(grid, folder)
-    rows = scores.collect(grid, folder)
+    execution.run(grid, folder, workers if workers > 1 else None)
+    rows, _ = scores.collect(grid, folder)
     for row in rows:
         for kind in SIMILARITIES:
             row[kind] = similarity(world, seed, kind, row["source"], row["target"])

@@ -15,6 +15,10 @@ class RunError(RuntimeError):
     """The request was right but the work failed, e.g. the loss became NaN; exit code 1."""
 
 
+class NotReadyError(RuntimeError):
+    """The work needs other work to be done first, e.g. the job it starts from; exit code 3."""
+
+
 class PreemptedError(RuntimeError):
     """The run was ended by SIGTERM and has saved what it had; exit code 143."""
 

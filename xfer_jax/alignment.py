@@ -55,8 +55,9 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
         if found is None:
             return None
         plain = catalogue.task(f"{task}.{target}").family.plain_text or str
-        texts.setdefault(target, []).extend(map(plain, found.inputs[:_TEXTS]))
-        pieces.setdefault(target, set()).update(*found.tokens[:_TEXTS])
+        sample = catalogue.sample_indices(found.inputs, _TEXTS)
+        texts.setdefault(target, []).extend(plain(found.inputs[i]) for i in sample)
+        pieces.setdefault(target, set()).update(*(found.tokens[i] for i in sample))
         simple[str(task), str(target)] = found.baseline
         if found.perfect == 0 and found.expects_something:
             uncounted.setdefault(str(task), []).append(str(target))

@@ -1,10 +1,11 @@
 """The command line, `xfer-jax COMMAND`. Imports what a command needs, when it needs it.
 
-Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 130 interrupted, 141 nobody reads
-the output, 143 preempted.
+Exit codes: 0 done, 1 the work failed, 2 the request was wrong, 3 other work must be done first, 130
+interrupted, 141 nobody reads the output, 143 preempted.
 """
 
 import argparse
+import dataclasses
 import os
 import sys
 import traceback
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seqio_tasks import files
-from seqio_tasks.errors import PreemptedError, RequestError, RunError
+from seqio_tasks.errors import NotReadyError, PreemptedError, RequestError, RunError
 from xfer_jax import host_memory
 
 # commands that run the engine
@@ -32,13 +33,14 @@ gin/runs/{command}.gin lists every macro with its default.
 _STUDY_HELP = """\
 actions:
   plan     the jobs, what is shared, operations, memory, hours and disk; runs nothing
-  run      does what is missing, and collects the scores
-  status   how far it is; on a terminal a table that renews itself until all is done
-  emit     writes it as Slurm arrays, a Kubernetes job or a shell script
+  run      does the jobs that are not done, and collects the scores
+  status   how far it is; on a terminal a table that renews itself while somebody runs it
+  collect  makes the table of scores of the jobs that are done
+  emit     writes it as a Snakemake workflow, or as Slurm arrays
 
 settings: --gin.NAME=VALUE sets a field of the study, e.g. --gin.study.Study.seeds="(0, 1, 2)"
 
-Any number of workers, on any number of machines, may run one study: each takes what nobody does.
+One process runs a study, with as many workers as --workers says. On a cluster, emit it.
 """
 
 
@@ -128,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     command = add(
         "study", "Plan, run and follow a grid of tasks, languages, shots and seeds.", _STUDY_HELP
     )
-    command.add_argument("action", choices=("plan", "run", "status", "emit"))
+    command.add_argument("action", choices=("plan", "run", "status", "collect", "emit"))
     command.add_argument("file", metavar="FILE.gin", help="the study: see gin/studies/")
     command.add_argument(
         "--out", help="the study's folder; of plan: what is done there is left out"
@@ -139,14 +141,24 @@ def _parser() -> argparse.ArgumentParser:
         help="run: so many processes on this machine, with a GPU or some of the cores each",
     )
     command.add_argument(
-        "--cell", metavar="JOB", help="run: only this job, and what it starts from"
+        "--job", metavar="JOB", help="run: only this job; what it starts from must be done"
     )
     command.add_argument(
         "--engine", choices=("native", "t5x"), help="who does the jobs (default: the file's)"
     )
     command.add_argument("--device", default="cpu", help="plan: cpu, a100, h100, v4, v5e, …")
     command.add_argument("--once", action="store_true", help="status: do not renew it")
-    command.add_argument("--to", choices=("slurm", "kubernetes", "shell"), help="emit: what for")
+    command.add_argument("--to", choices=("snakemake", "slurm"), help="emit: what for")
+    for name, help_of in (
+        ("gpus", "GPUs of a job"),
+        ("cpus", "processors of a job"),
+        ("mem", "GiB of memory of a job"),
+        ("time", "minutes of a job"),
+    ):
+        command.add_argument(f"--{name}", type=int, metavar="N", help=f"emit: {help_of}")
+    command.add_argument("--partition", help="emit: of the cluster")
+    command.add_argument("--account", help="emit: of the cluster")
+    command.add_argument("--expect", help=argparse.SUPPRESS)  # digest of FILE when it was emitted
     command.add_argument("--gin_search_paths", default="", help=argparse.SUPPRESS)
     command.add_argument(
         "--import", dest="imports", action="append", default=[], help=argparse.SUPPRESS
@@ -432,9 +444,7 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
     from xfer_jax import (
         compilation,
         configuration,
-        emission,
         execution,
-        ledger,
         planning,
         progress,
         study,
@@ -444,36 +454,61 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
     if args.engine:
         bindings = [*bindings, f"study.Study.engine={args.engine!r}"]
     configuration.load("study", [args.file], bindings, paths, args.imports)
-    grid = configuration.build(study.Study)
+    grid = dataclasses.replace(
+        configuration.build(study.Study), search_paths=tuple(paths), imports=tuple(args.imports)
+    )
     out = files.absolute(args.out) if args.out else None
     if args.action == "plan":
         progress.say(planning.plan(grid, out, args.device))
         return
     if out is None:
         raise RequestError(f"study {args.action} needs --out, the study's folder")
+    if args.expect not in (None, configuration.digest(args.file, paths)):
+        raise RequestError(f"{args.file} has changed since the study was emitted: emit it again")
+    if args.action == "status":
+        every = study.jobs(grid)
+        if sys.stdout.isatty() and not args.once:
+            planning.follow(every, out)
+        else:
+            progress.say(planning.status(every, out))
+    elif args.action == "collect":
+        execution.collect(grid, out)
+    elif args.action == "emit":
+        _emit(args, grid, out, bindings, paths)
+    elif args.job is not None:
+        if args.workers is not None:
+            raise RequestError("--job is one job, which this process does: leave out --workers")
+        compilation.keep_programs()
+        execution.run_job(grid, out, args.job)
+    else:
+        if args.workers is None:
+            compilation.keep_programs()
+        execution.run(grid, out, args.workers)
+
+
+def _emit(
+    args: argparse.Namespace, grid: Any, out: Any, bindings: list[str], paths: list[str]
+) -> None:
+    from xfer_jax import configuration, emission, progress
+
+    if args.to is None:
+        raise RequestError(f"study emit needs --to: {', '.join(emission.TO)}")
     file = files.absolute(args.file)
-    again = ["study", "run", str(file) if file.is_file() else args.file, "--out", str(out)]
+    again = [str(file) if file.is_file() else args.file, "--out", str(out)]
     again += [f"--gin.{binding}" for binding in bindings]
     again += [f"--import={module}" for module in args.imports]
     if paths:
         again.append(f"--gin_search_paths={','.join(paths)}")
-    if args.action == "status":
-        if sys.stdout.isatty() and not args.once and (out / ledger.FILE).is_file():
-            planning.follow(grid, out)
-        else:
-            progress.say(planning.status(grid, out))
-    elif args.action == "emit":
-        if args.to is None:
-            raise RequestError(f"study emit needs --to: {', '.join(emission.TO)}")
-        first, *others = emission.emit(grid, out, again, args.to)
-        progress.say(f"wrote {first}" + (f" and {len(others)} files beside it" if others else ""))
-    elif args.workers is not None:
-        if args.cell is not None:
-            raise RequestError("--cell is one job: it takes one worker")
-        execution.run_workers(grid, out, again, args.workers)
-    else:
-        compilation.keep_programs()
-        execution.run(grid, out, args.cell)
+    again.append(f"--expect={configuration.digest(args.file, paths)}")
+    names = {"gpus": "gpus", "cpus": "cpus", "mem": "mem_gib", "time": "minutes"}
+    names |= {"partition": "partition", "account": "account"}
+    given = ((names[name], getattr(args, name)) for name in names)
+    asked = {name: value for name, value in given if value is not None}
+    first, *others = emission.emit(grid, out, again, args.to, args.device, asked)
+    progress.say(f"wrote {first} and {len(others)} files beside it")
+    missing = emission.missing(args.to)
+    if missing:
+        progress.say(f"note: {missing}")
 
 
 def _features(args: argparse.Namespace) -> None:
@@ -561,6 +596,8 @@ def report(work: Callable[[], Any], debug: bool = False) -> int:
         sentence, trace = str(refused), traceback.format_exc()
     except RunError as error:
         code, sentence, trace = 1, str(error), traceback.format_exc()
+    except NotReadyError as error:
+        code, sentence, trace = 3, str(error), traceback.format_exc()
     except PreemptedError as error:
         code, sentence, trace = 143, str(error), traceback.format_exc()
     except KeyboardInterrupt:

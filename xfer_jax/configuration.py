@@ -11,6 +11,7 @@ of the group `xfer_jax.tasks`.
 
 import contextlib
 import functools
+import hashlib
 import importlib
 import importlib.metadata
 import io
@@ -180,6 +181,28 @@ def shipped_files() -> list[str]:
     """Returns the names of the gin files that come with the package."""
     root = shipped_dir()
     return sorted(str(path.relative_to(root)) for path in (root / "gin").rglob("*.gin"))
+
+
+def digest(file: str, search_paths: Sequence[str] = ()) -> str:
+    """Returns a digest of a gin file's text and of those that it includes.
+
+    Raises:
+      RequestError: one is not there, or is no gin.
+    """
+    places = [*search_paths, str(shipped_dir())]
+    path = _find(file, places, ())
+    changed = path.stat().st_mtime_ns
+    of_all = [_text_digest(path, changed)]
+    for kind, name, _ in _statements(path, changed):
+        if kind == "include":
+            of_all.append(digest(name, search_paths))
+    return hashlib.sha256("".join(of_all).encode()).hexdigest()
+
+
+@functools.lru_cache(maxsize=256)
+def _text_digest(path: Path, changed: int) -> str:
+    del changed
+    return hashlib.sha256(files.read_bytes(path)).hexdigest()
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,198 +1,208 @@
-"""Writes a study as work for a scheduler: Slurm arrays, a Kubernetes job, a shell script.
+"""Writes a study for a cluster: a Snakemake workflow, or plain Slurm arrays.
 
-Every task of it is `xfer-jax study run FILE --out DIR --cell JOB`. Tasks claim their jobs in the
-study's ledger, so that one which is started twice, or early, does no harm: it waits for what its
-job starts from, or does that itself. A task that was preempted ends with 143 and is started again.
+Every task is `study run --job NAME`, which does one job and writes its `done.json`. Those files
+alone say what can be begun: tasks share nothing but the study's folder.
 """
 
+import json
+import math
 import shlex
-import textwrap
-from collections.abc import Sequence
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated, Any
 
-from xfer_jax import output, study
+import jinja2
+import pydantic
+from pydantic import Field
+
+from seqio_tasks import files
+from seqio_tasks.errors import RequestError
+from xfer_jax import cost, planning, study
 from xfer_jax.study import Job, Study
 
+TO = ("snakemake", "slurm")
+RESOURCES = "resources.json"  # what the jobs of each stage need; kept when a study is emitted again
 _MOST_TASKS = 1000  # of a Slurm array: MaxArraySize is 1,001 unless the site has raised it
+_SLACK, _START_MINUTES = 2, 15  # times what the plan estimates, and to start and compile
+_INSTALL = {
+    "snakemake": "pip install snakemake snakemake-executor-plugin-slurm, in its own environment",
+    "slurm": "submit from a login node of the cluster",
+}
 
 
-def emit(grid: Study, out: Path, arguments: Sequence[str], to: str) -> list[Path]:
+class Resources(pydantic.BaseModel):
+    """What a job asks of a machine."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True)
+    gpus: Annotated[int, Field(ge=0, le=64)]
+    cpus: Annotated[int, Field(ge=1, le=1024)]
+    mem_gib: Annotated[int, Field(ge=1, le=1 << 14)]
+    minutes: Annotated[int, Field(ge=1, le=60 * 24 * 60)]
+    partition: str = ""
+    account: str = ""
+
+
+def emit(
+    grid: Study,
+    out: Path,
+    arguments: Sequence[str],
+    to: str,
+    device: str = "cpu",
+    asked: Mapping[str, Any] | None = None,
+) -> list[Path]:
     """Writes the files into a folder of the study's folder.
 
     Args:
       grid: the study.
       out: its folder, which all machines see under this path.
-      arguments: of `xfer-jax`, what runs the study: `study run FILE --out DIR`.
+      arguments: of `xfer-jax`, from FILE on: what tells the study.
       to: one of `TO`.
+      device: of `cost.DEVICES`, what the plan estimates minutes for.
+      asked: of `Resources`, what the user asks for of every job; the rest is as it was written
+        before, or else as the plan estimates.
 
     Returns:
       The files; the first is the one to start.
+
+    Raises:
+      RequestError: resources that are wrong, or less than the plan estimates.
     """
-    folder = out / to
-    files = _WRITERS[to](study.jobs(grid), shlex.join(["xfer-jax", *arguments]), folder)
-    for name, text in files.items():
-        output.write(folder / name, text)
+    if "\n" in str(out):
+        raise RequestError(
+            f"the study's folder {str(out)!r} has a line break in its name: rename it"
+        )
+    folder, every = out / to, study.jobs(grid)
+    stages: dict[str, list[Job]] = {}
+    for job in every:
+        stages.setdefault(_name(job), []).append(job)
+    needs = _resources(
+        folder / RESOURCES, planning.estimates(grid, None, device), device, asked or {}
+    )
+    program = [sys.executable, "-m", "xfer_jax.cli", "study"]
+    commands = {action: shlex.join([*program, action, *arguments]) for action in ("run", "collect")}
+    written = {RESOURCES: _json({name: needs[name].model_dump() for name in stages})}
+    values = {"folder": str(folder), "out": str(out), **commands, "most": _MOST_TASKS}
+    first = next(iter(needs.values()))
+    if to == "snakemake":
+        of = {name: {job.name: job.parent for job in jobs} for name, jobs in stages.items()}
+        written["study.json"] = _json({**commands, "stages": of})
+        values |= {"stages": list(stages), "gpus_here": max(n.gpus for n in needs.values())}
+        values |= {"partition": first.partition, "account": first.account}
+        names = {
+            "Snakefile": "Snakefile",
+            "local/config.yaml": "local.yaml",
+            "slurm/config.yaml": "slurm.yaml",
+        }
+    else:
+        levels, lists = _arrays(every, needs, folder)
+        written |= lists
+        small = first.model_copy(update={"gpus": 0})
+        values |= {"levels": levels, "collect_options": _options(small, folder, "scores-%j")}
+        values |= {"collect_command": commands["collect"]}
+        values |= {name: shlex.quote(str(folder / f"{name}.sh")) for name in ("task", "collect")}
+        names = {name: name for name in ("submit.sh", "task.sh", "collect.sh")}
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("xfer_jax", "workflows"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    for name, template in names.items():
+        written[name] = environment.get_template(f"{template}.j2").render(values)
+    for name in [*names, *(name for name in written if name not in names)]:
+        files.write(folder / name, written[name])
         if name.endswith(".sh"):
             (folder / name).chmod(0o755)
-    return [folder / name for name in files]
+    return [folder / name for name in names]
 
 
-def _stages(jobs: Sequence[Job]) -> list[list[str]]:
-    """Returns the jobs' names by how many others they start from, one after the other."""
-    depth: dict[str, int] = {}
-    for job in jobs:
-        depth[job.name] = depth[job.parent] + 1 if job.parent else 0
-    stages: list[list[str]] = [[] for _ in range(max(depth.values()) + 1)]
-    for name, level in depth.items():
-        stages[level].append(name)
-    return stages
+def missing(to: str) -> str | None:
+    """Says how to come by the program that runs what was written; None where it is installed."""
+    program = {"snakemake": "snakemake", "slurm": "sbatch"}[to]
+    return None if shutil.which(program) else f"there is no {program} on PATH here: {_INSTALL[to]}"
 
 
-def _lines(names: Sequence[str]) -> str:
-    return "".join(f"{name}\n" for name in names)
+def _name(job: Job) -> str:
+    """Returns a job's stage as a name for a rule."""
+    return f"{job.task}_{job.kind.replace(' ', '_')}"
 
 
-# --- Shell ----------------------------------------------------------------------------------------
-
-
-def _shell(jobs: Sequence[Job], command: str, folder: Path) -> dict[str, str]:
-    stages = {f"stage-{i}.txt": _lines(names) for i, names in enumerate(_stages(jobs), 1)}
-    calls = "".join(
-        f'xargs -P "$WORKERS" -I{{}} {command} --cell {{}} < {shlex.quote(str(folder / name))}\n'
-        for name in stages
-    )
-    script = f"""\
-#!/bin/sh
-# The study's jobs one after the other, WORKERS at a time: those that others start from come first.
-#   WORKERS=4 {shlex.quote(str(folder / "run.sh"))}
-set -u
-WORKERS=${{WORKERS:-1}}
-{calls}{command}   # what failed is tried once more; then the scores are collected
-"""
-    return {"run.sh": script, **stages}
-
-
-# --- Slurm ----------------------------------------------------------------------------------------
-
-
-def _slurm(jobs: Sequence[Job], command: str, folder: Path) -> dict[str, str]:
-    where = shlex.quote(str(folder))
-    lists: dict[str, str] = {}
-    submissions = ['after=""']
-    for i, names in enumerate(_stages(jobs), 1):
-        submissions.append('ids=""')
-        for part, start in enumerate(range(0, len(names), _MOST_TASKS), 1):
-            chunk = names[start : start + _MOST_TASKS]
-            lists[f"stage-{i}-{part}.txt"] = _lines(chunk)
-            submissions.append(
-                f'ids="$ids:$(sbatch --parsable $after --array=1-{len(chunk)}'
-                f' "$here/task.sh" "$here/stage-{i}-{part}.txt")"'
+def _resources(
+    file: Path, estimated: Sequence[planning.Estimate], device: str, asked: Mapping[str, Any]
+) -> dict[str, Resources]:
+    """Returns what the jobs of each stage need, by stage."""
+    before = files.read_json(file) if file.is_file() else {}
+    on_gpu = device != "cpu"
+    found = {}
+    for stage in estimated:
+        name = f"{stage.task}_{stage.kind.replace(' ', '_')}"
+        least = math.ceil(60 * stage.hours_a_job)
+        default = {
+            "gpus": int(on_gpu),
+            "cpus": 8 if on_gpu else 2,
+            "mem_gib": max(8, math.ceil(3 * stage.training_bytes / 2**30)) if not on_gpu else 48,
+            "minutes": _SLACK * least + _START_MINUTES,
+        }
+        try:
+            found[name] = Resources.model_validate({**default, **before.get(name, {}), **asked})
+        except (pydantic.ValidationError, AttributeError) as error:
+            first: Any = error.errors()[0] if isinstance(error, pydantic.ValidationError) else {}
+            where = ".".join(map(str, first.get("loc", ())))
+            raise RequestError(
+                f"{file} or the command line asks for resources that cannot be, of {name}: {where}"
+                f" {first.get('msg', 'no JSON object')}"
+            ) from None
+        if found[name].minutes < least:
+            raise RequestError(
+                f"a job of {name} takes about {least} minutes on {cost.device(device).title}:"
+                f" {found[name].minutes} are too few; give more by --time"
             )
-        # A stage whose tasks failed does not hold up the next: there they are tried again.
-        submissions.append('after="--dependency=afterany$ids"')
-    submissions.append('sbatch --parsable $after "$here/collect.sh"')
-    submit = f"""\
-#!/bin/sh
-# Submits the study: one array a stage, each after the one that it starts from.
-# What a task needs of the machine (GPU, memory, hours, partition) stands in task.sh.
-set -eu
-here={where}
-{chr(10).join(submissions)}
-"""
-    head = f"""\
-#!/bin/bash
-#SBATCH --job-name=xfer-jax
-#SBATCH --output={folder}/%x-%A_%a.log
-#SBATCH --open-mode=append
-#SBATCH --requeue
-"""
-    task = f"""\
-{head}#SBATCH --gres=gpu:1
-#SBATCH --cpus-per-task=8
-#SBATCH --mem=48G
-#SBATCH --time=12:00:00
-#SBATCH --signal=TERM@300
-set -u
-job=$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" "$1")
-srun {command} --cell "$job"
-code=$?
-if [ "$code" -eq 143 ]; then   # its time is up, all is saved: it goes on
-  scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
-fi
-exit "$code"
-"""
-    collect = f"""\
-{head.replace("%A_%a", "collect-%j")}#SBATCH --gres=gpu:1
-#SBATCH --time=12:00:00
-srun {command}   # what failed is tried once more; then the scores are collected
-"""
-    return {"submit.sh": submit, "task.sh": task, "collect.sh": collect, **lists}
+    return found
 
 
-# --- Kubernetes -----------------------------------------------------------------------------------
+def _arrays(
+    every: Sequence[Job], needs: Mapping[str, Resources], folder: Path
+) -> tuple[list[list[dict[str, str]]], dict[str, str]]:
+    """Returns Slurm's arrays, level by level of what they start from; and their lists of jobs."""
+    depth: dict[str, int] = {}
+    groups: dict[tuple[int, str], list[str]] = {}
+    for job in every:
+        depth[job.name] = depth[job.parent] + 1 if job.parent else 0
+        groups.setdefault((depth[job.name], _name(job)), []).append(job.name)
+    levels: list[list[dict[str, str]]] = [[] for _ in range(max(depth.values()) + 1)]
+    lists: dict[str, str] = {}
+    for (level, stage), names in groups.items():
+        for start in range(0, len(names), _MOST_TASKS):
+            part = names[start : start + _MOST_TASKS]
+            file = f"{level}-{stage}-{start // _MOST_TASKS}.txt"
+            lists[file] = "".join(f"{name}\n" for name in part)
+            options = _options(needs[stage], folder, "%A_%a")
+            levels[level].append(
+                {
+                    "stage": stage,
+                    "options": f"--array=1-{len(part)} --requeue --signal=B:TERM@120 {options}",
+                    "list": shlex.quote(str(folder / file)),
+                }
+            )
+    return levels, lists
 
 
-def _kubernetes(jobs: Sequence[Job], command: str, folder: Path) -> dict[str, str]:
-    names = [name for stage in _stages(jobs) for name in stage]
-    manifest = f"""\
-# kubectl apply -f {folder / "study.yaml"}
-#
-# Edit what is marked: the image with xfer-jax in it, the volume that holds the study's folder, and
-# what a task needs of the machine. When all have ended,
-#   {command}
-# collects the scores.
-apiVersion: v1
-kind: ConfigMap
-metadata:
-  name: xfer-jax-study
-data:
-  jobs: |
-{textwrap.indent(_lines(names), "    ")}\
----
-apiVersion: batch/v1
-kind: Job
-metadata:
-  name: xfer-jax-study
-spec:
-  completionMode: Indexed
-  completions: {len(names)}
-  parallelism: 4  # edit: tasks at a time
-  backoffLimitPerIndex: 3
-  maxFailedIndexes: {len(names)}
-  podFailurePolicy:
-    rules:
-    - action: Ignore  # preempted, with all work saved: started again, and not counted
-      onExitCodes: {{containerName: xfer-jax, operator: In, values: [143]}}
-    - action: Ignore
-      onPodConditions: [{{type: DisruptionTarget}}]
-    - action: FailJob  # the request is wrong: every other task would be refused too
-      onExitCodes: {{containerName: xfer-jax, operator: In, values: [2]}}
-  template:
-    spec:
-      restartPolicy: Never
-      terminationGracePeriodSeconds: 120
-      containers:
-      - name: xfer-jax
-        image: xfer-jax:latest  # edit
-        command:
-        - /bin/sh
-        - -c
-        - |
-          job=$(sed -n "$((JOB_COMPLETION_INDEX + 1))p" /study/jobs)
-          exec {command} --cell "$job"
-        resources:
-          limits: {{nvidia.com/gpu: 1, memory: 48Gi}}  # edit
-        volumeMounts:
-        - {{name: jobs, mountPath: /study}}
-        - {{name: data, mountPath: {folder.parent.parent}}}  # edit: where the volume is seen
-      volumes:
-      - name: jobs
-        configMap: {{name: xfer-jax-study}}
-      - name: data
-        persistentVolumeClaim: {{claimName: xfer-jax}}  # edit
-"""
-    return {"study.yaml": manifest}
+def _options(needs: Resources, folder: Path, log: str) -> str:
+    """Returns the options of sbatch that ask for resources."""
+    options = [
+        f"--cpus-per-task={needs.cpus}",
+        f"--mem={needs.mem_gib}G",
+        f"--time={needs.minutes}",
+        "--open-mode=append",
+        f"--output={folder}/{log}.log",
+    ]
+    options += [f"--gpus={needs.gpus}"] if needs.gpus else []
+    options += [f"--partition={needs.partition}"] if needs.partition else []
+    options += [f"--account={needs.account}"] if needs.account else []
+    return shlex.join(options)
 
 
-_WRITERS = {"slurm": _slurm, "kubernetes": _kubernetes, "shell": _shell}
-TO = tuple(_WRITERS)
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1) + "\n"

@@ -44,8 +44,9 @@ def main(out: Path = OUT) -> None:
         f"the pocket study: {len(study.jobs(grid))} runs by {workers} workers, into {out}\n"
         f"  follow it with: xfer-jax study status {FILE} --out {out}\n"
     )
-    execution.run_workers(grid, out, ["study", "run", FILE, "--out", str(out)], workers)
-    cells = {(row["source"], row["target"]): row["score"] for row in scores.collect(grid, out)}
+    execution.run(grid, out, workers)
+    rows, _ = scores.collect(grid, out)
+    cells = {(row["source"], row["target"]): row["score"] for row in rows}
     picture = draw(cells, out / "transfer.png")
     probe_pretrained(out)
     why = analysis.analyze(analysis.Request([out], out / "analysis"))

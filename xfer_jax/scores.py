@@ -15,7 +15,7 @@ import numpy as np
 from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
 from xfer_jax import output, outputs
-from xfer_jax.study import DONE_FILE, MORE, Job, Study, jobs, load
+from xfer_jax.study import MORE, Job, Study, damaged, done, jobs, load
 
 FILE = "scores.csv"
 COLUMNS = (
@@ -24,25 +24,40 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def collect(study: Study, out: Path) -> list[dict[str, Any]]:
+def collect(study: Study, out: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Scores the outputs of all jobs that are done, and writes them to `scores.csv`.
 
     Returns:
-      The table: a row a cell, scores in percent.
-
-    Raises:
-      RequestError: predictions that are not there, or damaged.
+      The table: a row a cell, scores in percent. And what a reader should know: jobs whose outputs
+      are missing or damaged, which the table leaves out, and unlike machines.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    complaints: list[str] = []
+    machines: dict[str, str] = {}
     for job in jobs(study):
-        if job.targets and (out / job.name / DONE_FILE).is_file():
-            rows += of_job(study, job, out)
+        record = done(out, job.name)
+        if record is None:
+            continue
+        machines[f"{record.cores} cores and {record.device}"] = job.name
+        if job.targets:
+            try:
+                problem = damaged(out, job.name, record)
+                if problem:
+                    raise RequestError(problem)
+                rows += of_job(study, job, out)
+            except RequestError as error:
+                complaints.append(f"{job.name} is left out: {error}")
+    if len(machines) > 1:
+        complaints.append(
+            "these jobs ran on unlike machines, so their scores may differ by more than the last"
+            f" digits: {'; '.join(f'{name} with {where}' for where, name in machines.items())}"
+        )
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(row | {"score": f"{row['score']:.6g}"} for row in rows)
     output.write(out / FILE, text.getvalue())
-    return rows
+    return rows, complaints
 
 
 def of_job(study: Study, job: Job, out: Path) -> list[dict[str, Any]]:

@@ -8,17 +8,21 @@ need not do it.
 """
 
 import dataclasses
+import hashlib
 import importlib.util
+import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import gin
+import jax
+import pydantic
 from pydantic import Field, StringConstraints
 
-from seqio_tasks import catalogue
+from seqio_tasks import catalogue, files
 from seqio_tasks.errors import RequestError, did_you_mean
-from seqio_tasks.files import absolute
 from seqio_tasks.settings import Count, CountFromZero, Line, Lines, Seed, settings
 from xfer_jax import configuration, output, train
 from xfer_jax.stored import is_remote
@@ -63,6 +67,8 @@ class Study:
     # that are scored in a target
     assumed: Mapping[FileName, tuple[Number, Number, Number]] | None = None
     engine: Literal["native", "t5x"] = "native"  # or 't5x': T5X's own binary does every job
+    search_paths: Lines = ()  # folders in which gin files are looked for
+    imports: Lines = ()  # modules that gin files may import
 
     def __post_init__(self):
         if self.pretrain and self.initial_checkpoint:
@@ -95,6 +101,8 @@ class Job:
     task: str  # of gin/tasks
     parent: str | None  # the job whose model it starts from
     bindings: tuple[str, ...]  # what sets it apart, without folders
+    language: str = ""  # that it is trained in; that of the task's file when empty
+    subset: str = ""  # of the training data
     targets: tuple[str, ...] = ()  # languages that it is scored in; none: its model is for others
     source: str = ""
     intermediate: str = ""
@@ -120,7 +128,7 @@ def jobs(study: Study) -> list[Job]:
     """
     found: list[Job] = []
     if study.pretrain:
-        found.append(Job("pretrained", study.pretrain, None, ("TARGETS = ()",)))
+        found.append(Job("pretrained", study.pretrain, None, ()))
     root = found[0].name if found else None
     for intermediate in study.intermediates:
         if intermediate not in (NO_INTERMEDIATE, MORE):
@@ -168,15 +176,15 @@ def _between(study: Study, intermediate: str, root: str | None) -> Job:
             f"the intermediate {intermediate!r} names no language: expected one of gin/tasks and a"
             f" language or a language family, e.g. {task + '.en'!r}"
         )
-    bindings = (f"SOURCE = {language!r}", f"SUBSET = {subset!r}", "TARGETS = ()", *_steps(study))
-    run, _ = _load(study, task, (*bindings, "MODEL_DIR = 'OUT'"))
+    job = Job(f"{_STAGES}{intermediate}", task, root, _steps(study), language, subset)
+    run, _ = load(study, job, Path("OUT"))
     catalogue.tasks(run.task)  # names the nearest where there is none
     if run.train_steps_relative is None:
         raise RequestError(
             f"gin/tasks/{task}.gin says how many steps there are in all, which an intermediate task"
             " begins with: set study.Study.intermediate_steps"
         )
-    return Job(f"{_STAGES}{intermediate}", task, root, bindings)
+    return job
 
 
 def _more(study: Study, task: str, source: str, root: str | None, arm: str, seed: int) -> Job:
@@ -184,15 +192,9 @@ def _more(study: Study, task: str, source: str, root: str | None, arm: str, seed
 
     Its examples come in another order than those of the source model that goes on from it.
     """
-    bindings = (
-        f"SOURCE = {source!r}",
-        f"SUBSET = {f'{arm}.s{seed}' if arm else ''!r}",
-        "TARGETS = ()",
-        f"RANDOM_SEED = {seed + _OTHER_SEED}",
-        *_steps(study),
-    )
     name = f"{_STAGES}{MORE}/{task}/{source}{f'.{arm}' if arm else ''}.s{seed}"
-    return Job(name, task, root, bindings)
+    bindings = (f"RANDOM_SEED = {seed + _OTHER_SEED}", *_steps(study))
+    return Job(name, task, root, bindings, source, f"{arm}.s{seed}" if arm else "")
 
 
 def _steps(study: Study) -> tuple[str, ...]:
@@ -215,14 +217,11 @@ def _cells(
     name = f"{folder}/{source}{f'.{arm}' if arm else ''}.s{seed}"
 
     def job(name: str, parent: str | None, language: str, subset: str, n: int, *scored: str) -> Job:
-        bindings = (
-            *((study.few_shot or {})[n] if n else ()),
-            f"SOURCE = {language!r}",
-            f"SUBSET = {subset!r}",
-            f"TARGETS = {scored!r}",
-            f"RANDOM_SEED = {seed}",
-        )
-        return Job(name, task, parent, bindings, scored, source, intermediate, n, seed, arm)
+        bindings = (*((study.few_shot or {})[n] if n else ()), f"RANDOM_SEED = {seed}")
+        return Job(
+            name, task, parent, bindings, language, subset, scored, source, intermediate, n, seed,
+            arm,
+        )  # fmt: skip
 
     found = [job(name, parent, source, f"{arm}.s{seed}" if arm else "", 0, *targets)]
     for n in filter(None, study.n_shots):
@@ -235,42 +234,49 @@ def _cells(
 
 def _load(study: Study, task: str, bindings: Iterable[str]) -> tuple[train.Run, str]:
     """Returns the run of a task's file with these bindings, and its configuration as text."""
-    text = configuration.load("train", files(study, task), (*study.settings, *bindings))
+    text = configuration.load(
+        "train",
+        gin_files(study, task),
+        (*study.settings, *bindings),
+        study.search_paths,
+        study.imports,
+    )
     return configuration.build(train.Run), text
 
 
-def files(study: Study, task: str) -> tuple[str, ...]:
+def gin_files(study: Study, task: str) -> tuple[str, ...]:
+    """Returns the names of the gin files that a task's jobs are configured by."""
     return (f"gin/models/{study.model}.gin", f"gin/tasks/{task}.gin", *study.files)
 
 
 def bindings(study: Study, job: Job, out: Path) -> tuple[str, ...]:
+    """Returns the bindings of a job's run in a study's folder."""
     start = study.initial_checkpoint
     if job.parent:
         start = str(out / job.parent)
     elif start is not None and not is_remote(start):
-        start = str(absolute(start))
-    model_dir = str(out / job.name)
+        start = str(files.absolute(start))
+    trained = (f"SOURCE = {job.language!r}", f"SUBSET = {job.subset!r}") if job.language else ()
     return (
         *job.bindings,
-        f"MODEL_DIR = {model_dir!r}",
+        *trained,
+        f"TARGETS = {job.targets!r}",
+        f"MODEL_DIR = {str(out / job.name)!r}",
         f"INITIAL_CHECKPOINT_PATH = {start!r}",
     )
 
 
-def with_ancestors(every: Mapping[str, Job], name: str) -> dict[str, Job]:
-    """Returns a job and what it starts from, parents first.
+def named(every: Sequence[Job], name: str) -> Job:
+    """Returns the job of a name.
 
     Raises:
       RequestError: there is no such job; names the nearest.
     """
-    if name not in every:
-        raise RequestError(f"the study has no job {name!r}{did_you_mean(name, every)}")
-    found: list[Job] = []
-    step: str | None = name
-    while step is not None:
-        found.append(every[step])
-        step = every[step].parent
-    return {job.name: job for job in reversed(found)}
+    found = next((job for job in every if job.name == name), None)
+    if found is None:
+        near = did_you_mean(name, (job.name for job in every))
+        raise RequestError(f"the study has no job {name!r}{near}")
+    return found
 
 
 def load(study: Study, job: Job, out: Path) -> tuple[train.Run, str]:
@@ -278,14 +284,87 @@ def load(study: Study, job: Job, out: Path) -> tuple[train.Run, str]:
     return _load(study, job.task, bindings(study, job, out))
 
 
+# --- What is done ---------------------------------------------------------------------------------
+
+
+class Done(pydantic.BaseModel):
+    """What `done.json` says of a job."""
+
+    seconds: float
+    cores: int  # that the process could use
+    device: str  # kind and number
+    request: str  # digest of the settings, see `request`
+    read: dict[str, str]  # digests of the inputs, by what they are
+    wrote: dict[str, str]  # digests of the results, by their place in the job's folder
+
+
+_RESULTS = ("scores.csv", "inference_eval/*.jsonl", "checkpoint_*/SHA256SUMS")
+
+
+def write_done(study: Study, job: Job, out: Path, seconds: float) -> None:
+    """Says that a job is done: the last file that is written of it."""
+    folder = out / job.name
+    results = sorted(path for pattern in _RESULTS for path in folder.glob(pattern))
+    inputs = folder / output.INPUTS_FILE
+    record = Done(
+        seconds=round(seconds, 1),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
+        device=f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+        request=request(study, job),
+        read=files.read_json(inputs) if inputs.is_file() else {},
+        wrote={str(path.relative_to(folder)): _digest(path) for path in results},
+    )
+    files.write(folder / DONE_FILE, record.model_dump_json(indent=1) + "\n")
+
+
+def done(out: Path, name: str) -> Done | None:
+    """Returns what a job's folder says of how it was done; None if it is not done.
+
+    A record that is damaged counts for none: the job is then done again from its last checkpoint.
+    """
+    file = out / name / DONE_FILE
+    if not file.is_file():
+        return None
+    try:
+        return Done.model_validate_json(files.read_bytes(file))
+    except pydantic.ValidationError:
+        return None
+
+
+def damaged(out: Path, name: str, record: Done) -> str | None:
+    """Returns which of a job's predictions are not as they were written; None if all are."""
+    for result, digest in record.wrote.items():
+        path = out / name / result
+        if result.endswith(".jsonl") and (not path.is_file() or _digest(path) != digest):
+            return f"{path} is not as it was written: remove {path.parent.parent}, and run again"
+    return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def request(study: Study, job: Job) -> str:
+    """Returns a digest of what a job is asked to do, folders left out.
+
+    It is of the texts of the gin files, comments included. So an equal digest tells that nothing
+    was changed; another one tells that the settings must be compared.
+    """
+    named = ("gin/runs/train.gin", *gin_files(study, job.task))
+    texts = [configuration.digest(file, study.search_paths) for file in named]
+    asked = [texts, study.engine, study.settings, bindings(study, job, Path("/"))]
+    return hashlib.sha256(json.dumps(asked, default=list).encode()).hexdigest()
+
+
 # --- Before anything runs -------------------------------------------------------------------------
 
 
-def check(study: Study, every: Sequence[Job], out: Path) -> dict[str, bool]:
+def check(study: Study, every: Sequence[Job], out: Path) -> set[str]:
     """Checks all jobs before one is run.
 
     Returns:
-      Whether each job has been done, by name.
+      The names of those that are done.
 
     Raises:
       RequestError: no T5X for its engine; data that is not there, all of it at once; or a folder
@@ -293,18 +372,31 @@ def check(study: Study, every: Sequence[Job], out: Path) -> dict[str, bool]:
     """
     if study.engine == "t5x" and importlib.util.find_spec("t5x") is None:
         raise RequestError("engine 't5x' needs T5X, which cannot be imported; see setup.py")
-    done = {}
-    complaints: dict[str, str] = {}
+    finished = set()
+    needed: dict[tuple[str, str], None] = {}
+    runs: dict[Any, train.Run] = {}  # one of those jobs that differ in language and seed alone
     for job in every:
-        run, text = load(study, job, out)
-        if study.engine == "native":  # T5X writes its configuration in its own way
-            output.check(out / job.name, text)
-        done[job.name] = (out / job.name / DONE_FILE).is_file()
-        if done[job.name]:
-            continue
-        needed = [(task, run.train_split) for task in catalogue.tasks(run.task)]
-        needed += [(catalogue.task(name), run.eval_split) for name in run.targets]
-        for task, split in needed:
+        record = done(out, job.name)
+        if record is not None:
+            finished.add(job.name)
+        begun = record is not None or (out / job.name / output.CONFIG_FILE).is_file()
+        same = record is not None and record.request == request(study, job)
+        if begun and not same and study.engine == "native":  # T5X writes its settings otherwise
+            output.check(out / job.name, load(study, job, out)[1])
+        if record is None:
+            steps = tuple(b for b in job.bindings if not b.startswith("RANDOM_SEED"))
+            alike = (job.task, steps, job.language == "", job.targets == ())
+            if alike not in runs:
+                runs[alike] = load(study, job, out)[0]
+            run = runs[alike]
+            family = run.task.partition(".")[0]
+            trained_on = f"{family}.{job.language}" if job.language else run.task
+            needed[trained_on, run.train_split] = None
+            for target in job.targets:
+                needed[f"{run.targets[0].partition('.')[0]}.{target}", run.eval_split] = None
+    complaints: dict[str, str] = {}
+    for name, split in needed:
+        for task in catalogue.tasks(name):
             try:
                 catalogue.origin(task, split)
             except RequestError as error:
@@ -314,4 +406,4 @@ def check(study: Study, every: Sequence[Job], out: Path) -> dict[str, bool]:
             f"there is no data for {', '.join(complaints)}; for the first of them:"
             f" {next(iter(complaints.values()))}; or leave these languages out of the study"
         )
-    return done
+    return finished

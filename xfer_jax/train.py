@@ -311,7 +311,8 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     shared = programs(run.model, mesh, run.z_loss, run.loss_normalizing_factor or 1.0)
     if origin:
         checkpoints.check_vocabulary(origin, about, vocab)
-        tree = checkpoints.restore(origin, layout(run.model, mesh))
+        # Of a run's own checkpoint `latest` has compared the hashes just now.
+        tree = checkpoints.restore(origin, layout(run.model, mesh), compare_hashes=not resumed)
         params, step = tree["target"], int(tree["state"]["step"])
     else:
         tree, params, step = {"state": {}}, shared.initialise(np.uint32(run.seed)), 0
@@ -361,7 +362,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         )
     output.claim(model_dir, config_text, inputs)
     for complaint in damaged:
-        progress.say(f"warning: {complaint}; going on from {origin}")
+        progress.say(f"warning: {complaint}" + (f"; going on from {origin}" if origin else ""))
     progress.say(
         f"training on {run.task}: {training.examples} examples,"
         f" steps {step} to {last_step} of {run.batch_size} examples"

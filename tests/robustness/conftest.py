@@ -55,7 +55,20 @@ CONFIG = "TASK = 'xfer_panx'\nSOURCE = '{source}'\nRANDOM_SEED = 0\n"
 
 
 def _vocabulary(folder: Path) -> Path:
-    words = "premise hypothesis xnli tag question context choice Rick na Morty anaishi Paris".split()
+    words = [
+        "premise",
+        "hypothesis",
+        "xnli",
+        "tag",
+        "question",
+        "context",
+        "choice",
+        "Rick",
+        "na",
+        "Morty",
+        "anaishi",
+        "Paris",
+    ]
     texts = [f"{a}: {b} {c} 0 1 2 $$" for a in words for b in words for c in words]
     return vocabulary.train(texts, 180, folder / "tiny.model", exact=False)
 

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.bad_input import FOLDER, Case, Link
 from seqio_tasks import catalogue
 
+
 @pytest.fixture(scope="module", autouse=True)
 def _tensorflow():
     """Imports TensorFlow before any case's time is taken."""
@@ -68,7 +69,9 @@ UNREADABLE = [
         data(task, "blank", named(file) + f"|{task}.*no example", "\n \n\n"),
         data(task, "folder", named(file), FOLDER),
         data(task, "dangling", named(file), Link("nope")),
-        data(task, "nul", named(file), good.replace("a", "\0").replace("c", "\0").replace("t", "\0")),
+        data(
+            task, "nul", named(file), good.replace("a", "\0").replace("c", "\0").replace("t", "\0")
+        ),
         data(task, "utf-16", named(file), good.encode("utf-16")),
         data(task, "latin-1", named(file), good.encode() + "Zürich\t\n".encode("latin-1")),
         data(task, "binary", named(file), bytes(range(256)) * 4),
@@ -82,9 +85,7 @@ def lines(task: str, rows: dict[str, str], **more) -> list[Case]:
     """Files of a good line and then a bad one, which the sentence gives by its number."""
     good = FILES[task][1]
     line = good.count("\n") + 1
-    return [
-        data(task, id, f"line {line}", f"{good}{row}\n", **more) for id, row in rows.items()
-    ]
+    return [data(task, id, f"line {line}", f"{good}{row}\n", **more) for id, row in rows.items()]
 
 
 def records(task: str, good: dict, rows: dict[str, dict]) -> list[Case]:
@@ -92,9 +93,7 @@ def records(task: str, good: dict, rows: dict[str, dict]) -> list[Case]:
     found = []
     for id, changes in rows.items():
         record = {key: value for key, value in (good | changes).items() if value is not ...}
-        found.append(
-            data(task, id, "line 2", f"{json.dumps(good)}\n{json.dumps(record)}\n")
-        )
+        found.append(data(task, id, "line 2", f"{json.dumps(good)}\n{json.dumps(record)}\n"))
     broken = {
         "not-json": "{", "list": "[1]", "number": "3", "null": "null", "text": '"a"',
         "deep": "[" * 100_000, "digits": '{"label": ' + "9" * 5000 + "}", "two": "{} {}",

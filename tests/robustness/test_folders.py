@@ -108,7 +108,10 @@ def probe(id: str, files: dict) -> Case:
 
 
 def line(**changes) -> str:
-    record = {"inputs": {"targets": [279, 5, 278, 7, 1], "targets_pretokenized": "a"}, "score": -3.0}
+    record = {
+        "inputs": {"targets": [279, 5, 278, 7, 1], "targets_pretokenized": "a"},
+        "score": -3.0,
+    }
     return json.dumps({k: v for k, v in (record | changes).items() if v is not ...}) + "\n"
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from seqio_tasks import catalogue, vocabulary
-from xfer_jax import checkpoints, cli, configuration, model, optimizer, output, train
+from xfer_jax import checkpoints, checksums, cli, configuration, model, optimizer, output, train
 
 
 def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -444,6 +444,7 @@ def test_a_run_does_not_go_on_with_other_data(earlier_run, command, capsys):
     folder, macros = earlier_run
     file = folder / "checkpoint_5" / "run.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"data": ["what_it_was"]}))
+    checksums.write(file.parent)
     before = contents(folder)
     assert cli.main(command("train", **macros)) == 2
     assert "the data of xfer_pocket_nli.en have changed" in one_line(capsys)
@@ -465,6 +466,7 @@ def test_a_checkpoint_must_be_of_the_vocabulary(earlier_run, refused):
         "vocabulary_file": "other.model",
     }
     file.write_text(json.dumps(about))
+    checksums.write(file.parent)
     pattern = r"checkpoint_5 was trained with another vocabulary \(other\.model\)"
     refused(pattern, INITIAL_CHECKPOINT_PATH=str(folder))
     refused(pattern, "eval", CHECKPOINT_PATH=str(folder))

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from xfer_jax import (
     configuration,
     cost,
     execution,
-    ledger,
+    folder_lock,
     planning,
     scores,
     study,
@@ -130,17 +131,25 @@ def test_every_cell_has_its_row(finished):
         assert (row["metric"], row["n_examples"], row["model"]) == ("accuracy", "20", "pocket")
         assert (row["seed"], row["intermediate"], row["engine"]) == ("0", "", "native")
         assert row["arm"] == ""
-        assert (out / row["run"] / study.DONE_FILE).is_file()
+        record = study.done(out, row["run"])
+        assert record is not None
+        assert record.cores == len(os.sched_getaffinity(0))
+        assert record.device == "1 x cpu"
+        for name, digest in record.wrote.items():
+            content = (out / row["run"] / name).read_bytes()
+            assert hashlib.sha256(content).hexdigest() == digest
+        assert set(record.read) == {"initial checkpoint", "vocabulary"}
 
 
 def test_scores_are_those_of_the_outputs_not_of_metric_files(finished, file, tmp_path):
     out = tmp_path / "study"
     shutil.copytree(finished[0], out)
     before = (out / "scores.csv").read_bytes()
-    for path in [*out.rglob("*-metrics.jsonl"), *(out / "pocket_nli").rglob("scores.csv")]:
+    for path in (out / "pocket_nli").rglob("scores.csv"):
         path.write_text("nonsense")
     configuration.load("study", [str(file)], [])
-    rows = scores.collect(configuration.build(study.Study), out)
+    rows, complaints = scores.collect(configuration.build(study.Study), out)
+    assert complaints == []
     assert (out / "scores.csv").read_bytes() == before
     for row in rows:
         name = f"xfer_pocket_nli.{row['target']}"
@@ -207,28 +216,96 @@ def test_a_study_that_is_killed_again_and_again_ends_with_the_same_bytes(finishe
     assert_same_results(out, finished[0])
 
 
-def test_two_workers_share_a_study(finished, file, tmp_path):
+HELD = """
+import time
+from xfer_jax import cli, train
+train.train = lambda *run: time.sleep(60)
+"""
+
+
+def wait_for(there, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not there():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+
+
+def test_a_second_owner_is_refused_and_a_killed_one_is_seen(file, tmp_path, capsys):
     out = tmp_path / "study"
-    workers = [process("study", "run", str(file), "--out", str(out)) for _ in range(2)]
-    begun = []
-    for worker in workers:
-        printed, errors = worker.communicate(timeout=600)
-        assert worker.returncode == 0, errors
-        begun += re.findall(r"^\[\d+/7\] (\S+)$", printed, re.M)
-    assert sorted(begun) == sorted(JOBS)  # none twice, none lost
-    assert_same_results(out, finished[0])
+    arguments = ("study", "run", str(file), "--out", str(out))
+    first = process(*arguments, code=HELD)
+    wait_for((out / planning.STATE).is_file, first)
+    line = refusal(capsys, file, "--out", str(out))
+    assert f"the study in {out} is being run by process {first.pid} on " in line
+    assert " since 20" in line
+    assert "it does all its jobs" in refusal(capsys, file, "--out", str(out), "--job", "pretrained")
+    assert cli.main(["study", "status", str(file), "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "running pretrained\n" in shown
+    assert f"run by process {first.pid}" in shown
+    first.send_signal(signal.SIGSTOP)  # a process that is suspended still owns its study
+    assert "is being run by" in refusal(capsys, file, "--out", str(out))
+    first.kill()
+    first.wait()
+    assert cli.main(["study", "status", str(file), "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert (
+        "nobody runs it: the last run ended before its time, in pretrained; 7 jobs to go" in shown
+    )
+
+
+def test_workers_end_with_their_owner(file, tmp_path):
+    out = tmp_path / "study"
+    owner = process("study", "run", str(file), "--out", str(out), "--workers", "2")
+    log = out / "workers" / "0.log"
+    wait_for(lambda: log.is_file() and "training on" in log.read_text(), owner)
+    owner.kill()
+    owner.wait()
+    with folder_lock.owned(out, "the study"):  # waits until they are gone
+        pass
+
+
+FAILS = """
+from xfer_jax import cli, train
+from seqio_tasks.errors import RunError
+real = train.train
+def fails(run, text):
+    if run.model_dir.name == "en.s0":
+        raise RunError("it broke")
+    return real(run, text)
+train.train = fails
+"""
+
+
+def test_a_job_that_fails_is_tried_once_and_those_after_it_are_not_run(file, tmp_path, capsys):
+    out = tmp_path / "study"
+    worker = process("study", "run", str(file), "--out", str(out), code=FAILS)
+    printed, errors = worker.communicate(timeout=300)
+    assert worker.returncode == 1
+    assert printed.count("pocket_nli/en.s0 failed: it broke") == 1
+    assert errors == (
+        "xfer-jax: 1 of 7 jobs failed, and 2 that start from them were not run:"
+        " pocket_nli/en.s0: it broke\n"
+    )
+    done = {str(path.parent.relative_to(out)) for path in out.rglob(study.DONE_FILE)}
+    assert done == {"pretrained", "pocket_nli/sw.s0", *FEW_SHOT[2:]}
+    assert {row["source"] for row in table(out)} == {"sw"}
+    assert cli.main(["study", "status", str(file), "--out", str(out)]) == 0
+    shown = capsys.readouterr().out
+    assert "failed  pocket_nli/en.s0: it broke" in shown
+    assert "failed  pocket_nli/en.s0/sw.n8: not run: pocket_nli/en.s0 failed" in shown
 
 
 def test_workers_of_one_command_do_every_job_once(finished, file, tmp_path, capsys):
     out = tmp_path / "study"
     assert cli.main(["study", "run", str(file), "--out", str(out), "--workers", "2"]) == 0
     printed = capsys.readouterr().out
-    ended = re.findall(r"^\[\d+/7\] (\S+) done in \d+ s$", printed, re.M)
+    ended = re.findall(r"^\[\d+/7\] (\S+) done$", printed, re.M)
     assert sorted(ended) == sorted(JOBS)
     assert f"scores: {out / 'scores.csv'}" in printed
     logs = [(out / "workers" / f"{i}.log").read_text() for i in range(2)]
-    begun = [name for log in logs for name in re.findall(r"^\[\d+/7\] (\S+)$", log, re.M)]
-    assert sorted(begun) == sorted(JOBS)
+    assert sum(log.count("training on") for log in logs) == len(JOBS)
     # A worker has fewer cores, and XLA's sums another order: the last bits may differ.
     for row, expected in zip(table(out), table(finished[0]), strict=True):
         names = ("source", "target", "n_shots", "n_examples", "run")
@@ -247,10 +324,7 @@ def test_sigterm_ends_the_workers_and_leaves_what_is_done(file, tmp_path):
     _, errors = parent.communicate(timeout=60)
     assert parent.returncode == 143, errors
     assert errors == "xfer-jax: ended by SIGTERM; the same command goes on\n"
-    workers = {entry.worker for entry in ledger.Ledger(out).entries() if entry.worker}
-    for worker in workers:
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(worker.rpartition(":")[2]), 0)
+    assert folder_lock.owner(out) is None  # its workers, who would hold the lock, have ended
     assert not list(out.rglob("*.new"))
 
 
@@ -259,8 +333,11 @@ def test_a_worker_that_dies_is_told_of(file, tmp_path, capsys, monkeypatch):
     out = tmp_path / "study"
     assert cli.main(["study", "run", str(file), "--out", str(out), "--workers", "2"]) == 1
     err = capsys.readouterr().err
-    assert f"2 of 2 workers failed; the end of {out / 'workers' / '0.log'}: nothing" in err
-    assert refusal(capsys, file, "--out", str(out), "--workers", "0").startswith("xfer-jax: --wor")
+    assert "1 of 7 jobs failed, and 6 that start from them were not run: pretrained: its w" in err
+    assert f"its worker ended with 1; the end of {out / 'workers' / '0.log'}: nothing" in err
+    for count in ("0", "-1", "1000000000"):
+        line = refusal(capsys, file, "--out", str(out), "--workers", count)
+        assert "--workers must be from 1 to 256" in line
 
 
 def test_a_finished_study_has_nothing_to_do(finished, file, capsys):
@@ -270,21 +347,77 @@ def test_a_finished_study_has_nothing_to_do(finished, file, capsys):
     assert cli.main(["study", "status", str(file), "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines] == [
-        ["task", "job", "done", "running", "failed", "todo"],
+        ["task", "job", "done", "running", "failed", "to", "do"],
         ["pocket_text", "before", "all", "1", "0", "0", "0"],
         ["pocket_nli", "source", "model", "2", "0", "0", "0"],
         ["pocket_nli", "8", "shots", "4", "0", "0", "0"],
     ]
 
 
-def test_a_cell_is_run_with_what_it_starts_from(file, tmp_path, capsys):
-    out, cell = tmp_path / "study", "pocket_nli/en.s0/hi.n8"
-    assert cli.main(["study", "run", str(file), "--out", str(out), "--cell", cell]) == 0
-    done = {str(path.parent.relative_to(out)) for path in out.rglob(study.DONE_FILE)}
-    assert done == {"pretrained", "pocket_nli/en.s0", cell}
-    capsys.readouterr()
-    assert cli.main(["study", "run", str(file), "--out", str(out), "--cell", "pocket_nli/en"]) == 2
+def test_one_job_is_run_once_what_it_starts_from_is_done(finished, file, tmp_path, capsys):
+    out, job = tmp_path / "study", "pocket_nli/en.s0/hi.n8"
+    arguments = ["study", "run", str(file), "--out", str(out), "--job"]
+    assert cli.main([*arguments, job]) == 3
+    assert capsys.readouterr().err == (
+        f"xfer-jax: {job} starts from pocket_nli/en.s0, which is not done: do that first\n"
+    )
+    assert not out.exists()
+    shutil.copytree(finished[0], out)
+    before = (out / job / study.DONE_FILE).read_bytes()
+    assert cli.main([*arguments, job]) == 0
+    assert capsys.readouterr().out == f"{job} is done\n"
+    shutil.rmtree(out / job)
+    assert cli.main([*arguments, job]) == 0
+    assert "steps 8 to 10" in capsys.readouterr().out
+    assert study.Done.model_validate_json(before).wrote == study.done(out, job).wrote
+    assert cli.main([*arguments, "pocket_nli/en"]) == 2
     assert "did you mean pocket_nli/en.s0" in capsys.readouterr().err
+    assert "leave out --workers" in refusal(
+        capsys, file, "--out", str(out), "--job", job, "--workers", "2"
+    )
+
+
+def test_a_study_that_was_moved_goes_on(finished, file, tmp_path, monkeypatch, capsys):
+    shutil.copytree(finished[0], tmp_path / "a" / "study")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    shutil.rmtree(tmp_path / "a" / "study" / FEW_SHOT[0])
+    monkeypatch.chdir(tmp_path / "a")
+    for out in ("study", "../link/study/", "../a/../a/study"):
+        assert cli.main(["study", "run", str(file), "--out", out]) == 0
+    assert capsys.readouterr().out.count("training on") == 1
+    assert_same_results(tmp_path / "a" / "study", finished[0])
+
+
+def test_damaged_results_are_left_out_of_the_table_and_named(finished, file, tmp_path, capsys):
+    out = tmp_path / "study"
+    shutil.copytree(finished[0], out)
+    (predictions,) = (out / FEW_SHOT[0] / "inference_eval").glob("*-0*.jsonl")
+    predictions.write_text(predictions.read_text()[:-20])
+    (out / FEW_SHOT[1] / study.DONE_FILE).write_text("{")
+    record = study.done(out, FEW_SHOT[2]).model_copy(update={"cores": 97})
+    (out / FEW_SHOT[2] / study.DONE_FILE).write_text(record.model_dump_json())
+    assert cli.main(["study", "collect", str(file), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert f"warning: {FEW_SHOT[0]} is left out: {predictions} is not as it was written" in printed
+    assert "unlike machines" in printed
+    assert f"{FEW_SHOT[2]} with 97 cores and 1 x cpu" in printed
+    assert len(table(out)) == len(table(finished[0])) - 2
+    assert cli.main(["study", "run", str(file), "--out", str(out)]) == 0  # does the undone one
+    assert f"training on xfer_pocket_nli.{FEW_SHOT[1][-5:-3]}.n8" in capsys.readouterr().out
+
+
+def test_thousands_of_jobs_are_handed_out_in_linear_time():
+    every = [study.Job("root", "t", None, ())]
+    every += [study.Job(f"s{i}", "t", "root", ()) for i in range(200)]
+    every += [study.Job(f"s{i}/{j}", "t", f"s{i}", ()) for i in range(200) for j in range(40)]
+    graph = execution._Graph(every, set())
+    began, taken = time.process_time(), []
+    while graph.ready:
+        job = graph.take()
+        taken.append(job.name)
+        graph.end(job, execution.Outcome(execution.DONE))
+    assert sorted(taken) == sorted(job.name for job in every)
+    assert time.process_time() - began < 5
 
 
 def refusal(capsys, file: Path, *arguments: str, action: str = "run") -> str:
@@ -309,12 +442,11 @@ def test_a_full_disk_stops_the_study_and_keeps_what_is_done(file, tmp_path, caps
     assert f"the disk of {out} is full" in err
     assert err.count("\n") == 1
     assert {str(p.parent.relative_to(out)) for p in out.rglob("checkpoint_*")} == {"pretrained"}
-    assert {entry.state for entry in ledger.Ledger(out).entries()} == {ledger.DONE, ledger.TODO}
+    assert {str(p.parent.relative_to(out)) for p in out.rglob(study.DONE_FILE)} == {"pretrained"}
     assert not list(out.rglob("*.new"))
     monkeypatch.undo()
-    cell = "pocket_nli/en.s0"
-    assert cli.main([*arguments, "--cell", cell]) == 0
-    assert "[2/7] pocket_nli/en.s0" in capsys.readouterr().out
+    assert cli.main([*arguments, "--job", "pocket_nli/en.s0"]) == 0
+    assert "steps 4 to 8" in capsys.readouterr().out
 
 
 def test_an_error_that_only_says_that_the_disk_is_full_is_understood(file, tmp_path, monkeypatch):
@@ -352,13 +484,16 @@ def test_a_study_may_grow(finished, file, capsys):
 
 BAD = {
     "language": ("sources=('en', 'swa')", r"unknown task 'xfer_pocket_nli\.swa'.*\.sw"),
-    "model": ("model='pockt'", r"gin/models/pockt\.gin cannot be read"),
-    "task": ("tasks=('pocket_nil',)", r"gin/tasks/pocket_nil\.gin cannot be read"),
+    "model": (
+        "model='pockt'",
+        r"no gin file gin/models/pockt\.gin \(did you mean",
+    ),
+    "task": ("tasks=('pocket_nil',)", r"no gin file gin/tasks/pocket_nil\.gin \(did you mean"),
     "shots": ("n_shots=(0, 5)", r"few_shot says nothing of 5 shots"),
-    "seed": ("seeds=(-1,)", r"seeds and n_shots must be integers from 0, not -1"),
+    "seed": ("seeds=(-1,)", r"seeds\[0\] must be at least 0, not -1"),
     "repeat": ("seeds=(1, 1)", r"seeds must be a list without repeats"),
-    "arm": ("arms=('half',)", r"unknown arm 'half'"),
-    "engine": ("engine='t5'", r"unknown engine 't5'"),
+    "arm": ("arms=('half',)", r"arms\[0\] must be '' or 'matched', not 'half'"),
+    "engine": ("engine='t5'", r"engine must be 'native' or 't5x', not 't5'"),
     "two starts": ("initial_checkpoint='x'", r"pretrain or initial_checkpoint, not both"),
 }
 
@@ -402,7 +537,7 @@ def test_running_and_following_need_a_folder(file, capsys):
 
 def test_a_study_that_has_not_begun_says_so(file, tmp_path, capsys):
     assert cli.main(["study", "status", str(file), "--out", str(tmp_path / "none")]) == 0
-    assert "nothing has been run; 7 jobs to do" in capsys.readouterr().out
+    assert "nobody runs it; 7 jobs to go" in capsys.readouterr().out
 
 
 def pflop(shown: str) -> float:
@@ -438,36 +573,6 @@ def test_the_published_grid_has_its_174_pairs_and_24_models(capsys):
     # T5X pads each to 1,024 and 128 tokens: 0.965 TFLOP.
     padded = planning.plan(dataclasses.replace(grid, engine="t5x"), None, "h100")
     assert pflop(padded) == pytest.approx(examples * 0.965 / 1e3, rel=1e-3)
-
-
-def test_the_ledger_is_rebuilt_from_the_folders(finished, file, capsys):
-    out, _ = finished
-    (out / ledger.FILE).unlink()
-    assert cli.main(["study", "run", str(file), "--out", str(out)]) == 0
-    assert "training on" not in capsys.readouterr().out
-    assert {entry.state for entry in ledger.Ledger(out).entries()} == {ledger.DONE}
-
-
-def test_following_ends_with_the_study_and_says_how_it_stands(finished, file, capsys):
-    out, _ = finished
-    configuration.load("study", [str(file)], [])
-    planning.follow(configuration.build(study.Study), out)
-    assert capsys.readouterr().out == ""  # nothing ended while it looked
-
-
-def test_a_running_job_tells_how_far_it_is(file, tmp_path):
-    configuration.load("study", [str(file)], [])
-    grid = configuration.build(study.Study)
-    book = ledger.Ledger(tmp_path)
-    book.enter(dict.fromkeys(JOBS, False))
-    book.claim(lambda done: ["pretrained"])
-    book.finish("pretrained")
-    book.claim(lambda done: ["pocket_nli/en.s0"])
-    with book.beating("pocket_nli/en.s0", lambda: "train 3/4"):
-        book.beat("pocket_nli/en.s0", "train 3/4")
-        shown = planning.status(grid, tmp_path)
-    assert re.search(r"running pocket_nli/en\.s0 for \d+ s by \S+: train 3/4", shown), shown
-    assert re.search(r"6 to go, about \d+ minutes of one worker", shown), shown
 
 
 def rows_of(cells: dict[tuple[str, str, str], float]) -> list[dict]:
@@ -508,7 +613,7 @@ def test_intermediate_tasks_are_shared_and_the_baseline_trains_as_long(file, tmp
         steps = "TRAIN_STEPS_RELATIVE = 3"
         assert steps in every[more].bindings
         assert steps in every[between].bindings
-        assert f"SOURCE = {source!r}" in every[more].bindings
+        assert every[more].language == source
     grid = grid_of(path)
     run, _ = study.load(grid, every[between], tmp_path)
     assert run.task == "xfer_pocket_ner.indic.n6.s0"
@@ -559,8 +664,8 @@ def test_a_study_with_intermediate_tasks_runs(file, tmp_path, capsys):
             "study.Study.intermediate_steps = 2",
             "set TRAIN_STEPS_RELATIVE",
         ),
-        ("study.Study.intermediates = ('', None)", "intermediates must be names"),
-        ("study.Study.intermediate_steps = 0", "intermediate_steps must be an integer"),
+        ("study.Study.intermediates = ('', None)", "intermediates[1] must be text"),
+        ("study.Study.intermediate_steps = 0", "intermediate_steps must be at least 1"),
     ],
 )
 def test_a_wrong_intermediate_is_refused(file, tmp_path, capsys, lines, sentence):
