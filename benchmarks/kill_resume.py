@@ -9,6 +9,7 @@ equal to the byte. Exit code 1 if they are not.
 
 import argparse
 import collections
+import contextlib
 import fnmatch
 import functools
 import json
@@ -76,6 +77,13 @@ def command(arguments: Sequence[str], log: Path, **environment: str) -> subproce
         )
 
 
+def end(worker: subprocess.Popen) -> None:
+    """Kills a process and all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+
 def finish(worker: subprocess.Popen, log: Path, already: str = "") -> None:
     """Waits for a worker that nobody kills.
 
@@ -84,7 +92,12 @@ def finish(worker: subprocess.Popen, log: Path, already: str = "") -> None:
       log: what it prints.
       already: how it ends what it prints when it finds its work done, and refuses to do it again.
     """
-    if worker.wait() != 0 and not (already and log.read_text().endswith(already)):
+    try:
+        code = worker.wait()
+    except BaseException:  # else it would go on by itself
+        end(worker)
+        raise
+    if code != 0 and not (already and log.read_text().endswith(already)):
         sys.exit(f"it failed when nobody killed it:\n{log.read_text()[-2000:]}")
 
 
@@ -187,13 +200,16 @@ def kill_often(
     for number in range(kills):
         worker = begin()
         deadline = time.monotonic() + draws.uniform(0, longest)
-        while worker.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        try:
+            while worker.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+        except BaseException:
+            end(worker)
+            raise
         if worker.poll() is not None:
             finish(worker, log, already)
             break  # it was done before all kills were
-        os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
+        end(worker)
         hit[doing(worker.pid)] += 1
         print(f"\r{number + 1}/{kills} kills", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)

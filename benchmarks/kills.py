@@ -17,6 +17,7 @@ import io
 import os
 import random
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -123,14 +124,24 @@ def subjects(folder: Path, steps: int) -> dict[str, Subject]:
     return {subject.name: subject for subject in every}
 
 
-def kill(subject: Subject, folder: Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kills a command so many times; returns what was different in the end."""
+def kill(
+    subject: Subject, folder: Path, kills: int, seed: int, warm_up: bool = True
+) -> dict[str, Any]:
+    """Kills a command so many times; returns what was different in the end.
+
+    Args:
+      subject: the command.
+      folder: for all that it makes.
+      kills: how many.
+      seed: of the moments.
+      warm_up: run it once before its time is taken, which fills the cache of programs.
+    """
     log = folder / f"{subject.name}.txt"
 
     def begin(out: Path) -> Any:
         return kill_resume.command(subject.arguments(out), log, **subject.environment(out))
 
-    for name in ("warm-up", "undisturbed"):  # the first fills the cache of programs
+    for name in ("warm-up", "undisturbed") if warm_up else ("undisturbed",):
         out = folder / name / subject.name
         out.parent.mkdir(parents=True, exist_ok=True)
         subject.before(out)
@@ -302,6 +313,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("out/kills"))
     parser.add_argument("--results", type=Path, default=record.RESULTS)
     args = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # takes what was started with it
     folder = args.out.absolute()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
