@@ -266,7 +266,7 @@ STUDIES = [
          ready=("study.gin",)),
     *(Case(f"study-{id}", "study run study.gin --out out", words, {f"{JOB}/config.gin": of},
            ready=("study.gin", f"native:{JOB}")) for id, words, of in OTHERS),
-    Case("study-emit-newline", ["study", "emit", "study.gin", "--out", "a\nb", "--to", "shell"],
+    Case("study-emit-newline", ["study", "emit", "study.gin", "--out", "a\nb", "--to", "slurm"],
          "--out|newline|line", ready=("study.gin",)),
     Case("study-emit-folder-a-file", "study emit study.gin --out out --to slurm", "slurm",
          {"out/slurm": "x"}, ready=("study.gin",)),
