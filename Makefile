@@ -19,16 +19,18 @@ extras := $(sort $(installed) $(subst $(comma),$(space),$(EXTRAS)))
 listed := $(subst $(space),$(comma),$(extras))
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint bench clean new-extras
+.PHONY: help install quickstart test lint bench clean new-extras
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv with EXTRAS in it, and nothing else
 
 quickstart: $(STAMP) ## a first look: pre-train, fine-tune and score a pocket mT5 (no download, no accelerator)
 	$(PY) -m xfer_jax.quickstart
 
 test: $(STAMP) ## run the tests; XFER_DATA_DIR=... adds those that read real data
-	$(PY) -m pytest -q $(PYTEST_ARGS)
+	$(PY) -m pytest -q -n auto --dist worksteal $(PYTEST_ARGS)
 
 lint: $(STAMP) ## check formatting, style and types
 	$(PY) -m ruff format --check .
@@ -43,6 +45,8 @@ clean: ## remove .venv, builds and caches; results stay
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --use-pep517: or pip builds seqeval in the old way, which fails, once wheel is installed.
+# The packages of setup.py and of the extra `test` are installed with their hashes checked; those of
+# other extras by version, as some differ between machines (PyTorch has builds for each).
 $(STAMP): setup.py $(wildcard constraints/*.txt) $(if $(filter-out $(installed),$(extras)),new-extras)
 	@$(PY) -m pip --version >/dev/null 2>&1 || { \
 	  command -v $(PYTHON) >/dev/null || { \
@@ -54,12 +58,17 @@ $(STAMP): setup.py $(wildcard constraints/*.txt) $(if $(filter-out $(installed),
 	  $(PYTHON) -m venv --clear .venv; }
 	@version=$$($(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	pins=constraints/py$${version/./}.txt; \
+	install="$(PY) -m pip install $(if $(MAKE_TERMOUT),,-q) --disable-pip-version-check --use-pep517"; \
 	if [ -f $$pins ]; then \
 	  echo "Installing $(listed) into .venv with $$pins; the first time takes minutes."; \
+	  $$install --require-hashes -r $$pins && \
+	  $$install --no-deps --no-build-isolation -e . && \
+	  if [ -n "$(filter-out test,$(extras))" ]; then \
+	    sed -E 's/ *\\$$//; /^ *--hash/d' $$pins $${pins/.txt/-extras.txt} >.venv/pins.txt && \
+	    $$install -c .venv/pins.txt -e '.[$(listed)]'; \
+	  fi; \
 	else \
 	  echo "No tested constraints for Python $$version: installing the newest that setup.py allows."; \
-	  pins=; \
-	fi; \
-	$(PY) -m pip install $(if $(MAKE_TERMOUT),,-q) --disable-pip-version-check --use-pep517 \
-	  $${pins:+-c $$pins} -e '.[$(listed)]'
+	  $$install -e '.[$(listed)]'; \
+	fi
 	@echo $(extras) >$@

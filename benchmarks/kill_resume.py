@@ -16,7 +16,6 @@ import json
 import math
 import os
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -243,9 +242,8 @@ def main(argv: list[str] | None = None) -> int:
     finish(start(file, out / "undisturbed", out / "undisturbed.txt"), out / "undisturbed.txt")
     whole = time.monotonic() - began
     working = sum(
-        float(seconds)
+        json.loads(path.read_text("utf-8"))["seconds"]
         for path in (out / "undisturbed").glob("**/done.json")
-        for seconds in re.findall(r"[\d.]+", path.read_text())
     )
     longest = longest_life(whole - working, working, args.kills)
     print(

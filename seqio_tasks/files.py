@@ -18,19 +18,23 @@ _UNFINISHED = ".new"  # how the names of temporary files end
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
-def absolute(path: str | os.PathLike[str]) -> Path:
+def absolute(path: str | os.PathLike[str], name: str = "a path") -> Path:
     """Returns a local path as an absolute one, with `~` expanded and without `..`.
 
     Links are followed only where `..` makes that necessary, so that a path which is written into a
     script stays the one that the user knows.
 
+    Args:
+      path: as the user wrote it.
+      name: what the user calls it, for the error.
+
     Raises:
       RequestError: it is empty, no text, or no path at all.
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path).strip():
-        raise RequestError(f"a path must be text that is not empty, not {path!r}")
+        raise RequestError(f"{name} must be text that is not empty, not {path!r:.80}")
     if "\0" in str(path):
-        raise RequestError(f"a path must not contain a NUL character: {str(path)!r}")
+        raise RequestError(f"{name} must not contain a NUL character: {str(path)!r:.80}")
     try:
         found = Path(path).expanduser()
         return Path(os.path.realpath(found) if ".." in found.parts else found.absolute())

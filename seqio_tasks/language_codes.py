@@ -77,7 +77,7 @@ def code_of(name: str) -> str:
         current = langcodes.standardize_tag(lower)  # 'iw' is 'he' today
         if current != lower and current.partition("-")[0] in _iso():
             return code_of(current)
-    raise RequestError(f"unknown language {query!r}{_nearest(lower)}; {_EXPECTED}")
+    raise RequestError(f"unknown language {query!r:.80}{_nearest(lower)}; {_EXPECTED}")
 
 
 def _nearest(query: str) -> str:

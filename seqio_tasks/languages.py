@@ -180,5 +180,5 @@ def get(query: str) -> Language:
             name for name in BY_NAME if len(name) == len(lower) or min(len(name), len(lower)) > 3
         ]
         hint = did_you_mean(lower, same) if len(lower) > 2 else ""
-        raise RequestError(f"unknown language {query!r}{hint}; {EXPECTED}")
+        raise RequestError(f"unknown language {query!r:.80}{hint}; {EXPECTED}")
     return found

@@ -221,7 +221,9 @@ def _mewslix(languages: Sequence[str], split: str) -> Iterator[Set]:
         if entity.entity_id in descriptions:
             name = sources.one_line(entity.entity_id)
             raise RequestError(f"{where}: the entity {name} for the second time; keep one line")
-        descriptions[entity.entity_id] = _description(entity)
+        descriptions[entity.entity_id] = _description(entity, where)
+    if not descriptions:
+        raise RequestError(f"{path} holds no candidate")
     candidates = Candidates(tuple(descriptions.values()), tuple(descriptions))
     index = {entity: i for i, entity in enumerate(candidates.ids)}
     for language in languages:
@@ -239,10 +241,14 @@ def _mewslix(languages: Sequence[str], split: str) -> Iterator[Set]:
                 queries.append(_query(document.context, mention, where))
                 found = index.get(mention.entity_id)
                 gold.append(frozenset(() if found is None else (found,)))
+        if not queries:
+            raise RequestError(f"{path} holds no query")
         yield Set(language, tuple(queries), candidates, tuple(gold))
 
 
-def _description(entity: _Entity) -> str:
+def _description(entity: _Entity, where: str) -> str:
+    if any(span.end > len(entity.description) for span in entity.sentence_spans):
+        raise RequestError(f"{where}: a sentence ends behind the end of the entity's description")
     spans = (entity.description[span.start : span.end] for span in entity.sentence_spans)
     return _one_line(" ".join(spans))
 

@@ -36,7 +36,7 @@ def data_dir(path: str | None = None) -> Path | None:
         path = os.environ.get("XFER_DATA_DIR")
     if path is None or path == "":
         return None
-    folder = files.absolute(path)
+    folder = files.absolute(path, "DATA_DIR or XFER_DATA_DIR")
     if not _exists(folder, Path.is_dir):
         raise RequestError(
             f"the data folder {folder} (XFER_DATA_DIR) does not exist; name a folder in the layout"

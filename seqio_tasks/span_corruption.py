@@ -134,11 +134,14 @@ def lengths(
     return tokens, corrupted(tokens)[1]
 
 
-def text_length(sequence_length: Mapping[str, int] | None) -> int:
+def text_length(
+    sequence_length: Mapping[str, int] | None, macro: str = "TASK_FEATURE_LENGTHS"
+) -> int:
     """Returns the most tokens of text that span corruption makes inputs of.
 
     Args:
       sequence_length: most tokens of `inputs` and `targets`, end of sequence included.
+      macro: that sets them, for the error.
 
     Raises:
       RequestError: a length is missing, the targets' is too small for such text, or so many spans
@@ -148,7 +151,7 @@ def text_length(sequence_length: Mapping[str, int] | None) -> int:
         length = (sequence_length or {}).get(feature)
         if type(length) is not int or not 3 <= length <= MOST_TOKENS:
             raise RequestError(
-                f"span corruption needs TASK_FEATURE_LENGTHS[{feature!r}], an integer of at least"
+                f"span corruption needs {macro}[{feature!r}], an integer of at least"
                 f" 3 and at most {MOST_TOKENS}, not {length!r}"
             )
     assert sequence_length is not None
@@ -157,12 +160,12 @@ def text_length(sequence_length: Mapping[str, int] | None) -> int:
     if targets_length > sequence_length["targets"]:
         raise RequestError(
             f"span corruption of {inputs_length} input tokens needs {targets_length} target tokens;"
-            f" TASK_FEATURE_LENGTHS['targets'] is {sequence_length['targets']}"
+            f" {macro}['targets'] is {sequence_length['targets']}"
         )
     if _counts(tokens, NOISE_DENSITY, MEAN_SPAN_LENGTH)[1] > NUM_SENTINELS:
         raise RequestError(
             f"span corruption of {inputs_length} input tokens needs more than the {NUM_SENTINELS}"
-            " sentinels there are; shorten TASK_FEATURE_LENGTHS['inputs']"
+            f" sentinels there are; shorten {macro}['inputs']"
         )
     return tokens
 

@@ -44,7 +44,7 @@ def file(path: str | None = None) -> str:
         from seqio_tasks import pocket  # it trains its vocabulary with this module
 
         return str(pocket.vocabulary_file())
-    return path
+    return path if str(path).startswith("gs://") else str(files.absolute(path, "VOCAB_FILE"))
 
 
 @gin.configurable(module="seqio_tasks.vocabulary")

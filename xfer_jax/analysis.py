@@ -5,6 +5,7 @@ table. Everything that is found is written to a folder as CSV, which `report` dr
 """
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -172,12 +173,16 @@ def _check_out(request: Request) -> None:
     if request.out.exists() and not request.out.is_dir():
         raise RequestError(f"{request.out} is a file; --out takes a folder")
     read = [*request.scores, *request.features, *filter(None, [request.probe])]
-    written = {request.out.resolve() / f"{name}.csv" for name in tables.ANALYSIS_TABLES}
+    written = {_real(request.out) / f"{name}.csv" for name in tables.ANALYSIS_TABLES}
     for path in read:
-        if path.resolve() in written or path.resolve() == request.out.resolve():
+        if _real(path) in written or _real(path) == _real(request.out):
             raise RequestError(
                 f"--out {request.out} would write over {path}, which is read: name another folder"
             )
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # unlike `resolve`, of links in a circle too
 
 
 def _without_collisions(

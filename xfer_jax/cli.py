@@ -363,6 +363,12 @@ def _vocab(args: argparse.Namespace) -> None:
 
     languages = [code for code in args.languages.split(",") if code]
     tasks = catalogue.of_languages(args.tasks.split(","), languages)
+    if args.examples < 1:
+        raise RequestError(f"--examples must be at least 1, not {args.examples}")
+    for task in tasks:
+        if args.split not in task.family.splits:
+            there = ", ".join(task.family.splits)
+            raise RequestError(f"--split: {task.name} has no split {args.split!r}; it has {there}")
     registry = catalogue.registry()
     texts = (text for task in tasks for text in registry.texts(task, args.split, args.examples))
     print(f"training {args.size} pieces on {len(tasks)} tasks; this can take minutes", flush=True)
@@ -529,10 +535,8 @@ def _analyze(args: argparse.Namespace) -> None:
     from xfer_jax import analysis, features
 
     where = dict(condition.partition("=")[::2] for condition in args.where)
-    if args.permutations < 1:
-        raise RequestError(f"--permutations must be at least 1, not {args.permutations}")
-    if args.seed < 0:
-        raise RequestError(f"--seed must be at least 0, not {args.seed}")
+    if len(where) < len(args.where):
+        raise RequestError(f"--where names a column twice: {' '.join(args.where)}")
     request = analysis.Request(
         scores=[files.absolute(path) for path in args.scores],
         out=files.absolute(args.out),

@@ -182,7 +182,8 @@ def _arrays(
             levels[level].append(
                 {
                     "stage": stage,
-                    "options": f"--array=1-{len(part)} --requeue --signal=B:TERM@120 {options}",
+                    "options": f"--array=1-{len(part)} --job-name={stage} --requeue"
+                    f" --signal=B:TERM@120 {options}",
                     "list": shlex.quote(str(folder / file)),
                 }
             )

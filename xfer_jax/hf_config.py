@@ -45,7 +45,7 @@ def check(folder: str, found: Mapping[str, Stored], layers: Sequence[int]) -> No
     wrong = [
         f"{key} is {_shown(config[key])} instead of {value!r}"
         for key, value in (computed() | _sizes(found, layers)).items()
-        if config.get(key) is not None and not _same(config[key], value)
+        if key in config and not _same(config[key], value)
     ]
     kind = config.get("model_type", "mt5")
     if kind not in _KINDS:

@@ -28,6 +28,18 @@ _LOCATIONS = (
 _RESULTS = ("checkpoint_*", "inference_eval/*.jsonl", "*.jsonl*", "*.csv")
 
 
+def check_place(folder: Path) -> None:
+    """Raises RequestError unless a folder is there, or can be made."""
+    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise RequestError(
+            f"the folder {folder} cannot be written: {there} is no folder; choose another place"
+        )
+    file = folder / CONFIG_FILE
+    if os.path.lexists(file) and not file.is_file():
+        raise RequestError(f"{file} is no file: remove it, or choose another folder")
+
+
 def check(folder: Path, config_text: str) -> None:
     """Checks that a folder is new, or holds the results of a run with the same settings.
 
@@ -36,11 +48,7 @@ def check(folder: Path, config_text: str) -> None:
     Raises:
       RequestError: the folder holds another run's results; shows what differs.
     """
-    there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-    if not there.is_dir():
-        raise RequestError(
-            f"the folder {folder} cannot be written: {there} is no folder; choose another place"
-        )
+    check_place(folder)
     if not _has_results(folder):
         return  # a run that was refused or that failed at once is no reason to refuse the next
     file = folder / CONFIG_FILE

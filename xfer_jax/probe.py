@@ -8,7 +8,7 @@ from typing import Any
 
 import gin
 
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, span_corruption, vocabulary
 from seqio_tasks.errors import RequestError
 from seqio_tasks.settings import BatchSize, Count, Folder, Line, Lines, settings
 from xfer_jax import data, evaluation, model, output, partitioning, probe_table, progress
@@ -43,6 +43,7 @@ class Probe:
 
     def __post_init__(self):
         data.check_lengths(self.lengths, "PROBE_FEATURE_LENGTHS")
+        span_corruption.text_length(self.lengths, "PROBE_FEATURE_LENGTHS")
         if not self.tasks:
             raise RequestError("there is nothing to probe: set TARGETS, e.g. ('en', 'sw')")
 

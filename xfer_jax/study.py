@@ -24,7 +24,7 @@ from pydantic import Field, StringConstraints
 from seqio_tasks import catalogue, files
 from seqio_tasks.errors import RequestError, did_you_mean
 from seqio_tasks.settings import Count, CountFromZero, Line, Lines, Seed, settings
-from xfer_jax import configuration, output, train
+from xfer_jax import checkpoints, configuration, output, train
 from xfer_jax.stored import is_remote
 
 DONE_FILE = "done.json"
@@ -73,8 +73,12 @@ class Study:
     def __post_init__(self):
         if self.pretrain and self.initial_checkpoint:
             raise RequestError("a study has pretrain or initial_checkpoint, not both")
-        for name in ("tasks", "seeds", "n_shots", "arms", "intermediates"):
+        for name in (
+            "tasks", "sources", "targets", "seeds", "n_shots", "arms", "intermediates",
+        ):  # fmt: skip
             values = getattr(self, name)
+            if values is None:
+                continue
             if not values or len(set(values)) < len(values):
                 raise RequestError(
                     f"study.Study.{name} must be a list without repeats that is not empty, not"
@@ -372,6 +376,9 @@ def check(study: Study, every: Sequence[Job], out: Path) -> set[str]:
     """
     if study.engine == "t5x" and importlib.util.find_spec("t5x") is None:
         raise RequestError("engine 't5x' needs T5X, which cannot be imported; see setup.py")
+    start = study.initial_checkpoint
+    if start is not None and not is_remote(start):
+        checkpoints.locate(files.absolute(start))
     finished = set()
     needed: dict[tuple[str, str], None] = {}
     runs: dict[Any, train.Run] = {}  # one of those jobs that differ in language and seed alone
@@ -379,6 +386,7 @@ def check(study: Study, every: Sequence[Job], out: Path) -> set[str]:
         record = done(out, job.name)
         if record is not None:
             finished.add(job.name)
+        output.check_place(out / job.name)
         begun = record is not None or (out / job.name / output.CONFIG_FILE).is_file()
         same = record is not None and record.request == request(study, job)
         if begun and not same and study.engine == "native":  # T5X writes its settings otherwise

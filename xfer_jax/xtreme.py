@@ -29,6 +29,8 @@ def collect(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, float]]]:
 
     def enter(task: str, language: str, values: dict[str, float], folder: Path) -> None:
         other = origin.setdefault((task, language), folder)
+        if other == folder and language in scores.get(task, {}):
+            raise RequestError(f"{folder} has {task} in {language} twice")
         if other != folder:
             raise RequestError(
                 f"{other} and {folder} both have {task} in {language}: name one model's folders"
@@ -54,7 +56,14 @@ def collect(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, float]]]:
                 raise RequestError(
                     f"{csv_file.at(path, odd)}: score {odd['score'].iloc[0]:g} is no percentage"
                 )
+            wanted = {task.name: task for task in xtreme_r.TASKS if not task.family}
             for row in frame.itertuples():
+                of = wanted.get(row.task)
+                if of and (row.language not in of.languages or row.metric not in of.metrics):
+                    raise RequestError(
+                        f"{csv_file.at(path, frame.loc[[row.Index]])}: {row.task} has no"
+                        f" {row.metric} in the language {row.language!r:.80}"
+                    )
                 enter(row.task, row.language, {row.metric: row.score}, path.parent)
     known = {task.name for task in xtreme_r.TASKS}
     if not known & set(scores):

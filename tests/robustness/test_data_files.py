@@ -308,7 +308,6 @@ RETRIEVAL = [
     mewslix("text-a-number", MENTIONS, document=DOCUMENT | {"context": {
         "text": 3, "sentence_spans": [{"start": 0, "end": 9}]}}),
     mewslix("entity-a-list", MENTIONS, document=mention(entity_id=["Q1"])),
-    mewslix("entity-a-number", MENTIONS, document=mention(entity_id=3)),
     mewslix("no-span", MENTIONS, document=mention(mention_span=None)),
     mewslix("span-of-texts", MENTIONS, document=mention(mention_span={"start": "0", "end": "5"})),
     mewslix("span-negative", MENTIONS, document=mention(mention_span={"start": -3, "end": 2})),

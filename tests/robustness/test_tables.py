@@ -71,7 +71,7 @@ SCORES = [
     *(scores(f"{name}={value}", rf"\b{name}\b",
              table(f"en,de,5,{value}", header=f"source,target,score,{name}", more=",1"))
       for name in ("n_shots", "n_train", "seed")
-      for value in ("1e30", "-1", "1.5", "x", "nan", "inf", "9" * 30, "True")
+      for value in ("1e30", "-1", "1.5", "x", "inf", "9" * 30, "True")
       if (name, value) != ("seed", "-1")),
     # --- languages
     *(scores(f"language={word}", word, table(f"{word},en,5"))

@@ -17,7 +17,17 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, cli, convert, evaluation, model, optimizer, partitioning, train
+from xfer_jax import (
+    checkpoints,
+    checksums,
+    cli,
+    convert,
+    evaluation,
+    model,
+    optimizer,
+    partitioning,
+    train,
+)
 
 # Orbax leaves coroutines behind when it cannot read an array.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -699,3 +709,31 @@ def test_training_from_any_form_is_the_same_training(command, tmp_path, tiny_wor
         np.testing.assert_array_equal(hf, t5x, err_msg=name)
     embedding = ends["hf"].arrays["target/token_embedder/embedding"].read(())
     assert (embedding != params["token_embedder"]["embedding"]).any()
+
+
+def test_the_latest_checkpoints_alone_are_kept(tmp_path):
+    for step in (5, 40, 100):
+        (tmp_path / f"checkpoint_{step}" / "state").mkdir(parents=True)
+    checkpoints.keep(tmp_path, None)
+    assert checkpoints.steps(tmp_path) == [5, 40, 100]
+    checkpoints.keep(tmp_path, 2)
+    assert checkpoints.steps(tmp_path) == [40, 100]
+    checkpoints.keep(tmp_path, 5)
+    (tmp_path / ".checkpoint_7.gone" / "state").mkdir(parents=True)  # of one killed meanwhile
+    checkpoints.tidy(tmp_path)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["checkpoint_100", "checkpoint_40"]
+
+
+def test_a_checkpoint_s_identity_is_of_its_content(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name / "part").mkdir(parents=True)
+        (tmp_path / name / "part" / "x").write_bytes(bytes(3 << 20))
+    assert checksums.identity(tmp_path / "a") == checksums.identity(tmp_path / "b")
+    for place in (0, 3 << 20):  # the first and the last part are looked at
+        with (tmp_path / "b" / "part" / "x").open("r+b") as file:
+            file.seek(max(0, place - 1))
+            file.write(b"1")
+        assert checksums.identity(tmp_path / "a") != checksums.identity(tmp_path / "b")
+        (tmp_path / "b" / "part" / "x").write_bytes(bytes(3 << 20))
+    (tmp_path / "b" / "SHA256SUMS").write_text("of another")
+    assert checksums.identity(tmp_path / "a") != checksums.identity(tmp_path / "b")

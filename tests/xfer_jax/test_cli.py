@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from seqio_tasks import catalogue, vocabulary
+from seqio_tasks.errors import RequestError
 from xfer_jax import checkpoints, checksums, cli, configuration, model, optimizer, output, train
 
 
@@ -352,7 +353,7 @@ def test_gin_files_that_cannot_be_read_are_named(refused, tmp_path):
     wrong.write_text("BATCH_SIZE = = 3\n")
     refused(r"wrong\.gin: this is no gin .*'BATCH_SIZE = = 3'", "train", f"--gin_file={wrong}")
     refused(r"gin configuration: .*nobody", "train", "--gin.nobody.knows=1")
-    refused(r"no setting 'sede' \(did you mean seed", "train", "--gin.Run.sede=1")
+    refused(r"no setting train\.Run\.sede \(did you mean seed", "train", "--gin.Run.sede=1")
     refused(r"--gin\.BATCH_SIZE: this is no gin", "train", "--gin.BATCH_SIZE=")
     said = refused(r"SOURCE=en: text needs quotation marks", "train", "--gin.SOURCE=en")
     assert """--gin.SOURCE="'en'\"""" in said
@@ -449,6 +450,52 @@ def test_a_run_does_not_go_on_with_other_data(earlier_run, command, capsys):
     assert cli.main(command("train", **macros)) == 2
     assert "the data of xfer_pocket_nli.en have changed" in one_line(capsys)
     assert contents(folder) == before
+
+
+def test_a_run_that_was_moved_or_is_linked_goes_on(
+    earlier_run, command, tmp_path, monkeypatch, capsys
+):
+    folder, macros = earlier_run
+    (tmp_path / "é" / "b").mkdir(parents=True)
+    folder.rename(tmp_path / "é" / "b" / "moved")
+    (tmp_path / "link").symlink_to(tmp_path / "é" / "b")
+    monkeypatch.chdir(tmp_path / "é")
+    for written, steps in (("../é/b/moved/", "5 to 8"), ("../link/moved", "8 to 8")):
+        assert cli.main(command("train", **macros | {"MODEL_DIR": written})) == 0
+        assert f"steps {steps}" in capsys.readouterr().out
+    assert checkpoints.steps(tmp_path / "link" / "moved") == [8]  # KEEP_CHECKPOINTS
+
+
+def test_a_folder_is_of_its_inputs_wherever_they_are(tmp_path):
+    folder = tmp_path / "run"
+    output.claim(folder, "A = 1\nMODEL_DIR = \\\n    'x'\n", {"vocabulary": "1", "checkpoint": "2"})
+    output.check(folder, "A = 2\n")  # there are no results yet
+    output.check_inputs(folder, {"vocabulary": "3"})
+    (folder / "scores.csv").write_text("")
+    output.check(folder, "A = 1\nMODEL_DIR = 'y'\nVOCAB_FILE = 'z'\n")
+    output.check_inputs(folder, {"vocabulary": "1", "checkpoint": "2", "new": "4"})
+    with pytest.raises(RequestError, match=r"other settings .was A = 1; now A = 2."):
+        output.check(folder, "A = 2\n")
+    with pytest.raises(RequestError, match=r"results of another checkpoint: it has changed since"):
+        output.check_inputs(folder, {"vocabulary": "1", "checkpoint": "3"})
+    (folder / "inputs.json").write_text("[]")
+    with pytest.raises(RequestError, match=r"inputs\.json is damaged"):
+        output.check_inputs(folder, {})
+
+
+PROCESSES = {
+    ("--process_count=2",): "all three of --coordinator_address",
+    ("--process_index=0",): "all three of --coordinator_address",
+    ("--coordinator_address=a:1", "--process_count=2"): "all three of",
+    ("--coordinator_address=a:1", "--process_count=0", "--process_index=0"): "at least 1, not 0",
+    ("--coordinator_address=a:1", "--process_count=2", "--process_index=2"): "from 0 to 1, not 2",
+    ("--coordinator_address=a", "--process_count=2", "--process_index=0"): "HOST:PORT, not 'a'",
+}
+
+
+@pytest.mark.parametrize("options", PROCESSES)
+def test_processes_that_cannot_find_each_other_are_refused(refused, options):
+    refused(PROCESSES[options], "train", *options)
 
 
 def test_a_file_in_the_way_is_said(refused, command, capsys, tmp_path):
