@@ -66,9 +66,7 @@ UNREADABLE = [
     for task, (file, good) in FILES.items()
     for case in (
         data(task, "empty", named(file) + f"|{task}.*no example", ""),
-        data(task, "blank", named(file) + f"|{task}.*no example", "\n \n\n"),
         data(task, "folder", named(file), FOLDER),
-        data(task, "dangling", named(file), Link("nope")),
         data(
             task, "nul", named(file), good.replace("a", "\0").replace("c", "\0").replace("t", "\0")
         ),
@@ -141,6 +139,8 @@ INSIDE = [
     *lines("panx.sw", {"spaces": "Rick B-PER", "no-tag": "Rick", "no-token": "\tO", "tag": "a\tB-X",
                        "two-tags": "a\tO\tO", "comment": "# id = 1", "tag-case": "a\tb-per",
                        "empty-tag": "a\t"}),
+    data("panx.sw", "blank", r"train-sw\.tsv|no example", "\n \n\n"),
+    data("panx.sw", "dangling", r"train-sw\.tsv", Link("nope")),
     data("panx.sw", "test-spaces", "line 1.*(space|tab)", "Rick B-PER\n",
          "panx/test-sw.tsv", "test"),
     *lines("xnli.sw", {"two": "a\tb", "four": "a\tb\tneutral\tx", "label": "a\tb\tmaybe",

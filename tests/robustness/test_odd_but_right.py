@@ -27,21 +27,24 @@ PLACES = {  # an output, and where it then lies, from the folder in which the co
     "an-empty-folder": ("empty", "empty"),
     "wildcards": ("a*[b]?", "a*[b]?"),
 }
+ANALYSED = ("above", "trailing-slash", "home", "non-ascii", "quotes", "linked-itself")
+DRAWN = ("above", "quotes")  # what takes longer is not tried everywhere
 GIVEN = {"real": FOLDER, "link": Link("real"), "empty": FOLDER, "a": FOLDER}
 
 
 @pytest.mark.parametrize("name", PLACES)
-def test_outputs_go_where_they_are_asked_for(accepted, world, tmp_path, name):
-    """An analysis and its page, a script, and a table of features, in the same odd place."""
+def test_outputs_go_where_they_are_asked_for(accepted, tmp_path, name):
     given, place = PLACES[name]
     (tmp_path / "home").mkdir()
-    accepted(Case(name, [*ANALYZE, "scores.csv", "--out", given], "", GIVEN, ready=SCORES))
+    accepted(Case(name, [*FEATURES, f"{given.rstrip('/')}/f.csv"], "", GIVEN))
     folder = tmp_path / "here" / place
-    assert (folder / "analysis.json").is_file()
-    accepted(Case(name, ["report", given]))
-    assert (folder / "report.html").is_file()
-    accepted(Case(name, [*FEATURES, f"{given.rstrip('/')}/f.csv"]))
     assert (folder / "f.csv").is_file()
+    if name in ANALYSED:
+        accepted(Case(name, [*ANALYZE, "scores.csv", "--out", given], ready=SCORES))
+        assert (folder / "analysis.json").is_file()
+    if name in DRAWN:
+        accepted(Case(name, ["report", given]))
+        assert (folder / "report.html").is_file()
 
 
 def test_a_study_is_emitted_into_an_odd_place(accepted, world, tmp_path):
@@ -112,7 +115,7 @@ QUIET = [
     Case("tasks-without-cache", "tasks panx.sw", env={"XFER_CACHE_DIR": "/dev/null/x"}),
     Case("tasks-sizes-of-a-broken-file", "tasks panx.sw --sizes",
          files={"data/panx/train-sw.tsv": b"\0\xff"}, env={"XFER_DATA_DIR": "data"}),
-    Case("tasks-sizes-of-nothing", "tasks --sizes", files={"data": FOLDER},
+    Case("tasks-sizes-of-nothing", "tasks panx --sizes", files={"data": FOLDER},
          env={"XFER_DATA_DIR": "data"}),
     Case("tasks-linked-data", "tasks panx.sw --sizes",
          files={"real/panx/train-sw.tsv": "Rick\tB-PER\n", "data": Link("real")},

@@ -37,7 +37,12 @@ def writing(command: str, why: str, path: str) -> Case:
     return Case(f"{command}-{why}", argv, named, files, ready=("scores.csv", "study.gin"))
 
 
-UNWRITABLE = [writing(name, why, path) for name in WRITERS for why, path in NOWHERE.items()]
+UNWRITABLE = [
+    writing(name, why, path)
+    for name in WRITERS
+    for why, path in NOWHERE.items()
+    if (name, why) != ("train", "of-the-system")  # is found out after ten seconds of work
+]
 
 READERS = {
     "report": ["report"],

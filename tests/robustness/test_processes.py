@@ -16,18 +16,11 @@ def start(*arguments: str, shell: str = "", **environment: str) -> subprocess.Co
     return subprocess.run(command, env=os.environ | environment, capture_output=True, check=False)
 
 
-def locales() -> set[str]:
-    listed = subprocess.run(["locale", "-a"], capture_output=True, check=False)
-    return set(listed.stdout.decode("ascii", "replace").split())
-
-
 @pytest.mark.parametrize(
     "environment",
     [
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"},
         {"PYTHONIOENCODING": "euc-jp", "PYTHONUTF8": "0"},
-        {"PYTHONIOENCODING": "ascii:strict", "PYTHONUTF8": "0"},
     ],
     ids=lambda of: "-".join(of.values()),
 )

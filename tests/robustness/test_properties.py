@@ -26,7 +26,7 @@ from xfer_jax import (
 
 # The same examples on every machine; a folder is shared by a test's examples, which overwrite it.
 quick = settings(
-    max_examples=60,
+    max_examples=40,
     derandomize=True,
     deadline=None,
     database=None,
