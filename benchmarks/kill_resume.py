@@ -9,6 +9,7 @@ equal to the byte. Exit code 1 if they are not.
 
 import argparse
 import collections
+import contextlib
 import fnmatch
 import functools
 import json
@@ -75,9 +76,27 @@ def command(arguments: Sequence[str], log: Path, **environment: str) -> subproce
         )
 
 
-def finish(worker: subprocess.Popen, log: Path) -> None:
-    """Waits for a worker that nobody kills."""
-    if worker.wait() != 0:
+def end(worker: subprocess.Popen) -> None:
+    """Kills a process and all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+
+def finish(worker: subprocess.Popen, log: Path, already: str = "") -> None:
+    """Waits for a worker that nobody kills.
+
+    Args:
+      worker: its process.
+      log: what it prints.
+      already: how it ends what it prints when it finds its work done, and refuses to do it again.
+    """
+    try:
+        code = worker.wait()
+    except BaseException:  # else it would go on by itself
+        end(worker)
+        raise
+    if code != 0 and not (already and log.read_text().endswith(already)):
         sys.exit(f"it failed when nobody killed it:\n{log.read_text()[-2000:]}")
 
 
@@ -86,8 +105,8 @@ EXEMPT = {
     "events.out.tfevents.*": "TensorBoard writes the time of day into every record",
     "done.json": "holds the seconds that a job took",
     "state.json": "says what was being done when it was written",
-    "workers/*.log": "says what was done in this very process",
-    "checkpoint_*/*": "Orbax names files by chance: the arrays are compared instead",
+    "*.log": "says what was done in this very process",
+    "checkpoint_*": "Orbax names files by chance: the arrays are compared instead",
     ".*": "left by what was killed under a name of chance; nobody reads it",
 }
 
@@ -159,6 +178,7 @@ def kill_often(
     longest: float,
     seed: int,
     doing: Callable[[int], str] = lambda pid: "",
+    already: str = "",
 ) -> dict[str, int]:
     """Runs a command, killed again and again with all that it has started, to its end.
 
@@ -169,6 +189,7 @@ def kill_often(
       longest: seconds; after how many it is killed is drawn from 0 to this.
       seed: of the draws.
       doing: says what a process has been doing.
+      already: see `finish`.
 
     Returns:
       How many kills fell upon what it was doing.
@@ -178,17 +199,20 @@ def kill_often(
     for number in range(kills):
         worker = begin()
         deadline = time.monotonic() + draws.uniform(0, longest)
-        while worker.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.01)
+        try:
+            while worker.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+        except BaseException:
+            end(worker)
+            raise
         if worker.poll() is not None:
-            finish(worker, log)
+            finish(worker, log, already)
             break  # it was done before all kills were
-        os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
+        end(worker)
         hit[doing(worker.pid)] += 1
         print(f"\r{number + 1}/{kills} kills", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    finish(begin(), log)
+    finish(begin(), log, already)
     return dict(hit)
 
 
