@@ -61,7 +61,7 @@ $(STAMP): setup.py $(wildcard constraints/*.txt) $(if $(filter-out $(installed),
 	install="$(PY) -m pip install $(if $(MAKE_TERMOUT),,-q) --disable-pip-version-check --use-pep517"; \
 	if [ -f $$pins ]; then \
 	  echo "Installing $(listed) into .venv with $$pins; the first time takes minutes."; \
-	  $$install --require-hashes -r $$pins && \
+	  $$install --no-deps --require-hashes -r $$pins && \
 	  $$install --no-deps --no-build-isolation -e . && \
 	  if [ -n "$(filter-out test,$(extras))" ]; then \
 	    sed -E 's/ *\\$$//; /^ *--hash/d' $$pins $${pins/.txt/-extras.txt} >.venv/pins.txt && \

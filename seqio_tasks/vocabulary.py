@@ -18,7 +18,7 @@ from typing import Any
 import gin
 import sentencepiece
 
-from seqio_tasks import digests, files
+from seqio_tasks import digests, files, sources
 from seqio_tasks.errors import RequestError
 
 MT5_FILE = "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
@@ -64,7 +64,7 @@ def trained(
     Raises:
       RequestError: an unknown task or language, data that is missing, or a size that does not fit.
     """
-    from seqio_tasks import catalogue, sources  # they need this module
+    from seqio_tasks import catalogue  # it needs this module
 
     check_size(size)
     for name, value in (("tasks", tasks), ("languages", languages)):
@@ -108,11 +108,7 @@ def kept(path: Path, make: Callable[[Path], None]) -> Path:
         if files.read_bytes(sums) == _checksum_line(path):
             return path
         print(f"the vocabulary {path} is damaged and trained again", flush=True)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        doing = f"the cache folder {path.parent} cannot be made (XFER_CACHE_DIR names another)"
-        raise files.refusal(error, doing) from None
+    sources.writable_cache(*path.parent.relative_to(sources.cache_dir()).parts)
     make(path)
     files.write(sums, _checksum_line(path))
     return path

@@ -268,7 +268,7 @@ def test_names_for_gin():
         ),
         (lambda: catalogue.names("xfer_panx", ("en", 5)), "a language must be text"),
         (lambda: catalogue.probe(None), "a task must be text"),
-        (lambda: catalogue.first_examples(-1), "must be a whole number from 1, or None, not -1"),
+        (lambda: catalogue.evaluation_examples(-1), "must be an integer of at least 1, not -1"),
         (lambda: catalogue.longest_target("x"), "must be a whole number from 1, or None, not 'x'"),
         (lambda: catalogue.of_languages("xfer_panx.sw"), "tasks must be a list or tuple of names"),
         (lambda: catalogue.of_languages(["xfer_panx.sw"], [["en"]]), "no language ['en']"),

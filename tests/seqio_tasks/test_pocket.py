@@ -8,7 +8,9 @@ from seqio_tasks.errors import RequestError
 
 @pytest.mark.parametrize("size", ["512", 512.0, None, True])
 def test_a_size_is_a_whole_number(size):
-    with pytest.raises(RequestError, match=r"vocabulary_file\.size must be a whole number, not"):
+    with pytest.raises(
+        RequestError, match="the size of a vocabulary must be an integer of at most"
+    ):
         pocket.vocabulary_file(size)
 
 

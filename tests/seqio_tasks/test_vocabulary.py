@@ -305,7 +305,7 @@ def test_which_file(path, monkeypatch):
     assert vocabulary.file() == str(path)
     assert vocabulary.load().size == SIZE
     assert vocabulary.vocab_size() == 512
-    assert vocabulary.file("other.model") == "other.model"
+    assert vocabulary.file("other.model") == str(Path("other.model").absolute())
     try:
         gin.parse_config("seqio_tasks.vocabulary.file.path = 'bound.model'")
         assert vocabulary.file() == "bound.model"
@@ -387,5 +387,5 @@ def test_a_damaged_vocabulary_is_trained_again(panx, capsys):
 def test_a_cache_folder_that_cannot_be_made_is_named(panx, monkeypatch):
     (panx / "file").write_text("no folder")
     monkeypatch.setenv("XFER_CACHE_DIR", str(panx / "file"))
-    with pytest.raises(RequestError, match="XFER_CACHE_DIR names another"):
+    with pytest.raises(RequestError, match="name another by XFER_CACHE_DIR"):
         vocabulary.trained(("xfer_panx.sw",), 120)

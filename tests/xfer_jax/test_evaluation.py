@@ -5,21 +5,36 @@ import math
 import pytest
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import evaluation
+from xfer_jax import evaluation, model
 from xfer_jax.prediction import Method
 
+MACROS = {"eval_batch_size": "EVAL_BATCH_SIZE", "eval_examples": "EVALUATOR_NUM_EXAMPLES"}
 
-@pytest.mark.parametrize("macro", ["EVAL_BATCH_SIZE", "EVALUATOR_NUM_EXAMPLES"])
-@pytest.mark.parametrize("value", [0, -1, 10**12, 1.5, True, "8", None, (8,)])
-def test_numbers_that_are_none(macro, value):
-    with pytest.raises(RequestError, match=f"^{macro} must be"):
-        evaluation.check_number(macro, value)
+
+def evaluated(**changes) -> evaluation.Evaluation:
+    return evaluation.Evaluation(
+        checkpoint="checkpoint_1",
+        model_dir="out",
+        model=model.Config(),
+        targets=("xfer_panx.sw",),
+        lengths={"inputs": 8, "targets": 8},
+        method=Method(),
+        **changes,
+    )
+
+
+@pytest.mark.parametrize("field", MACROS)
+@pytest.mark.parametrize("value", [0, -1, 10**12, 1.5, True, "8", (8,)])
+def test_numbers_that_are_none(field, value):
+    with pytest.raises(RequestError, match=f"^{MACROS[field]} must be"):
+        evaluated(**{field: value})
 
 
 def test_numbers_that_can_be_meant():
     for value in (1, 256, 1 << 20):
-        evaluation.check_number("EVAL_BATCH_SIZE", value)
-    evaluation.check_number("EVALUATOR_NUM_EXAMPLES", 10**9)
+        assert evaluated(eval_batch_size=value).eval_batch_size == value
+    for value in (None, 10**9):
+        assert evaluated(eval_examples=value).eval_examples == value
 
 
 @pytest.mark.parametrize(

@@ -267,9 +267,9 @@ def test_nothing_is_done_twice(retrieve, tmp_path, monkeypatch):
         ({"TASK": "lareqa", "TARGETS": ()}, "needs lareqa/xquad-r/ar.json"),
         ({"TARGETS": ("xx",)}, "tatoeba has no language xx"),
         ({"LAYER": 2}, "LAYER must be an integer from 0 to 1"),
-        ({"LAYER": True}, "LAYER must be an integer from 0 to 1"),
+        ({"LAYER": True}, "LAYER must be a whole number, not True"),
         ({"EVAL_BATCH_SIZE": 10**12}, "EVAL_BATCH_SIZE must be at most"),
-        ({"SIMILARITY": "l2"}, "unknown SIMILARITY 'l2'"),
+        ({"SIMILARITY": "l2"}, "SIMILARITY must be 'cosine' or 'dot', not 'l2'"),
         ({"RETRIEVAL_LENGTH": 1}, "RETRIEVAL_LENGTH must be"),
         ({"EVAL_BATCH_SIZE": 0}, "EVAL_BATCH_SIZE must be"),
         ({"EVAL_SPLIT": "train"}, "tatoeba has no split 'train'"),
@@ -285,7 +285,7 @@ def test_wrong_requests(retrieve, capsys, macros, sentence):
 def test_another_models_results_are_not_mixed_in(retrieve, capsys):
     assert retrieve(TARGETS=("sw",)) == 0
     assert retrieve(TARGETS=("sw",), LAYER=0) == 2
-    assert "holds another run's results" in capsys.readouterr().err
+    assert "holds the results of a run with other settings" in capsys.readouterr().err
 
 
 def test_candidates_that_languages_share_are_encoded_once(encoder, tmp_path):
@@ -311,4 +311,4 @@ def test_candidates_that_languages_share_are_encoded_once(encoder, tmp_path):
 def test_an_unknown_layer_type_is_refused():
     config = model.Config(vocab_size=128, num_encoder_layers=3)
     with pytest.raises(RequestError, match="from 0 to 3"):
-        retrieval.Retrieval("c", "f", config, "tatoeba", layer=-1)
+        retrieval.Retrieval("c", "f", config, "tatoeba", layer=4)
