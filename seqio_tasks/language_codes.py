@@ -59,7 +59,7 @@ def code_of(name: str) -> str:
     query = name.strip()
     lower = query.lower()
     if lower in SUMMARIES:
-        raise RequestError(f"{query!r} is no language, but a name for several or for none")
+        raise RequestError(f"{query!r:.80} is no language, but a name for several or for none")
     if lower in languages.BY_NAME:
         return languages.BY_NAME[lower].code
     if _GLOTTOCODE.fullmatch(lower):
@@ -141,7 +141,7 @@ def _code_of_tag(tag: str) -> str:
 
     if tag.lower().replace("_", "-") == _ALLAR.lower():
         return _ALLAR
-    wrong = f"{tag!r} is no language tag: expected one such as 'pt-BR', 'zh-Hans' or 'arb_Arab'"
+    wrong = f"{tag!r:.80} is no language tag: expected one such as 'pt-BR', 'zh-Hans' or 'arb_Arab'"
     try:
         parsed = langcodes.get(tag.replace("_", "-"), normalize=False)
     except langcodes.tag_parser.LanguageTagError:
@@ -156,7 +156,7 @@ def _code_of_tag(tag: str) -> str:
     if not rest:
         return base
     if not langcodes.get("-".join(["und", *rest])).is_valid():
-        raise RequestError(f"{tag!r}: there is no script or region {'-'.join(rest)}")
+        raise RequestError(f"{tag!r:.80}: there is no script or region {'-'.join(rest)}")
     whole = langcodes.get("-".join([base, *rest]), normalize=False)
     usual = langcodes.get(base, normalize=False).maximize()
     return base if whole.maximize() == usual else str(whole)
@@ -185,7 +185,8 @@ def _iso_of_glottocode(glottocode: str) -> str:
     found = _glottocodes().get(glottocode)
     if found is None:
         raise RequestError(
-            f"no ISO 639-3 code is known of the Glottocode {glottocode!r}: give the ISO 639-3 code"
+            f"no ISO 639-3 code is known of the Glottocode {glottocode!r:.80}:"
+            " give the ISO 639-3 code"
         )
     return found
 

@@ -99,14 +99,16 @@ def read_file(folder: str | Path, name: str) -> bytes | None:
       Its bytes; None if it is not there.
 
     Raises:
-      RequestError: it may not be read, or its server cannot be reached.
+      RequestError: it is no file, it may not be read, or its server cannot be reached.
     """
     if is_remote(folder):
         return _fetch(folder, name, None)
     path = Path(folder) / name
     try:
-        if not path.is_file():
+        if not path.exists():
             return None
+        if not path.is_file():
+            raise RequestError(f"{path} is damaged: it is no file")
         if path.stat().st_size > _LARGEST_FILE:
             raise RequestError(f"{path} is damaged: it is {path.stat().st_size:,} bytes long")
         return path.read_bytes()

@@ -284,7 +284,7 @@ def language_codes_of(path: Path, names: pd.Series) -> pd.Series:
             codes[name] = code_of(name)
         except RequestError as error:
             where = csv_file.at(path, names[names == name])
-            what = "is empty" if not name else f"{name!r}"
+            what = "is empty" if not name else f"{name!r:.80}"
             raise RequestError(
                 f"{where}: {names.name} {what}"
                 + (f": {error}" if name else "; expected a language")
