@@ -251,11 +251,11 @@ def test_float16_is_refused_with_the_reason(dtype):
     ("setting", "named"),
     [
         ({"dtype": "int8"}, "int8"),
-        ({"emb_dim": 0}, "emb_dim"),
-        ({"num_heads": 2.5}, "num_heads"),
-        ({"vocab_size": "big"}, "vocab_size"),
-        ({"dropout_rate": 1.0}, "dropout_rate"),
-        ({"dropout_rate": -0.1}, "dropout_rate"),
+        ({"emb_dim": 0}, "EMB_DIM"),
+        ({"num_heads": 2.5}, "NUM_HEADS"),
+        ({"vocab_size": "big"}, "VOCAB_SIZE"),
+        ({"dropout_rate": 1.0}, "DROPOUT_RATE"),
+        ({"dropout_rate": -0.1}, "DROPOUT_RATE"),
     ],
 )
 def test_wrong_sizes_are_named(setting, named):

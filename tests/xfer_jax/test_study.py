@@ -464,7 +464,7 @@ def test_an_error_that_only_says_that_the_disk_is_full_is_understood(file, tmp_p
 def test_a_folder_that_cannot_be_written_is_refused(file, tmp_path, capsys):
     (tmp_path / "taken").write_text("a file")
     line = refusal(capsys, file, "--out", str(tmp_path / "taken" / "study"))
-    assert f"the study's folder {tmp_path / 'taken' / 'study'}" in line
+    assert f"{tmp_path / 'taken'} is no folder" in line
 
 
 def test_a_study_that_was_changed_after_its_jobs_ran_is_refused(finished, file, capsys):
