@@ -76,8 +76,7 @@ def load(
     for binding in bindings:
         _check_binding(binding)
     gin.clear_config()
-    for folder in places:
-        gin.add_config_file_search_path(folder)
+    gin.config._LOCATION_PREFIXES[:] = ["", *places]  # gin itself only ever adds to them
     with _as_request():
         gin.parse_config_file(f"gin/runs/{command}.gin")
     for file in gin_files:

@@ -308,7 +308,7 @@ def test_which_file(path, monkeypatch):
     assert vocabulary.file("other.model") == str(Path("other.model").absolute())
     try:
         gin.parse_config("seqio_tasks.vocabulary.file.path = 'bound.model'")
-        assert vocabulary.file() == "bound.model"
+        assert vocabulary.file() == str(Path("bound.model").absolute())
     finally:
         gin.clear_config()
 

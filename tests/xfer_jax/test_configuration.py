@@ -80,6 +80,15 @@ def test_a_module_that_the_user_names_may_be_imported(tmp_path, module):
         configuration.load("train", [], REQUIRED, imports=["no_such_module"])
 
 
+def test_folders_of_an_earlier_load_are_not_searched(tmp_path):
+    for seed in ("7", "8"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        (folder / "of_mine.gin").write_text(f"RANDOM_SEED = {seed}\n")
+        text = configuration.load("train", ["of_mine.gin"], REQUIRED, [str(folder)])
+        assert f"RANDOM_SEED = {seed}\n" in text
+
+
 BROKEN = {
     "BATCH_SIZE = (1,\n": r"a\.gin is no gin file: a bracket .* is never closed",
     "SOURCE = en\n": r"a\.gin.*text needs quotation marks: SOURCE = 'en'",
