@@ -19,6 +19,9 @@ from xfer_jax import host_memory
 # commands that run the engine
 _COMPUTING = ("train", "eval", "infer", "probe", "retrieve", "study")
 
+# How control characters are shown: those of a file's name could steer the user's terminal.
+_SHOWN_AS = {code: repr(chr(code))[1:-1] for code in [*range(32), *range(127, 160)] if code != 10}
+
 _GIN_HELP = """\
 configuration, by T5X's conventions (later ones win):
   --gin_file=FILE          a gin file; many allowed
@@ -608,7 +611,7 @@ def report(work: Callable[[], Any], debug: bool = False) -> int:
         code, sentence, trace = 130, "interrupted", ""
     if debug:
         print(trace, file=sys.stderr)
-    print(f"xfer-jax: {sentence}", file=sys.stderr)
+    print(f"xfer-jax: {sentence.translate(_SHOWN_AS)}", file=sys.stderr)
     return code
 
 

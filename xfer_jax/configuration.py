@@ -237,7 +237,7 @@ def _statements(path: Path, changed: int) -> list[tuple[str, str, int]]:
 
 def _check_binding(binding: str) -> None:
     """Raises RequestError unless a text is one binding, `NAME=VALUE`."""
-    name = binding.partition("=")[0].strip()
+    name = " ".join(binding.partition("=")[0].split())[:80]
     bare = _BARE.fullmatch(binding)
     if bare and bare[2] not in ("True", "False", "None"):
         raise RequestError(

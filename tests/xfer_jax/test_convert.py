@@ -636,7 +636,7 @@ DAMAGES = {
     "hf: index with a whole path": (
         "hf",
         lambda path: as_index(path, str(path / "model.safetensors")),
-        r"index\.json names '/.*', which is no file of weights in the same",
+        r"index\.json names '/.*, which is no file of weights in the same",
     ),
     "hf: index with a NUL": (
         "hf",
