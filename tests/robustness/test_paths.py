@@ -73,8 +73,6 @@ SYSTEM = [
          env={"HOME": "/dev/null/x", "XFER_CACHE_DIR": "", "XDG_CACHE_HOME": ""}),
     Case("home-a-file", TRAIN, "XFER_CACHE_DIR", GIVEN,
          env={"HOME": "$HERE/scores.csv", "XFER_CACHE_DIR": "", "XDG_CACHE_HOME": ""}),
-    Case("study-cache-below-a-file", "study run study.gin --out out", "XFER_CACHE_DIR", GIVEN,
-         ready=("study.gin",), env={"XFER_CACHE_DIR": BELOW_A_FILE}),
     Case("pocket-vocabulary-cache", TRAIN + " --gin.VOCAB_FILE=\"'pocket'\"", "XFER_CACHE_DIR", GIVEN,
          env={"XFER_CACHE_DIR": BELOW_A_FILE}),
     Case("plan-cache", "study plan gin/studies/pocket.gin", "XFER_CACHE_DIR", GIVEN,
