@@ -152,10 +152,13 @@ def check_content(location: str | Path, name: str, content: bytes) -> None:
 def _read(location: str | Path) -> dict[str, str] | str | None:
     """Returns the hashes by file, or what is wrong with SHA256SUMS, or None if there is none."""
     folder = _folder(location)
+    if not stored.is_remote(folder):
+        path = Path(folder) / SUMS_FILE
+        if os.path.lexists(path) and not path.is_file():
+            return f"{SUMS_FILE} is no file"
     content = stored.read_file(folder, SUMS_FILE)
     if content is None:
-        there = not stored.is_remote(folder) and os.path.lexists(Path(folder) / SUMS_FILE)
-        return f"{SUMS_FILE} is no file" if there else None
+        return None
     text = content.decode("utf-8", "replace")
     pairs = _LINE.findall(text)
     sums = {name: digest for digest, name in pairs}

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqio_tasks import files
+from seqio_tasks import files, sources
 from seqio_tasks.errors import NotReadyError, PreemptedError, RequestError, RunError
 from xfer_jax import configuration, folder_lock, planning, progress, scores, study, train
 from xfer_jax.study import Job, Study
@@ -59,9 +59,11 @@ def run(grid: Study, out: Path, workers: int | None = None) -> None:
         raise RequestError(f"--workers must be from 1 to {_MOST_WORKERS}, not {workers}")
     every = study.jobs(grid)
     done = study.check(grid, every, out)
+    graph = _Graph(every, done)
+    if graph.ready:
+        sources.writable_cache()  # every job needs it: said once, and before the first
     with folder_lock.owned(out, "the study") as lock:
         files.tidy(out)
-        graph = _Graph(every, done)
         if workers is None:
             _do_here(grid, out, graph)
         elif graph.ready:

@@ -77,6 +77,8 @@ SYSTEM = [
          env={"XFER_CACHE_DIR": BELOW_A_FILE}),
     Case("plan-cache", "study plan gin/studies/pocket.gin", "XFER_CACHE_DIR", GIVEN,
          env={"XFER_CACHE_DIR": BELOW_A_FILE}),
+    Case("study-cache-below-a-file", "study run study.gin --out out", "XFER_CACHE_DIR", GIVEN,
+         ready=("study.gin",), env={"XFER_CACHE_DIR": BELOW_A_FILE}),
     Case("data-dir-a-file", TRAIN + " --gin.TASK=\"'xfer_panx'\"", r"XFER_DATA_DIR|scores\.csv", GIVEN,
          env={"XFER_DATA_DIR": "scores.csv"}),
     Case("data-dir-a-loop", TRAIN + " --gin.TASK=\"'xfer_panx'\"", "XFER_DATA_DIR|loop", GIVEN,
