@@ -30,7 +30,7 @@ quickstart: $(STAMP) ## a first look: pre-train, fine-tune and score a pocket mT
 	$(PY) -m xfer_jax.quickstart
 
 test: $(STAMP) ## run the tests; XFER_DATA_DIR=... adds those that read real data
-	$(PY) -m pytest -q -n auto --dist worksteal $(PYTEST_ARGS)
+	$(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(STAMP) ## check formatting, style and types
 	$(PY) -m ruff format --check .

@@ -754,6 +754,21 @@ def _check_known(what: str, name: str, known: Sequence[str]) -> None:
         )
 
 
+@functools.lru_cache(maxsize=4096)
+def _areas(seed: int, concept: str) -> dict[str, str]:
+    """Returns for each language the first on the ring of those that have its word for a concept."""
+    ring = _Draws(seed, "ring").shuffled(LANGUAGES)
+    draws = _Draws(seed, "isoglosses", concept)
+    borders = [draws.unit() for _ in range(_ISOGLOSSES)]
+    first: dict[int, str] = {}
+    found = {}
+    for place, language in enumerate(ring):
+        # The first and the last stretch of the ring are one area.
+        area = sum(border < place / len(ring) for border in borders) % _ISOGLOSSES
+        found[language] = first.setdefault(area, language)
+    return found
+
+
 @gin.configurable(module="seqio_tasks.miniature")
 @dataclasses.dataclass(frozen=True)
 class World:
@@ -865,20 +880,8 @@ class World:
                 lexicon[concept] = words.shared[concept]
             regional = _Draws(self.seed, "regional", stratum).share(concepts, self.lexical_contrast)
             for concept in regional:
-                lexicon[concept] = words.private[self._area(concept, language)[0]][concept]
+                lexicon[concept] = words.private[_areas(self.seed, concept)[language]][concept]
         return lexicon
-
-    def _area(self, concept: str, language: str) -> list[str]:
-        """Returns the languages that have one word for a concept, a given language among them."""
-        ring = _Draws(self.seed, "ring").shuffled(LANGUAGES)
-        draws = _Draws(self.seed, "isoglosses", concept)
-        borders = [draws.unit() for _ in range(_ISOGLOSSES)]
-
-        def area(other: str) -> int:  # the first and the last stretch of the ring are one area
-            at = ring.index(other) / len(ring)
-            return sum(border < at for border in borders) % _ISOGLOSSES
-
-        return [other for other in ring if area(other) == area(language)]
 
     def syntactic_similarity(self, one: str, other: str) -> float:
         """Returns the share of the four features of `grammar` in which two languages are alike."""

@@ -6,7 +6,18 @@ import pytest
 
 # Most of the tests' time goes into compiling small programs; unoptimised, that takes half of it.
 # Only set where nothing is: XLA_FLAGS="" runs the tests on the code that users run.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Several test processes share the cores, so that each compiles with one thread.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+)
+# What takes minutes is begun first, or one process would still be at it when the others are done.
+_FIRST = ("test_study.py", "test_partitioning.py", "test_train.py", "test_optimizer.py",
+          "test_model.py", "test_decoding.py", "test_xtreme.py", "test_loss.py", "test_cli.py",
+          "test_checkpoints.py", "test_convert.py", "test_speed.py")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in _FIRST)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -151,14 +151,20 @@ def test_slurm_ends_with_the_same_bytes_after_a_requeue_and_a_kill(slurm, file, 
 # --- Snakemake ------------------------------------------------------------------------------------
 
 
-def test_snakemake_ends_with_the_same_bytes_after_a_kill(file, local):
+@pytest.fixture(scope="module")
+def snakemake() -> str:
+    """The program."""
     program = os.environ.get("XFER_SNAKEMAKE")
     if not program:
         pytest.skip("XFER_SNAKEMAKE names no snakemake")
+    return program
+
+
+def test_snakemake_ends_with_the_same_bytes_after_a_kill(snakemake, file, local):
     out = file.parent / "a folder" / "snakemake"
     study(file, "emit", "--out", str(out), "--to", "snakemake")
     folder = out / "snakemake"
-    command = [program, "-s", str(folder / "Snakefile"), "--profile", str(folder / "local")]
+    command = [snakemake, "-s", str(folder / "Snakefile"), "--profile", str(folder / "local")]
     process = subprocess.Popen(command, start_new_session=True)
     deadline = time.monotonic() + 300
     while not (out / "pocket_nli/en.s0/config.gin").is_file():

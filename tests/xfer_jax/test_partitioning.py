@@ -59,17 +59,15 @@ def run(mesh):
     losses = []
     features = batch | {"target_positions": positions}
     on_mesh = partitioning.place(mesh, features)
-    program = programs.update.lower(params, state, on_mesh, np.uint32(0), np.float32(0.01))
+    update = programs.update.lower(params, state, on_mesh, np.uint32(0), np.float32(0.01)).compile()
     # A vocabulary that is cut stays cut: nobody gathers the table, the kernel or their gradients.
-    lines = program.compile().as_text().splitlines()
+    lines = update.as_text().splitlines()
     gathered = [line.split(" all-gather")[0] for line in lines if " all-gather" in line]
     whole = ("f32[512,128]", "f32[128,512]") if mesh.shape["model"] > 1 else ()
     assert not [line for line in gathered for shape in whole if shape in line], gathered
     for step in range(steps):
         on_mesh = partitioning.place(mesh, features)
-        params, state, sums = programs.update(
-            params, state, on_mesh, np.uint32(0), np.float32(0.01)
-        )
+        params, state, sums = update(params, state, on_mesh, np.uint32(0), np.float32(0.01))
         losses.append(float(sums["loss"] / sums["weight"]))
     # Kernel [E, V] and its moments are cut as the vocabulary is.
     tree, cut = checkpoints.to_tree(params, state, steps), 512 // mesh.shape["model"]
@@ -83,7 +81,7 @@ def run(mesh):
 
 assert jax.device_count() == 8
 meshes = {"1x1": Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("data", "model"))}
-for parts in (1, 2, 4, 8):
+for parts in (1, 4, 8):
     meshes[f"{8 // parts}x{parts}"] = partitioning.make_mesh(parts)
 losses, trees = {}, {}
 for name, mesh in meshes.items():
@@ -92,11 +90,11 @@ for name, mesh in meshes.items():
     np.savez(folder / f"{name}.npz", **flat)
 (folder / "losses.json").write_text(json.dumps(losses))
 
-saved = checkpoints.save(folder, trees["4x2"], {})
+saved = checkpoints.save(folder, trees["2x4"], {})
 for name, mesh in meshes.items():
     like = train.layout(config, mesh)
     restored = checkpoints.restore(saved, like)
-    same = jax.tree.map(np.array_equal, jax.device_get(restored), jax.device_get(trees["4x2"]))
+    same = jax.tree.map(np.array_equal, jax.device_get(restored), jax.device_get(trees["2x4"]))
     assert all(jax.tree.leaves(same)), name
     laid_out = jax.tree.map(lambda x, y: x.sharding == y.sharding, restored, like)
     assert all(jax.tree.leaves(laid_out)), name
@@ -131,7 +129,7 @@ def test_meshes_of_eight_devices_compute_and_save_what_one_device_does(tmp_path)
     losses = json.loads((tmp_path / "losses.json").read_text())
     assert losses["1x1"][-1] < losses["1x1"][0] - 0.5  # it has learnt something
     single = dict(np.load(tmp_path / "1x1.npz"))
-    for mesh in ("8x1", "4x2", "2x4", "1x8"):
+    for mesh in ("8x1", "2x4", "1x8"):
         assert losses[mesh][0] == pytest.approx(losses["1x1"][0], rel=LOSS_TOLERANCE), mesh
         trained = dict(np.load(tmp_path / f"{mesh}.npz"))
         assert largest_difference(trained, single) < PARAMETER_TOLERANCE, mesh
@@ -145,7 +143,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def runs(command, tmp_path_factory):
-    """Folders and outputs of a run by one process of one device, and by two of four devices."""
+    """Folders and outputs of a run by one process of one device, and by two of two devices."""
     folders = {name: tmp_path_factory.mktemp(name) / "run" for name in ("one", "two")}
     macros = {
         "TRAIN_STEPS": STEPS,
@@ -167,12 +165,14 @@ def runs(command, tmp_path_factory):
         )
 
     joined = [f"--coordinator_address=localhost:{free_port()}", "--process_count=2"]
-    processes = {
-        "one": start("one", 1),
-        "first": start("two", 4, *joined, "--process_index=0", NUM_PARTITIONS=2),
-        "second": start("two", 4, *joined, "--process_index=1", NUM_PARTITIONS=2),
-    }
     outputs = {}
+    alone = start("one", 1)
+    outputs["one"], errors = alone.communicate(timeout=300)  # it leaves its tokens to the others
+    assert alone.returncode == 0, errors
+    processes = {
+        "first": start("two", 2, *joined, "--process_index=0", NUM_PARTITIONS=2),
+        "second": start("two", 2, *joined, "--process_index=1", NUM_PARTITIONS=2),
+    }
     for name, process in processes.items():
         outputs[name], errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
