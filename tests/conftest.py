@@ -4,11 +4,13 @@ import os
 
 import pytest
 
-# Most of the tests' time goes into compiling small programs; unoptimised, that takes half of it.
-# Only set where nothing is: XLA_FLAGS="" runs the tests on the code that users run.
-# Several test processes share the cores, so that each compiles with one thread.
+# Most of the tests' time goes into compiling small programs; unoptimised, by one thread (test
+# processes share the cores) and by XLA's older emitter, that takes a third of it. Only set where
+# nothing is: XLA_FLAGS="" runs the tests on the code that users run.
 os.environ.setdefault(
-    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+    " --xla_cpu_use_fusion_emitters=false",
 )
 # What takes minutes is begun first, or one process would still be at it when the others are done.
 _FIRST = ("test_study.py", "test_partitioning.py", "test_train.py", "test_optimizer.py",
