@@ -165,7 +165,7 @@ def test_snakemake_ends_with_the_same_bytes_after_a_kill(snakemake, file, local)
     study(file, "emit", "--out", str(out), "--to", "snakemake")
     folder = out / "snakemake"
     command = [snakemake, "-s", str(folder / "Snakefile"), "--profile", str(folder / "local")]
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, start_new_session=True, cwd=folder)  # its own files
     deadline = time.monotonic() + 300
     while not (out / "pocket_nli/en.s0/config.gin").is_file():
         assert time.monotonic() < deadline
@@ -173,6 +173,6 @@ def test_snakemake_ends_with_the_same_bytes_after_a_kill(snakemake, file, local)
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    subprocess.run([*command, "--unlock"], check=True, timeout=60)
-    subprocess.run([*command, "--rerun-incomplete"], check=True, timeout=900)
+    subprocess.run([*command, "--unlock"], check=True, timeout=60, cwd=folder)
+    subprocess.run([*command, "--rerun-incomplete"], check=True, timeout=900, cwd=folder)
     assert_equal(out, local)
