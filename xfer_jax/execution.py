@@ -23,7 +23,16 @@ from typing import Any, NamedTuple
 
 from seqio_tasks import files, sources
 from seqio_tasks.errors import NotReadyError, PreemptedError, RequestError, RunError
-from xfer_jax import configuration, folder_lock, planning, progress, scores, study, train
+from xfer_jax import (
+    configuration,
+    folder_lock,
+    host_memory,
+    planning,
+    progress,
+    scores,
+    study,
+    train,
+)
 from xfer_jax.study import Job, Study
 
 LOGS = "workers"  # folder in the study's: what its workers print
@@ -278,7 +287,7 @@ class _Worker:
     def __init__(self, grid: Study, out: Path, lock: int, index: int, count: int):
         self.job: Job | None = None
         self._log = out / LOGS / f"{index}.log"
-        self._environment = dict(os.environ, PYTHONUNBUFFERED="1")
+        self._environment = os.environ | {"PYTHONUNBUFFERED": "1"} | host_memory.large_pages()
         self._lock = lock
         cores = None
         gpus = _gpus()

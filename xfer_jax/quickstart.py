@@ -17,6 +17,7 @@ from xfer_jax import (
     compilation,
     configuration,
     execution,
+    host_memory,
     probe,
     progress,
     report,
@@ -95,4 +96,5 @@ def draw(cells: Mapping[tuple[str, str], float], path: Path) -> Path:
 
 
 if __name__ == "__main__":
+    host_memory.restart_with_large_pages()
     sys.exit(cli.report(main))

@@ -25,6 +25,7 @@ from xfer_jax import (
     cost,
     execution,
     folder_lock,
+    host_memory,
     planning,
     scores,
     study,
@@ -343,12 +344,16 @@ def test_sigterm_ends_the_workers_and_leaves_what_is_done(file, tmp_path):
 
 
 def test_a_worker_that_dies_is_told_of(file, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+    program = tmp_path / "program"
+    program.write_text('#!/bin/sh\necho "$GLIBC_TUNABLES"\nexit 1\n')
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(host_memory, "large_pages", lambda: {"GLIBC_TUNABLES": "large pages"})
     out = tmp_path / "study"
     assert cli.main(["study", "run", str(file), "--out", str(out), "--workers", "2"]) == 1
     err = capsys.readouterr().err
     assert "1 of 7 jobs failed, and 6 that start from them were not run: pretrained: its w" in err
-    assert f"its worker ended with 1; the end of {out / 'workers' / '0.log'}: nothing" in err
+    assert f"its worker ended with 1; the end of {out / 'workers' / '0.log'}: large pages" in err
     for count in ("0", "-1", "1000000000"):
         line = refusal(capsys, file, "--out", str(out), "--workers", count)
         assert "--workers must be from 1 to 256" in line
