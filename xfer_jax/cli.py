@@ -49,10 +49,11 @@ One process runs a study, with as many workers as --workers says. On a cluster, 
 
 _ANALYZE_HELP = """\
 A table needs the columns source, target and score (percent); task, n_shots, n_train, seed,
-intermediate and arm are understood. Languages are codes of two or three letters, or names. Folders
-of runs, by T5X or by this tool, are scored anew from their outputs, and their errors counted. A
-table of features has source and target, or language, and a column a feature. Zero-shot scores are
-correlated, or those of the fewest shots; of several training sizes, those of the largest.
+intermediate, arm and baseline are understood. Languages are ISO 639 codes, BCP 47 tags, FLORES
+codes, Glottocodes or names. Folders of runs, by T5X or by this tool, are scored anew from their
+outputs, and their errors counted. A table of features has source and target, or language, and a
+column a feature. Zero-shot scores are correlated, or those of the fewest shots; of several training
+sizes, those of the largest.
 """
 
 
