@@ -104,6 +104,7 @@ def finish(worker: subprocess.Popen, log: Path, already: str = "") -> None:
 EXEMPT = {
     "events.out.tfevents.*": "TensorBoard writes the time of day into every record",
     "done.json": "holds the seconds that a job took",
+    "inputs.json": "holds a digest of the initial checkpoint's files, which Orbax names by chance",
     "state.json": "says what was being done when it was written",
     "*.log": "says what was done in this very process",
     "checkpoint_*": "Orbax names files by chance: the arrays are compared instead",
