@@ -106,6 +106,7 @@ EXEMPT = {
     "done.json": "holds the seconds that a job took",
     "inputs.json": "holds a digest of the initial checkpoint's files, which Orbax names by chance",
     "state.json": "says what was being done when it was written",
+    "programs": "compiled programs, whose names hold the cache folder's path and which hold times",
     "*.log": "says what was done in this very process",
     "checkpoint_*": "Orbax names files by chance: the arrays are compared instead",
     ".*": "left by what was killed under a name of chance; nobody reads it",
@@ -135,7 +136,7 @@ def differences(out: Path, expected: Path) -> list[str]:
         for path in folder.glob("**/checkpoint_*")
     }
     for job in sorted(jobs):
-        trees = [_arrays(folder / job) for folder in (out, expected)]
+        trees = [_arrays(folder / job, folder) for folder in (out, expected)]
         found += [
             f"{job}: {name}"
             for name in sorted(trees[0].keys() | trees[1].keys())
@@ -151,14 +152,14 @@ def _is_exempt(path: Path) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for name in names for pattern in EXEMPT)
 
 
-def _arrays(model_dir: Path) -> dict[str, bytes]:
-    """Returns all of a run's last checkpoint: parameters, moments, step; nothing if it has none."""
+def _arrays(model_dir: Path, out: Path) -> dict[str, bytes]:
+    """Returns all of a run's last checkpoint, paths below `out` alike; nothing if it has none."""
     if not checkpoints.steps(model_dir):
         return {}
     location = checkpoints.locate(model_dir)
     contents = checkpoints.read(location)
     arrays = {name: array.read(()).tobytes() for name, array in contents.arrays.items()}
-    about = json.dumps(run_file.about(location), sort_keys=True)
+    about = json.dumps(run_file.about(location), sort_keys=True).replace(str(out), "")
     return arrays | {"step": str(contents.step).encode(), "about": about.encode()}
 
 
