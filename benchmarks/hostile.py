@@ -186,6 +186,8 @@ def _suspend(run: Run, which: Callable[[subprocess.Popen], list[int]]) -> None:
     for pid in stopped:
         _signal(pid, signal.SIGSTOP)
     deadline = time.monotonic() + run.suspended
+    if folder_lock.owner(run.out) is None:  # it had done everything, and was about to end
+        deadline = 0.0
     try:
         while time.monotonic() < deadline and owner.poll() is None:
             run.try_another()
@@ -230,11 +232,12 @@ def watched(out: Path) -> Iterator[list[str]]:
 
     def look() -> None:
         while not ended.wait(0.05):
-            for path in out.rglob(DONE_FILE):
-                written = path.stat().st_mtime_ns
-                if seen.setdefault(path, written) != written:
-                    seen[path] = written
-                    twice.append(str(path.parent.relative_to(out)))
+            with contextlib.suppress(FileNotFoundError):  # what is removed while it is looked at
+                for path in out.rglob(DONE_FILE):
+                    written = path.stat().st_mtime_ns
+                    if seen.setdefault(path, written) != written:
+                        seen[path] = written
+                        twice.append(str(path.parent.relative_to(out)))
 
     looker = threading.Thread(target=look, daemon=True)
     looker.start()
