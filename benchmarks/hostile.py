@@ -77,9 +77,11 @@ class Run:
         with contextlib.suppress(subprocess.TimeoutExpired):
             owner.wait(max(least, self.draws.uniform(0, self.seconds)))
 
-    def try_another(self, *before: str, **environment: str) -> None:
+    def try_another(self, first: subprocess.Popen, *before: str, **environment: str) -> None:
         """Starts a second owner, which must be refused while the first one lives."""
         code = self.start(*before, **environment).wait()
+        if code == 0 and first.poll() is not None:  # the study was done by then
+            return
         if code != 2:
             raise RuntimeError(f"a second owner ended with {code}, not 2")
         self.refused += 1
@@ -100,7 +102,7 @@ def namespaces(run: Run) -> None:
     apart = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts")
     first = run.start(*apart)
     _until_owned(run, first)
-    run.try_another(*apart)
+    run.try_another(first, *apart)
     run.wait(first)
     kill_resume.end(first)
     second = run.start(*apart)
@@ -132,7 +134,7 @@ def clocks(run: Run) -> None:
         wrong = {"PYTHONPATH": str(folder), "HOSTILE_CLOCK": str(shift)}
         owner = run.start(**wrong)
         _until_owned(run, owner)
-        run.try_another(PYTHONPATH=str(folder), HOSTILE_CLOCK=str(-shift))
+        run.try_another(owner, PYTHONPATH=str(folder), HOSTILE_CLOCK=str(-shift))
         run.wait(owner)
         kill_resume.end(owner)
 
@@ -190,7 +192,7 @@ def _suspend(run: Run, which: Callable[[subprocess.Popen], list[int]]) -> None:
         deadline = 0.0
     try:
         while time.monotonic() < deadline and owner.poll() is None:
-            run.try_another()
+            run.try_another(owner)
             time.sleep(5)
     finally:
         for pid in stopped:
