@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import kill_resume, record
+from seqio_tasks.errors import RequestError
 from xfer_jax import folder_lock
 from xfer_jax.study import DONE_FILE
 
@@ -266,7 +267,10 @@ def hostile(condition: Callable[[Run], None], run: Run, undisturbed: Path) -> di
     jobs = {str(path.parent.relative_to(undisturbed)) for path in undisturbed.rglob(DONE_FILE)}
     wrong += [f"{name} was done twice" for name in twice]
     wrong += [f"{name} is lost" for name in jobs if not (run.out / name / DONE_FILE).is_file()]
-    wrong += kill_resume.differences(run.out, undisturbed)
+    try:
+        wrong += kill_resume.differences(run.out, undisturbed)
+    except RequestError as error:  # a checkpoint that cannot be read
+        wrong.append(str(error))
     return {
         "condition": condition.__name__,
         "seconds": round(time.monotonic() - began, 1),

@@ -310,13 +310,14 @@ def _latest(model_dir: Path) -> tuple[int | None, list[str]]:
 
 
 def keep(model_dir: Path, count: int | None) -> None:
-    """Removes a run's oldest checkpoints.
+    """Removes a run's oldest checkpoints. One that is half removed when it is killed is none.
 
     Args:
       model_dir: the run's folder.
-      count: how many of the latest stay; None: all.
+      count: how many of the latest stay, 0: none of them; None: all.
     """
-    for step in steps(model_dir)[: -count if count else 0]:
+    found = steps(model_dir)
+    for step in found[: max(len(found) - count, 0)] if count is not None else []:
         # Renamed first: a checkpoint that is half removed must not look like one.
         gone = (model_dir / f"checkpoint_{step}").rename(model_dir / f".checkpoint_{step}.gone")
         _remove(gone)

@@ -10,7 +10,6 @@ import errno
 import heapq
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +23,7 @@ from typing import Any, NamedTuple
 from seqio_tasks import files, sources
 from seqio_tasks.errors import NotReadyError, PreemptedError, RequestError, RunError
 from xfer_jax import (
+    checkpoints,
     configuration,
     folder_lock,
     host_memory,
@@ -216,8 +216,7 @@ def _do(grid: Study, job: Job, out: Path) -> None:
         else:
             _run_t5x(grid, job, out)
         if job.n_shots and not grid.keep_few_shot:
-            for checkpoint in folder.glob("checkpoint_*"):
-                shutil.rmtree(checkpoint)
+            checkpoints.keep(folder, 0)
         study.write_done(grid, job, out, time.monotonic() - began)
 
 

@@ -466,6 +466,27 @@ def test_a_run_is_found_by_another_path_to_it(saved, tmp_path, monkeypatch):
         assert checkpoints.latest(name)[0].samefile(path)
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_checkpoint_that_is_half_removed_is_none(saved, state, monkeypatch, count):
+    path, _ = saved
+    checkpoints.save(path.parent, checkpoints.to_tree(*state, 999_999), {})
+
+    def killed(folder, **_):
+        next(file for file in Path(folder).rglob("*") if file.is_file()).unlink()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    before = checkpoints.steps(path.parent)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoints.keep(path.parent, count)
+    assert checkpoints.steps(path.parent) == before[1:]
+    monkeypatch.undo()
+    checkpoints.tidy(path.parent)
+    assert not list(path.parent.glob(".*"))
+    checkpoints.keep(path.parent, count)
+    assert len(checkpoints.steps(path.parent)) == count
+
+
 def test_a_checkpoint_that_was_being_replaced_is_given_back(saved):
     path, _ = saved
     path.rename(path.with_name(f".{path.name}.old"))  # killed before the new one had the name
