@@ -28,7 +28,7 @@ import gin
 import numpy as np
 
 from benchmarks import kill_resume, record, train_step
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, sentencepiece_model, vocabulary
 from seqio_tasks.errors import RequestError
 from xfer_jax import checkpoints, checksums, run_file, token_cache
 from xfer_jax.token_cache import INPUTS, TARGETS
@@ -248,7 +248,7 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     return arrays | {"step": contents.step, "about": run_file.about(location)}
 
 
-def read_cache(task: str, vocab: vocabulary.Vocabulary, folder: Path) -> list[Any]:
+def read_cache(task: str, vocab: sentencepiece_model.Vocabulary, folder: Path) -> list[Any]:
     """Returns the tokens and texts of a task's validation split; `folder` is the cache folder."""
     del folder  # the environment names it
     cache = token_cache.open_cache(catalogue.task(task), "validation", vocab)

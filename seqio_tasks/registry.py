@@ -21,9 +21,19 @@ import seqio
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from seqio_tasks import catalogue, files, probes, sources, span_corruption, vocabulary
-from seqio_tasks.catalogue import ALL_LANGUAGES, Example, Task
+from seqio_tasks import (
+    catalogue,
+    files,
+    raw_data,
+    records,
+    sources,
+    span_corruption,
+    subsets,
+    vocabulary,
+)
 from seqio_tasks.errors import RequestError
+from seqio_tasks.families import probes
+from seqio_tasks.records import ALL_LANGUAGES, Example, Task
 
 # The accelerators are JAX's; TensorFlow only prepares data.
 tf.config.set_visible_devices([], "GPU")
@@ -61,7 +71,7 @@ def raw_examples(task: Task, split: str) -> Iterator[Example]:
     family = task.family
     if family.make is not None:
         return family.make(task.language, split)
-    return catalogue.read(task, split)
+    return raw_data.read(task, split)
 
 
 def _signature(value: Any) -> Any:
@@ -159,7 +169,7 @@ class StudySource(seqio.DataSource):
         dataset = self.examples(split)
         count = catalogue.evaluation_examples()
         if count is not None:
-            dataset = _only(dataset, lambda texts: catalogue.sample_indices(texts, count))
+            dataset = _only(dataset, lambda texts: subsets.sample_indices(texts, count))
         if shuffle:
             dataset = dataset.shuffle(100_000, seed=seed)
         if shard_info and shard_info.num_shards > 1:
@@ -169,10 +179,10 @@ class StudySource(seqio.DataSource):
     def examples(self, split: str) -> tf.data.Dataset:
         """Returns all examples of the task in source order, however few are to be evaluated."""
         task = self._task
-        first, *others = (_preprocessed(part, split) for part in catalogue.parts(task, split))
+        first, *others = (_preprocessed(part, split) for part in raw_data.parts(task, split))
         dataset = functools.reduce(tf.data.Dataset.concatenate, others, first)
         if task.subset is not None and split == "train":
-            dataset = _only(dataset, lambda texts: catalogue.subset_indices(task, texts))
+            dataset = _only(dataset, lambda texts: subsets.subset_indices(task, texts))
         return dataset
 
 
@@ -188,7 +198,7 @@ def _only(
 
 
 def _identity(example: Mapping[str, bytes]) -> str:
-    return catalogue.identity(example.get("inputs", b"").decode(), example["targets"].decode())
+    return subsets.identity(example.get("inputs", b"").decode(), example["targets"].decode())
 
 
 def _references(task: Task):
@@ -384,19 +394,19 @@ def texts(task: Task, split: str, examples: int = -1) -> Iterator[str]:
     Args:
       task: whose texts.
       split: train, validation or test.
-      examples: how many, see `catalogue.sample_indices`; all when -1.
+      examples: how many, see `subsets.sample_indices`; all when -1.
     """
     dataset = StudySource(task).examples(split)
     if examples >= 0:
-        dataset = _only(dataset, lambda texts: catalogue.sample_indices(texts, examples))
+        dataset = _only(dataset, lambda texts: subsets.sample_indices(texts, examples))
     for example in dataset.as_numpy_iterator():
         for feature in ("inputs", "targets"):
             if feature in example:
                 yield example[feature].decode("utf-8")
 
 
-for _family in (*catalogue.families().values(), *catalogue.probes().values()):
+for _family in (*catalogue.families().values(), *catalogue.probe_families().values()):
     for _language in (*_family.languages, ALL_LANGUAGES):
-        get(f"{catalogue.PREFIX}{_family.name}.{_language}")
+        get(f"{records.PREFIX}{_family.name}.{_language}")
 for _name in catalogue.intermediates():
     get(_name)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from seqio_tasks.errors import RequestError
-from seqio_tasks.vocabulary import EOS_ID, NUM_SENTINELS, PAD_ID
+from seqio_tasks.sentencepiece_model import EOS_ID, NUM_SENTINELS, PAD_ID
 
 NOISE_DENSITY = 0.15  # share of tokens masked
 MEAN_SPAN_LENGTH = 3.0  # tokens a span

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from statistics import fmean
 
-from seqio_tasks import choice, panx, squad, tagging, tydiqa, xnli
+from seqio_tasks.families import choice, panx, squad, tagging, tydiqa, xnli
 
 CLASSIFICATION, TAGGING, QA, RETRIEVAL = "classification", "tagging", "qa", "retrieval"
 GROUPS = (CLASSIFICATION, TAGGING, QA, RETRIEVAL)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seqio_tasks import catalogue
+from seqio_tasks import catalogue, subsets
 from seqio_tasks.errors import RequestError
 from xfer_jax import outcomes, outputs, statistics
 
@@ -55,7 +55,7 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
         if found is None:
             return None
         plain = catalogue.task(f"{task}.{target}").family.plain_text or str
-        sample = catalogue.sample_indices(found.inputs, _TEXTS)
+        sample = subsets.sample_indices(found.inputs, _TEXTS)
         texts.setdefault(target, []).extend(plain(found.inputs[i]) for i in sample)
         pieces.setdefault(target, set()).update(*(found.tokens[i] for i in sample))
         simple[str(task), str(target)] = found.baseline

@@ -268,7 +268,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _tasks(args: argparse.Namespace) -> None:
-    from seqio_tasks import catalogue, languages, sources
+    from seqio_tasks import catalogue, languages, records, sources
 
     folder = sources.data_dir()
     shown = 0
@@ -276,15 +276,15 @@ def _tasks(args: argparse.Namespace) -> None:
         if args.filter and args.filter not in family.groups:
             continue
         for code in family.languages:
-            name = f"{catalogue.PREFIX}{family.name}.{code}"
+            name = f"{records.PREFIX}{family.name}.{code}"
             if args.name not in name:
                 continue
             shown += 1
             origins = [_origin(catalogue.task(name), split, args.sizes) for split in family.splits]
             print(f"{name:<22} {languages.get(code).name:<12} {'  '.join(origins)}")
-    if args.filter in (None, catalogue.INTERMEDIATE):
+    if args.filter in (None, records.INTERMEDIATE):
         shown += _mixtures(args.name)
-    if args.filter in (None, catalogue.XTREME_R):
+    if args.filter in (None, records.XTREME_R):
         shown += _retrieval(args.name, args.sizes)
     if not shown:
         group = f" of {args.filter}" if args.filter else ""
@@ -292,27 +292,27 @@ def _tasks(args: argparse.Namespace) -> None:
             f"no task's name{group} contains {args.name!r}; `xfer-jax tasks` lists all"
         )
     where = f"files in {folder}" if folder else "TFDS (set XFER_DATA_DIR to read files instead)"
-    print(f"{shown} tasks; each family has a mixture `.{catalogue.ALL_LANGUAGES}`; data: {where}")
+    print(f"{shown} tasks; each family has a mixture `.{records.ALL_LANGUAGES}`; data: {where}")
 
 
 def _mixtures(part: str) -> int:
     """Prints the intermediate tasks in families of languages; returns how many there are."""
-    from seqio_tasks import catalogue
+    from seqio_tasks import catalogue, records
 
     names = [name for name in catalogue.intermediates() if part in name]
     for name in names:
         of = catalogue.tasks(name)
         codes = " ".join(task.language for task in of)
-        print(f"{name:<42} {catalogue.PREFIX}{of[0].family.name}: {codes}")
+        print(f"{name:<42} {records.PREFIX}{of[0].family.name}: {codes}")
     return len(names)
 
 
 def _retrieval(part: str, count: bool) -> int:
     """Prints the retrieval tasks, which `retrieve` reads itself; returns how many there are."""
-    from seqio_tasks import retrieval, sources
+    from seqio_tasks import retrieval_data, sources
 
     shown = 0
-    for family in retrieval.FAMILIES.values():
+    for family in retrieval_data.FAMILIES.values():
         if part not in family.name:
             continue
         shown += 1
@@ -321,7 +321,7 @@ def _retrieval(part: str, count: bool) -> int:
             sizes = []
             for code in family.languages:
                 try:
-                    (of,) = retrieval.read(family.name, (code,))
+                    (of,) = retrieval_data.read(family.name, (code,))
                     sizes.append(f"{code} {len(of.queries):,}")
                 except RequestError:
                     continue
@@ -331,24 +331,24 @@ def _retrieval(part: str, count: bool) -> int:
 
 
 def _origin(task, split: str, count: bool) -> str:
-    from seqio_tasks import catalogue, sources
+    from seqio_tasks import raw_data, sources
 
     family = task.family
     if family.make is not None:
         made = sum(1 for _ in family.make(task.language, split)) if count else "made here"
         return f"{split} {made}"
     size = f" ({family.sizes[split]:,})" if split in family.sizes else ""
-    parts = catalogue.parts(task, split)
+    parts = raw_data.parts(task, split)
     if sources.data_dir() is None:
         return f"{split} {'+'.join(_elsewhere(part, split) for part in parts)}{size}"
     try:
-        paths = [catalogue.find(part, split) for part in parts]
+        paths = [raw_data.find(part, split) for part in parts]
     except RequestError:
         return f"{split} -{size}"
     if not count:
         return f"{split} {'+'.join(path.name for path in paths)}{size}"
     try:
-        return f"{split} {sum(1 for part in parts for _ in catalogue.read(part, split))}"
+        return f"{split} {sum(1 for part in parts for _ in raw_data.read(part, split))}"
     except RequestError:
         return f"{split} unreadable"
 
@@ -363,7 +363,12 @@ def _elsewhere(task, split: str) -> str:
 
 
 def _vocab(args: argparse.Namespace) -> None:
-    from seqio_tasks import catalogue, vocabulary
+    from seqio_tasks import (
+        catalogue,
+        quiet_registry,
+        sentencepiece_model,
+        vocabulary,
+    )
 
     languages = [code for code in args.languages.split(",") if code]
     tasks = catalogue.of_languages(args.tasks.split(","), languages)
@@ -373,10 +378,10 @@ def _vocab(args: argparse.Namespace) -> None:
         if args.split not in task.family.splits:
             there = ", ".join(task.family.splits)
             raise RequestError(f"--split: {task.name} has no split {args.split!r}; it has {there}")
-    registry = catalogue.registry()
+    registry = quiet_registry.load()
     texts = (text for task in tasks for text in registry.texts(task, args.split, args.examples))
     print(f"training {args.size} pieces on {len(tasks)} tasks; this can take minutes", flush=True)
-    path = vocabulary.train(texts, args.size, files.absolute(args.out))
+    path = sentencepiece_model.train(texts, args.size, files.absolute(args.out))
     loaded = vocabulary.load(str(path))
     print(
         f"wrote {path}: {loaded.size} pieces from {len(tasks)} tasks; train with"

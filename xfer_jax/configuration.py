@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 import gin
 from gin import config_parser
 
-from seqio_tasks import catalogue, files
+import seqio_tasks.vocabulary  # noqa: F401 - gin may bind the knobs of all that it imports
+from seqio_tasks import files
 from seqio_tasks.errors import RequestError, did_you_mean
 
 T = TypeVar("T")
@@ -68,7 +69,6 @@ def load(
         name, a misspelt macro.
     """
     logging.getLogger().addFilter(_heard)
-    catalogue.probes()  # imports the modules whose knobs gin may bind
     allowed = _import_allowed(imports)
     places = [*search_paths, str(shipped_dir())]
     for file in gin_files:

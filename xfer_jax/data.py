@@ -9,10 +9,11 @@ from typing import Any
 import grain
 import numpy as np
 
-from seqio_tasks import catalogue, probes, span_corruption
-from seqio_tasks.catalogue import Task
+from seqio_tasks import catalogue, span_corruption
 from seqio_tasks.errors import RequestError
-from seqio_tasks.vocabulary import EOS_ID, Vocabulary
+from seqio_tasks.families import probes
+from seqio_tasks.records import Task
+from seqio_tasks.sentencepiece_model import EOS_ID, Vocabulary
 from xfer_jax.packing import Layout, round_up
 from xfer_jax.token_cache import INPUTS, TARGETS, Cache, open_cache
 

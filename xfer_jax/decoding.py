@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from seqio_tasks.vocabulary import EOS_ID, PAD_ID
+from seqio_tasks.sentencepiece_model import EOS_ID, PAD_ID
 from xfer_jax.loss import token_losses
 from xfer_jax.model import Transformer, call
 

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from seqio_tasks import catalogue, probes, vocabulary
-from seqio_tasks.catalogue import Task
+from seqio_tasks import catalogue, sentencepiece_model, vocabulary
 from seqio_tasks.errors import RequestError
+from seqio_tasks.families import probes
+from seqio_tasks.records import Task
 from seqio_tasks.settings import BatchSize, Count, Folder, Line, Lines, settings
 from xfer_jax import checkpoints, checksums, data, model, output, partitioning, progress
 from xfer_jax.model import Transformer
@@ -264,7 +265,7 @@ class Evaluation:
         if not self.targets:
             raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
 
-    def _cache(self, task: Task, vocab: vocabulary.Vocabulary) -> Cache:
+    def _cache(self, task: Task, vocab: sentencepiece_model.Vocabulary) -> Cache:
         cache = open_cache(task, self.eval_split, vocab).sample(self.eval_examples)
         if task.family.objective != "probe":
             return cache

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from seqio_tasks import catalogue, languages
+from seqio_tasks import catalogue, languages, records
 from seqio_tasks.errors import RequestError
 from xfer_jax import features, statistics, tables
 from xfer_jax.features import Options
@@ -117,7 +117,7 @@ def languages_of(intermediate: str) -> tuple[str, ...]:
     family, _, rest = intermediate.partition(".")
     group = rest.partition(".")[0] or family
     try:
-        tasks = catalogue.tasks(f"{catalogue.PREFIX}{family}.{group}")
+        tasks = catalogue.tasks(f"{records.PREFIX}{family}.{group}")
         return tuple(task.language for task in tasks)
     except RequestError:
         pass  # a file's name need not be a task's

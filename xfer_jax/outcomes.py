@@ -13,7 +13,8 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Set
 
-from seqio_tasks import languages, metrics, xnli
+from seqio_tasks import languages, metrics, strict_metrics
+from seqio_tasks.families import xnli
 from seqio_tasks.words import words
 from xfer_jax.outputs import Outputs
 
@@ -77,10 +78,14 @@ def _entities(outputs: Outputs) -> tuple[Counter[str], int]:
     for sentence, reference, answer in zip(
         outputs.inputs, outputs.references, outputs.answers, strict=True
     ):
-        tokens = metrics.words(sentence.removeprefix("tag: "))
-        gold = [span for span in metrics.align(tokens, metrics.parse_spans(reference)) if span]
-        parsed = metrics.parse_spans(answer)
-        aligned = metrics.align(tokens, parsed)
+        tokens = strict_metrics.words(sentence.removeprefix("tag: "))
+        gold = [
+            span
+            for span in strict_metrics.align(tokens, strict_metrics.parse_spans(reference))
+            if span
+        ]
+        parsed = strict_metrics.parse_spans(answer)
+        aligned = strict_metrics.align(tokens, parsed)
         guessed = [span for span in aligned if span]
         total += len(gold)
         for kind, start, end in gold:
@@ -120,8 +125,8 @@ def _answers(outputs: Outputs) -> Counter[str]:
     for text, references, answer in zip(
         outputs.inputs, outputs.references, outputs.answers, strict=True
     ):
-        golds = [metrics.answer_tokens(reference, language) for reference in references]
-        guess = metrics.answer_tokens(answer, language)
+        golds = [strict_metrics.answer_tokens(reference, language) for reference in references]
+        guess = strict_metrics.answer_tokens(answer, language)
         if not guess:
             found[CORRECT if guess in golds else "empty"] += 1
         elif guess in golds:
@@ -129,7 +134,7 @@ def _answers(outputs: Outputs) -> Counter[str]:
         elif any(set(guess) & set(gold) for gold in golds):
             found["partial"] += 1
         else:
-            context = f" {' '.join(metrics.answer_tokens(text, language))} "
+            context = f" {' '.join(strict_metrics.answer_tokens(text, language))} "
             inside = f" {' '.join(guess)} " in context
             found["wrong" if inside else "hallucinated"] += 1
     return found
@@ -177,7 +182,7 @@ def _content(outputs: Outputs, answer: str) -> str:
     """Returns an answer without the words of its format."""
     if outputs.task.family.answers_field:
         return answer
-    return " ".join(" ".join(surface) for _, surface in metrics.parse_spans(answer))
+    return " ".join(" ".join(surface) for _, surface in strict_metrics.parse_spans(answer))
 
 
 _SCRIPTS = {  # ISO 15924 -> how Unicode's names of its letters begin

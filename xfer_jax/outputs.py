@@ -15,10 +15,10 @@ from typing import Annotated, Any
 import pandas as pd
 import pydantic
 
-from seqio_tasks import catalogue, metrics
-from seqio_tasks.catalogue import Task
+from seqio_tasks import catalogue, strict_metrics
 from seqio_tasks.errors import RequestError
 from seqio_tasks.files import read_text
+from seqio_tasks.records import Task
 
 FOLDER = "inference_eval"
 
@@ -57,7 +57,7 @@ class Outputs:
         """Whether a reference holds more than nothing, or no entity."""
         if self.task.family.answers_field:
             return any(answer for answers in self.references for answer in answers)
-        return any(metrics.parse_spans(reference) for reference in self.references)
+        return any(strict_metrics.parse_spans(reference) for reference in self.references)
 
     @property
     def baseline(self) -> float:

@@ -10,10 +10,10 @@ import numpy as np
 from jax.sharding import Mesh
 from pydantic import Field
 
-from seqio_tasks.catalogue import Task
 from seqio_tasks.errors import RequestError
+from seqio_tasks.records import Task
+from seqio_tasks.sentencepiece_model import Vocabulary
 from seqio_tasks.settings import FromZero, settings
-from seqio_tasks.vocabulary import Vocabulary
 from xfer_jax import data, decoding, partitioning
 from xfer_jax.model import Transformer
 from xfer_jax.token_cache import Cache

@@ -8,8 +8,9 @@ from typing import Any
 
 import gin
 
-from seqio_tasks import catalogue, span_corruption, vocabulary
+from seqio_tasks import catalogue, sentencepiece_model, span_corruption
 from seqio_tasks.errors import RequestError
+from seqio_tasks.records import PREFIX
 from seqio_tasks.settings import BatchSize, Count, Folder, Line, Lines, settings
 from xfer_jax import data, evaluation, model, output, partitioning, probe_table, progress
 from xfer_jax.prediction import Method, Predictor
@@ -56,7 +57,7 @@ def probe(how: Probe, config_text: str) -> None:
     """
     first = catalogue.tasks(how.tasks[0])[0]
     folder = how.folder
-    of_family = folder / f"{catalogue.PREFIX}{first.family.name}"
+    of_family = folder / f"{PREFIX}{first.family.name}"
     output.check(of_family, config_text)
     opened = evaluation.Evaluation(
         checkpoint=how.checkpoint,
@@ -104,7 +105,7 @@ def _records(
     return [
         {
             "inputs": text
-            | {"targets": [*cache.tokens(data.TARGETS, i).tolist(), vocabulary.EOS_ID]},
+            | {"targets": [*cache.tokens(data.TARGETS, i).tolist(), sentencepiece_model.EOS_ID]},
             key: answer,
         }
         for i, (text, answer) in enumerate(zip(cache.texts, answers, strict=True))

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pydantic
 
-from seqio_tasks import catalogue, files
+from seqio_tasks import catalogue, files, records
 from seqio_tasks.errors import RequestError
+from seqio_tasks.sentencepiece_model import NUM_SENTINELS
 from seqio_tasks.span_corruption import spans
-from seqio_tasks.vocabulary import NUM_SENTINELS
 from xfer_jax import tables
 
 FILE = "probe.csv"
@@ -166,7 +166,7 @@ def measure(answers: Answers, seed: int = 0) -> dict[str, float]:
     return found
 
 
-def tasks_in(folder: Path) -> Iterator[tuple[Path, catalogue.Task]]:
+def tasks_in(folder: Path) -> Iterator[tuple[Path, records.Task]]:
     """Yields the probes that have scores in a folder or in folders in it."""
     for file in sorted(folder.rglob(f"*-score.{_SUFFIX}")):
         task = catalogue.task(file.name.removesuffix(f"-score.{_SUFFIX}"))
@@ -182,7 +182,7 @@ def collect(folder: Path) -> pd.DataFrame:
     """
     rows = []
     for where, task in tasks_in(folder):
-        of = catalogue.PREFIX + task.family.name.removeprefix(catalogue.PROBE)
+        of = records.PREFIX + task.family.name.removeprefix(records.PROBE)
         rows.append({"task": of, "language": task.language} | measure(read(where, task.name)))
     if not rows:
         raise RequestError(

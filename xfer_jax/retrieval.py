@@ -20,10 +20,10 @@ from jax import lax
 from jax.sharding import Mesh
 from pydantic import Field
 
-from seqio_tasks import retrieval, vocabulary
+from seqio_tasks import retrieval_data, vocabulary
 from seqio_tasks.errors import RequestError, RunError
+from seqio_tasks.sentencepiece_model import Vocabulary
 from seqio_tasks.settings import BatchSize, Count, CountFromZero, Folder, Line, Lines, settings
-from seqio_tasks.vocabulary import Vocabulary
 from xfer_jax import checkpoints, checksums, data, evaluation, model, output, partitioning, progress
 from xfer_jax.model import Transformer
 from xfer_jax.prediction import Progress
@@ -253,7 +253,7 @@ class Retrieval:
     num_partitions: Count = 1
 
     def __post_init__(self):
-        retrieval.family(self.task)
+        retrieval_data.family(self.task)
         layers = self.model.num_encoder_layers
         if self.layer is not None and (
             type(self.layer) is not int or self.layer not in range(layers + 1)
@@ -295,21 +295,23 @@ def retrieve(how: Retrieval, config_text: str) -> None:
     folder, inputs = how.folder, how.inputs()
     output.check(folder, config_text)
     output.check_inputs(folder, inputs)
-    sets = list(retrieval.read(how.task, how.languages, how.split))
+    sets = list(retrieval_data.read(how.task, how.languages, how.split))
     paths = [folder / f"{how.task}.{of.language}.jsonl" for of in sets]
     missing = [(of, file) for of, file in zip(sets, paths, strict=True) if not file.is_file()]
     encoder = how.open() if missing else None
     output.claim(folder, config_text, inputs)
     if encoder is not None:
         _rank(encoder, missing, how.similarity)
-    metric = retrieval.family(how.task).metric
+    metric = retrieval_data.family(how.task).metric
     scores = [100 * _score(file, metric) for file in paths]
     progress.say(_table(how, sets, scores))
     _write_scores(folder / "retrieval.csv", how, sets, scores)
     progress.say(f"wrote {folder / 'retrieval.csv'}")
 
 
-def _rank(encoder: Encoder, missing: Sequence[tuple[retrieval.Set, Path]], similarity: str) -> None:
+def _rank(
+    encoder: Encoder, missing: Sequence[tuple[retrieval_data.Set, Path]], similarity: str
+) -> None:
     """Writes the ranked candidates of every set into its file."""
     searched = {id(of.candidates): of.candidates for of, _ in missing}
     texts = sum(len(of.queries) for of, _ in missing)
@@ -345,14 +347,14 @@ def _score(file: Path, metric: str) -> float:
     with file.open(encoding="utf-8") as lines:
         records = [json.loads(line) for line in lines]
     ranked, gold = ([record[key] for record in records] for key in ("ranked", "gold"))
-    measure = accuracy if metric == retrieval.ACCURACY else mean_average_precision
+    measure = accuracy if metric == retrieval_data.ACCURACY else mean_average_precision
     return measure(ranked, gold)
 
 
-def _table(how: Retrieval, sets: Sequence[retrieval.Set], scores: Sequence[float]) -> str:
+def _table(how: Retrieval, sets: Sequence[retrieval_data.Set], scores: Sequence[float]) -> str:
     """Renders the scores, in percent, and their mean."""
     layer = "output" if how.layer is None else f"states after layer {how.layer}"
-    metric = retrieval.family(how.task).metric
+    metric = retrieval_data.family(how.task).metric
     lines = [f"{how.task}: {metric} in percent, {how.similarity} of the encoder's mean {layer}"]
     rows = [("queries in", metric, "queries", "candidates")]
     rows += [
@@ -365,9 +367,9 @@ def _table(how: Retrieval, sets: Sequence[retrieval.Set], scores: Sequence[float
 
 
 def _write_scores(
-    path: Path, how: Retrieval, sets: Sequence[retrieval.Set], scores: Sequence[float]
+    path: Path, how: Retrieval, sets: Sequence[retrieval_data.Set], scores: Sequence[float]
 ) -> None:
-    metric = retrieval.family(how.task).metric
+    metric = retrieval_data.family(how.task).metric
     layer = "output" if how.layer is None else how.layer
     rows = [
         f"{how.task},{of.language},{len(of.queries)},{len(of.candidates.ids)},{metric},"

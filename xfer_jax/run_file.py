@@ -8,7 +8,7 @@ import pydantic
 
 from seqio_tasks import files
 from seqio_tasks.errors import RequestError
-from seqio_tasks.vocabulary import Vocabulary
+from seqio_tasks.sentencepiece_model import Vocabulary
 from xfer_jax import checksums
 from xfer_jax.stored import MOST_STEPS, read_file
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from seqio_tasks import catalogue
+from seqio_tasks import catalogue, records
 from seqio_tasks.errors import RequestError
 from xfer_jax import output, outputs
 from xfer_jax.study import MORE, Job, Study, damaged, done, jobs, load
@@ -87,7 +87,7 @@ def of_job(study: Study, job: Job, out: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def rescore(model_dir: Path, task: catalogue.Task) -> tuple[float, int]:
+def rescore(model_dir: Path, task: records.Task) -> tuple[float, int]:
     """Computes a task's score from the outputs of a run's last evaluation.
 
     Returns:

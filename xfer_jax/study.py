@@ -21,7 +21,7 @@ import jax
 import pydantic
 from pydantic import Field, StringConstraints
 
-from seqio_tasks import catalogue, files
+from seqio_tasks import catalogue, files, raw_data
 from seqio_tasks.errors import RequestError, did_you_mean
 from seqio_tasks.settings import Count, CountFromZero, Line, Lines, Seed, settings
 from xfer_jax import checkpoints, configuration, output, train
@@ -406,7 +406,7 @@ def check(study: Study, every: Sequence[Job], out: Path) -> set[str]:
     for name, split in needed:
         for task in catalogue.tasks(name):
             try:
-                catalogue.origin(task, split)
+                raw_data.origin(task, split)
             except RequestError as error:
                 complaints[f"{task.full_name} ({split})"] = str(error)
     if complaints:

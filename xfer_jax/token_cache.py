@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from seqio_tasks import catalogue, digests, files, sources
-from seqio_tasks.catalogue import Task
+from seqio_tasks import digests, files, quiet_registry, raw_data, sources, subsets
 from seqio_tasks.errors import RequestError
-from seqio_tasks.vocabulary import Vocabulary
+from seqio_tasks.records import Task
+from seqio_tasks.sentencepiece_model import Vocabulary
 from xfer_jax import progress
 
 CACHE_FORMAT = 2
@@ -58,10 +58,10 @@ class Cache:
         return flat[offsets[i] : offsets[i + 1]]
 
     def sample(self, count: int | None) -> "Cache":
-        """Returns so many examples, see `catalogue.sample_indices`; all when None."""
+        """Returns so many examples, see `subsets.sample_indices`; all when None."""
         if count is None or count >= len(self):
             return self
-        chosen = catalogue.sample_indices(self.identities(), count)
+        chosen = subsets.sample_indices(self.identities(), count)
         return dataclasses.replace(self, indices=self.indices[chosen])
 
     def whole(self) -> "Cache":
@@ -84,7 +84,7 @@ class Cache:
     def identities(self) -> list[str]:
         """Returns what tells every example from others when subsets and samples are drawn."""
         return [
-            catalogue.identity(text.get("inputs_pretokenized", ""), text["targets_pretokenized"])
+            subsets.identity(text.get("inputs_pretokenized", ""), text["targets_pretokenized"])
             for text in self.texts
         ]
 
@@ -123,7 +123,7 @@ def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
     cache = Cache(task, split, folder, np.arange(meta["examples"]))
     if task.subset is None or split != "train":
         return cache
-    return dataclasses.replace(cache, indices=catalogue.subset_indices(task, cache.identities()))
+    return dataclasses.replace(cache, indices=subsets.subset_indices(task, cache.identities()))
 
 
 def _key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
         "task": task.full_name,
         "task_version": task.family.version,
         "split": split,
-        "origin": catalogue.origin(task, split),
+        "origin": raw_data.origin(task, split),
         "vocabulary": vocabulary.digest,
     }
 
@@ -213,7 +213,7 @@ def _build(
 
 def _write(task: Task, split: str, vocabulary: Vocabulary, folder: Path) -> int:
     """Writes tokens and texts of a task into a folder; returns the number of examples."""
-    registry = catalogue.registry()  # TensorFlow: only when there is something to tokenise
+    registry = quiet_registry.load()  # TensorFlow: only when there is something to tokenise
     flat: dict[str, list[np.ndarray]] = {INPUTS: [], TARGETS: []}
     with (folder / _TEXTS).open("w", encoding="utf-8") as texts:
         examples = registry.tokenised(task.full_name, split, vocabulary.name)

@@ -20,7 +20,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from seqio_tasks import catalogue, files, vocabulary
+from seqio_tasks import catalogue, files, records, vocabulary
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
 from seqio_tasks.settings import (
     AboveZero,
@@ -281,7 +281,7 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         )
     train_tasks = catalogue.tasks(run.task)
     target_tasks = [task for name in run.targets for task in catalogue.tasks(name)]
-    source = train_tasks[0].language if len(train_tasks) == 1 else catalogue.ALL_LANGUAGES
+    source = train_tasks[0].language if len(train_tasks) == 1 else records.ALL_LANGUAGES
     for task in target_tasks:
         run.method.check(task)
     model_dir = run.model_dir

@@ -7,7 +7,7 @@ Scores are computed anew from the outputs in folders of T5X's layout, and read f
 from collections.abc import Sequence
 from pathlib import Path
 
-from seqio_tasks import catalogue, xtreme_r
+from seqio_tasks import catalogue, records, xtreme_r
 from seqio_tasks.errors import RequestError
 from xfer_jax import csv_file, outputs
 
@@ -43,7 +43,7 @@ def collect(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, float]]]:
         for run in outputs.runs_in(folder):
             for task in xtreme_r.TASKS:
                 for code in task.languages if task.family else ():
-                    one = catalogue.task(f"{catalogue.PREFIX}{task.family}.{code}")
+                    one = catalogue.task(f"{records.PREFIX}{task.family}.{code}")
                     found = outputs.read(run, one)
                     if found is not None and one.metric is not None:
                         percent = {name: found.percent(name) for name in task.metrics}

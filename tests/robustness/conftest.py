@@ -15,7 +15,7 @@ import pytest
 import sentencepiece
 
 from benchmarks import bad_input
-from seqio_tasks import vocabulary
+from seqio_tasks import sentencepiece_model, vocabulary
 
 ROWS = 256  # of the tiny models' embedding
 
@@ -70,7 +70,7 @@ def _vocabulary(folder: Path) -> Path:
         "Paris",
     ]
     texts = [f"{a}: {b} {c} 0 1 2 $$" for a in words for b in words for c in words]
-    return vocabulary.train(texts, 180, folder / "tiny.model", exact=False)
+    return sentencepiece_model.train(texts, 180, folder / "tiny.model", exact=False)
 
 
 def _answers(target: str, wrong: int) -> str:

@@ -8,7 +8,15 @@ import sys
 import numpy as np
 import pytest
 
-from seqio_tasks import catalogue, languages, vocabulary
+from seqio_tasks import (
+    catalogue,
+    languages,
+    quiet_registry,
+    records,
+    sentencepiece_model,
+    subsets,
+    vocabulary,
+)
 from seqio_tasks.errors import RequestError
 
 LANGUAGES = {  # how many each family has, in the order in which they are listed
@@ -60,16 +68,16 @@ def test_families():
     for family in catalogue.families().values():
         assert len(set(family.languages)) == len(family.languages)
         assert set(family.languages) <= set(languages.LANGUAGES)
-        assert set(family.splits) <= set(catalogue.SPLITS)
+        assert set(family.splits) <= set(records.SPLITS)
         assert set(family.sizes) <= set(family.splits)
-        assert set(family.groups) <= set(catalogue.GROUPS)
+        assert set(family.groups) <= set(records.GROUPS)
     # the paper's grid: NER in all ten languages, NLI and QA in seven each
     assert set(STUDY) <= set(catalogue.families()["panx"].languages)
     for name in ("xnli", "tydiqa"):
         assert len(set(STUDY) & set(catalogue.families()[name].languages)) == 7
 
 
-@pytest.mark.parametrize("group", catalogue.GROUPS)
+@pytest.mark.parametrize("group", records.GROUPS)
 def test_groups(group):
     families = catalogue.families().values()
     assert [f.name for f in families if group in f.groups] == GROUPS[group].split()
@@ -285,7 +293,7 @@ def test_the_registry_is_imported_without_a_place_for_its_chatter(monkeypatch):
         raise FileNotFoundError(2, "No usable temporary directory found")
 
     monkeypatch.setattr("tempfile.TemporaryFile", nowhere)
-    assert catalogue.registry().__name__ == "seqio_tasks.registry"
+    assert quiet_registry.load().__name__ == "seqio_tasks.registry"
 
 
 # ----------------------------------------------------------------------------------------- subsets
@@ -294,7 +302,7 @@ TEXTS = [f"tag: mfano wa {i}\tLOC: {i}" for i in range(300)]
 
 
 def subset(size: int, seed: int = 0, texts: list[str] = TEXTS) -> list[int]:
-    return catalogue.subset_indices(catalogue.task(f"xfer_panx.sw.n{size}.s{seed}"), texts).tolist()
+    return subsets.subset_indices(catalogue.task(f"xfer_panx.sw.n{size}.s{seed}"), texts).tolist()
 
 
 def test_the_subset_is_the_same_on_every_machine():
@@ -305,8 +313,8 @@ def test_the_subset_is_the_same_on_every_machine():
         "tag: rick\tPER: rick",
         "tag: हिन्दी\tLOC: हिन्दी",
     ]
-    assert catalogue.subset_order(small, 0).tolist() == [2, 0, 1, 3]
-    assert catalogue.subset_order(small, 1).tolist() == [3, 0, 1, 2]
+    assert subsets.subset_order(small, 0).tolist() == [2, 0, 1, 3]
+    assert subsets.subset_order(small, 1).tolist() == [3, 0, 1, 2]
     assert subset(8) == [6, 79, 80, 82, 85, 113, 156, 263]
 
 
@@ -315,7 +323,7 @@ def test_the_order_is_that_of_the_texts_hashes():
         return hashlib.sha256(f"7|0|{text}".encode()).hexdigest()
 
     expected = sorted(range(len(TEXTS)), key=lambda i: rank(TEXTS[i]))
-    order = catalogue.subset_order(TEXTS, 7)
+    order = subsets.subset_order(TEXTS, 7)
     assert order.tolist() == expected
     assert order.dtype == np.int64
 
@@ -358,11 +366,11 @@ def test_the_subset_does_not_hang_on_the_order_of_the_source():
 
 def test_repeats_are_examples_of_their_own():
     texts = ["a", "b"] * 50
-    order = catalogue.subset_order(texts, 0)
+    order = subsets.subset_order(texts, 0)
     assert sorted(order) == list(range(100))
     # not one text first and then the other
     assert 20 < sum(texts[i] == "a" for i in order[:50]) < 30 + 10
-    turned = catalogue.subset_order(texts[::-1], 0)
+    turned = subsets.subset_order(texts[::-1], 0)
     assert [texts[i] for i in order] == [texts[::-1][i] for i in turned]
 
 
@@ -374,7 +382,7 @@ def test_a_subset_larger_than_the_data_is_refused():
         "xfer_panx.sw.n301.s0 asks for 301 training examples; xfer_panx.sw has 300"
     )
     with pytest.raises(RequestError, match=r"xfer_panx\.sw\.matched\.s0 asks for 1000 training"):
-        catalogue.subset_indices(catalogue.task("xfer_panx.sw.matched.s0"), TEXTS)
+        subsets.subset_indices(catalogue.task("xfer_panx.sw.matched.s0"), TEXTS)
 
 
 # ---------------------------------------------------------------------- the subset in both readers
@@ -385,11 +393,11 @@ def panx_file(texts: list[str]) -> str:
 
 
 @pytest.fixture
-def subsets(tmp_path, monkeypatch):
+def subset_inputs(tmp_path, monkeypatch):
     """Returns the inputs of a PAN-X subset as SeqIO's source and the engine's cache have them."""
     monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "cache"))
-    file = vocabulary.train(
+    file = sentencepiece_model.train(
         ["tag: mfano wa hapa LOC 0 1 2 3"] * 9, 130, tmp_path / "v", exact=False
     )
 
@@ -413,20 +421,20 @@ WORDS = [f"mfano{i % 50}" for i in range(60)]  # ten of them twice
 
 
 @pytest.mark.parametrize(("size", "seed"), [(1, 0), (25, 0), (25, 1), (60, 0)])
-def test_seqio_and_the_engine_take_the_same_subset(subsets, size, seed):
-    by_seqio, by_engine = subsets(f"xfer_panx.sw.n{size}.s{seed}", WORDS)
+def test_seqio_and_the_engine_take_the_same_subset(subset_inputs, size, seed):
+    by_seqio, by_engine = subset_inputs(f"xfer_panx.sw.n{size}.s{seed}", WORDS)
     assert by_seqio == by_engine
     assert len(by_seqio) == size
     identities = [f"tag: {word} hapa\tLOC: hapa" for word in WORDS]
-    expected = sorted(catalogue.subset_order(identities, seed)[:size])
+    expected = sorted(subsets.subset_order(identities, seed)[:size])
     assert by_seqio == [f"tag: {WORDS[i]} hapa" for i in expected]
 
 
-def test_only_training_data_is_cut(subsets):
-    by_seqio, by_engine = subsets("xfer_panx.sw.n25.s0", WORDS, "validation")
+def test_only_training_data_is_cut(subset_inputs):
+    by_seqio, by_engine = subset_inputs("xfer_panx.sw.n25.s0", WORDS, "validation")
     assert by_seqio == by_engine == [f"tag: {word} hapa" for word in WORDS]
 
 
-def test_a_subset_larger_than_the_file_is_refused(subsets):
+def test_a_subset_larger_than_the_file_is_refused(subset_inputs):
     with pytest.raises(RequestError, match=r"asks for 61 training examples; xfer_panx\.sw has 60"):
-        subsets("xfer_panx.sw.n61.s0", WORDS)
+        subset_inputs("xfer_panx.sw.n61.s0", WORDS)

@@ -8,8 +8,10 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from seqio_tasks import catalogue, choice, pairs, registry, sources, squad, tagging
+from seqio_tasks import catalogue, raw_data, registry, sources
 from seqio_tasks.errors import RequestError
+from seqio_tasks.families import choice, pairs, squad, tagging
+from seqio_tasks.records import Task
 
 
 def lines(*records: dict) -> str:
@@ -44,7 +46,7 @@ def complaint(name: str, split: str) -> str:
     return message
 
 
-def of_tfds(task: catalogue.Task, split: str, tmp_path, examples: list[dict]) -> list:
+def of_tfds(task: Task, split: str, tmp_path, examples: list[dict]) -> list:
     """Returns the texts of examples that went through the TFDS source's features."""
     found = task.family.tfds(task.language, split)
     assert found is not None
@@ -302,9 +304,9 @@ def test_anli_is_trained_on_five_files(folder):
 def test_each_of_anlis_files_counts(folder):
     task = catalogue.task("xfer_anli.en")
     folder(**ANLI)
-    before = catalogue.origin(task, "train")
+    before = raw_data.origin(task, "train")
     folder(**{"snli/snli_1.0_train.jsonl": lines(nli("t", "h", "entailment"))})
-    assert catalogue.origin(task, "train") != before
+    assert raw_data.origin(task, "train") != before
     (folder.path / "anli/R2/train.jsonl").unlink()
     assert complaint("xfer_anli.en", "train").startswith(
         f"xfer_anli.en (train) needs anli/R2/train.jsonl in {folder.path}"
@@ -313,13 +315,13 @@ def test_each_of_anlis_files_counts(folder):
 
 def test_anlis_origin_in_tfds_names_all_parts(monkeypatch):
     monkeypatch.delenv("XFER_DATA_DIR", raising=False)
-    assert catalogue.origin(catalogue.task("xfer_anli.en"), "validation") == (
+    assert raw_data.origin(catalogue.task("xfer_anli.en"), "validation") == (
         "anli/r1:0.1.0/validation+anli/r2:0.1.0/validation+anli/r3:0.1.0/validation"
     )
 
 
 def test_anlis_parts_of_tfds(tmp_path):
-    *rounds, mnli, snli = catalogue.parts(catalogue.task("xfer_anli.en"), "train")
+    *rounds, mnli, snli = raw_data.parts(catalogue.task("xfer_anli.en"), "train")
     example = {"uid": "1", "context": "p", "hypothesis": "h", "label": "c"}
     for task in rounds:
         assert of_tfds(task, "train", tmp_path, [example]) == [
@@ -542,10 +544,10 @@ def test_files_are_read_without_tensorflow(folder):
         folder(**{path: lines(record)})
     folder(**ANLI)
     code = (
-        "import sys; from seqio_tasks import catalogue\n"
+        "import sys; from seqio_tasks import catalogue, raw_data\n"
         "for name, split in (('xfer_anli.en', 'train'), ('xfer_siqa.en', 'train')):\n"
-        "    for part in catalogue.parts(catalogue.task(name), split):\n"
-        "        assert list(catalogue.read(part, split))\n"
+        "    for part in raw_data.parts(catalogue.task(name), split):\n"
+        "        assert list(raw_data.read(part, split))\n"
         "print([m for m in ('tensorflow', 'seqio', 'jax') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,14 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.text.wikiann import wikiann
 
-from seqio_tasks import catalogue, panx, registry, tydiqa, vocabulary
+from seqio_tasks import catalogue, registry, sentencepiece_model, vocabulary
+from seqio_tasks.families import panx, tydiqa
+from seqio_tasks.records import Family
 
 
 @pytest.fixture(scope="module")
 def vocabulary_file(tmp_path_factory):
     texts = ["tag: xnli: premise: hypothesis: question: context: $$ PER ORG LOC 0 1 2 a b c"] * 9
     path = tmp_path_factory.mktemp("formats") / "small.model"
-    return str(vocabulary.train(texts, 140, path, exact=False))
+    return str(sentencepiece_model.train(texts, 140, path, exact=False))
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def tfds_texts(family: str, language: str, split: str, tmp_path, examples: list[
     return preprocessed(source, features, language, examples)
 
 
-def preprocessed(family: catalogue.Family, features, language: str, examples: list[dict]):
+def preprocessed(family: Family, features, language: str, examples: list[dict]):
     records = [features.serialize_example(example) for example in examples]
     dataset = tf.data.Dataset.from_tensor_slices(records).map(features.deserialize_example)
     rows = family.preprocess(dataset, language).as_numpy_iterator()

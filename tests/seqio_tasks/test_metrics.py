@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from seqio_tasks import metrics
+from seqio_tasks import metrics, strict_metrics
 
 # -------------------------------------------------------------------------- what all have in common
 
@@ -23,10 +23,10 @@ COMPAT = {
     "token_accuracy": lambda t, p: metrics.token_accuracy(t, p),
 }
 STRICT = {
-    "strict_span_f1": lambda i, t, p: metrics.strict_span_f1(i, t, p, "en"),
-    "strict_squad": lambda i, t, p: metrics.strict_squad(i, [[x] for x in t], p, "en"),
-    "strict_accuracy": lambda i, t, p: metrics.strict_accuracy(i, t, p, "en"),
-    "strict_tags": lambda i, t, p: metrics.strict_tags(i, t, p, "en"),
+    "strict_span_f1": lambda i, t, p: strict_metrics.span_f1(i, t, p, "en"),
+    "strict_squad": lambda i, t, p: strict_metrics.squad(i, [[x] for x in t], p, "en"),
+    "strict_accuracy": lambda i, t, p: strict_metrics.accuracy(i, t, p, "en"),
+    "strict_tags": lambda i, t, p: strict_metrics.tags(i, t, p, "en"),
 }
 
 
@@ -51,7 +51,7 @@ def test_answers_must_be_lists(answers):
     for score in (
         lambda: metrics.squad([answers], ["paris"]),
         lambda: metrics.mlqa([answers], ["paris"], "en"),
-        lambda: metrics.strict_squad(["q"], [answers], ["paris"], "en"),
+        lambda: strict_metrics.squad(["q"], [answers], ["paris"], "en"),
     ):
         with pytest.raises(ValueError, match="must be a list of at least one answer"):
             score()
@@ -67,7 +67,7 @@ def test_accuracy_compares_strings():
 
 
 def test_strict_accuracy_strips_and_counts_non_labels():
-    scores = metrics.strict_accuracy(
+    scores = strict_metrics.accuracy(
         ["x"] * 4, ["0", "1", "2", "2"], ["0", " 1 ", "", "true"], "sw"
     )
     assert scores == {"strict_accuracy": 50.0, "invalid": 50.0}
@@ -75,10 +75,10 @@ def test_strict_accuracy_strips_and_counts_non_labels():
 
 def test_strict_accuracy_with_other_labels():
     labels = ("different_meaning", "paraphrase")
-    scores = metrics.strict_accuracy(["x"] * 2, [labels[0]] * 2, [labels[1], "0"], "en", labels)
+    scores = strict_metrics.accuracy(["x"] * 2, [labels[0]] * 2, [labels[1], "0"], "en", labels)
     assert scores == {"strict_accuracy": 0.0, "invalid": 50.0}
     with pytest.raises(ValueError, match="found \\['paraphrase'\\]"):
-        metrics.strict_accuracy(["x"], ["paraphrase"], ["0"], "en")
+        strict_metrics.accuracy(["x"], ["paraphrase"], ["0"], "en")
 
 
 # --------------------------------------------------------------------------------- entities, compat
@@ -129,7 +129,7 @@ def test_span_f1_matches_pairs_by_brute_force():
 
 
 def strict_f1(sentence: str, target: str, prediction: str) -> float:
-    return metrics.strict_span_f1([f"tag: {sentence}"], [target], [prediction], "en")[
+    return strict_metrics.span_f1([f"tag: {sentence}"], [target], [prediction], "en")[
         "strict_span_f1"
     ]
 
@@ -158,7 +158,7 @@ def test_strict_span_f1(sentence, target, prediction, expected):
 
 
 def test_strict_span_f1_is_micro_averaged():
-    scores = metrics.strict_span_f1(
+    scores = strict_metrics.span_f1(
         ["tag: a b c", "tag: a b c"],
         ["PER: a $$ LOC: b $$ ORG: c", "None"],
         ["PER: a", "LOC: b"],
@@ -187,7 +187,7 @@ def test_strict_span_f1_is_micro_averaged():
 )
 def test_align(sentence, spans, expected):
     spans = [(kind, surface.split()) for kind, surface in spans]
-    assert metrics.align(sentence.split(), spans) == expected
+    assert strict_metrics.align(sentence.split(), spans) == expected
 
 
 def test_aligned_spans_hold_their_words_and_do_not_overlap():
@@ -196,7 +196,7 @@ def test_aligned_spans_hold_their_words_and_do_not_overlap():
         tokens = rng.choices("abc", k=8)
         spans = [("X", rng.choices("abc", k=rng.randint(1, 3))) for _ in range(4)]
         taken: list[int] = []
-        for (_, wanted), found in zip(spans, metrics.align(tokens, spans), strict=True):
+        for (_, wanted), found in zip(spans, strict_metrics.align(tokens, spans), strict=True):
             if found:
                 assert tokens[found[1] : found[2]] == wanted
                 taken.extend(range(found[1], found[2]))
@@ -215,7 +215,7 @@ def panx_sentences(path: Path) -> list[tuple[list[str], list[str]]]:
 
 def bio_positions(tokens: list[str], tags: list[str]) -> list[tuple[str, int, int]]:
     """Reads entities off the tags; positions in the words that the metric sees."""
-    starts = [0, *itertools.accumulate(len(metrics.words(token)) for token in tokens)]
+    starts = [0, *itertools.accumulate(len(strict_metrics.words(token)) for token in tokens)]
     letters = "".join(tag[0] for tag in tags)
     return [
         (tags[m.start()][2:], starts[m.start()], starts[m.end()])
@@ -238,8 +238,9 @@ def test_positions_found_again_in_real_sentences(language):
         surfaces = [f"{tags[a][2:]}: {' '.join(tokens[a:b])}" for a, b in raw_starts]
         inputs.append("tag: " + " ".join(tokens))
         targets.append(" $$ ".join(surfaces))
-        found = metrics.align(
-            metrics.words(" ".join(tokens)), metrics.parse_spans(" $$ ".join(surfaces))
+        found = strict_metrics.align(
+            strict_metrics.words(" ".join(tokens)),
+            strict_metrics.parse_spans(" $$ ".join(surfaces)),
         )
         true = bio_positions(tokens, tags)
         wrong += sum(a != b for a, b in zip(found, true, strict=True))
@@ -247,7 +248,7 @@ def test_positions_found_again_in_real_sentences(language):
     print(f"{language}: {wrong} of {total} entities aligned elsewhere than tagged")
     assert total > 1000
     assert wrong / total < 0.005
-    scores = metrics.strict_span_f1(inputs, targets, targets, language)
+    scores = strict_metrics.span_f1(inputs, targets, targets, language)
     assert set(scores.values()) == {1.0}
     assert metrics.span_f1(targets, targets)["span_f1"] == pytest.approx(1.0, abs=1e-9)
 
@@ -353,11 +354,11 @@ def test_token_f1_by_brute_force():
     ],
 )
 def test_answer_tokens(language, text, tokens):
-    assert metrics.answer_tokens(text, language) == tokens
+    assert strict_metrics.answer_tokens(text, language) == tokens
 
 
 def test_strict_squad():
-    scores = metrics.strict_squad(
+    scores = strict_metrics.squad(
         ["q"] * 4,
         [["die Stadt Köln", "Bonn"], ["Bonn"], ["der Rhein"], ["?"]],
         ["Köln", "bonn.", "Rhein", "!"],
@@ -372,7 +373,7 @@ def test_strict_squad():
 @pytest.mark.parametrize("answer", ["L'eau, de (l'Oise)", "10 %", "«Le Monde»"])
 def test_punctuation_padding_makes_no_difference(answer):
     padded = re.sub(r"([^\w\s])", r" \1 ", answer)
-    assert metrics.answer_tokens(answer, "fr") == metrics.answer_tokens(padded, "fr")
+    assert strict_metrics.answer_tokens(answer, "fr") == strict_metrics.answer_tokens(padded, "fr")
 
 
 # -------------------------------------------------------------------------------------------- tags
@@ -445,7 +446,7 @@ def test_tags_and_their_quirks(target, prediction, f1, accuracy):
     assert metrics.token_accuracy([target], [prediction]) == {
         "token_accuracy": pytest.approx(accuracy)
     }
-    strict = metrics.strict_tags(["x"], [target], [prediction], "en")
+    strict = strict_metrics.tags(["x"], [target], [prediction], "en")
     assert strict == {
         "strict_token_accuracy": pytest.approx(accuracy),
         "other_length": 100.0 * (len(target.split()) != len(prediction.split())),

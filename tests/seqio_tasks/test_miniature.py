@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 import gin
 import pytest
 
-from seqio_tasks import miniature
 from seqio_tasks.errors import RequestError
-from seqio_tasks.miniature import LANGUAGES, SPLITS, TASKS, World, choose_value
+from seqio_tasks.miniature import LANGUAGES, World, concepts, grammar, meaning
+from seqio_tasks.miniature.concepts import SPLITS, TASKS
+from seqio_tasks.miniature.grammar import Grammar, choose_value
 
 SMALL = World(train_examples=300, eval_examples=100, text_sentences=300)
 
@@ -33,7 +34,7 @@ EXPECTED_GRAMMARS = {
 }
 
 
-def values(grammar: miniature.Grammar) -> tuple[str, ...]:
+def values(grammar: Grammar) -> tuple[str, ...]:
     return grammar.order, grammar.adposition, grammar.adjective, grammar.affix
 
 
@@ -56,7 +57,7 @@ class Reading:
 class Reader:
     """Reads sentences by position: adposition side first, then slots in the clause's order."""
 
-    def __init__(self, grammar: miniature.Grammar, lexicon: dict[str, str]):
+    def __init__(self, grammar: Grammar, lexicon: dict[str, str]):
         self.grammar = grammar
         self.concepts = {word: concept for concept, word in lexicon.items()}
         self.conjunction = lexicon["and"]
@@ -73,15 +74,15 @@ class Reader:
             if self.concepts.get(word) == "not":
                 found.negated = True
                 rest.remove(i)
-            elif self.is_a(word, miniature.STRATA["time"]):
+            elif self.is_a(word, concepts.STRATA["time"]):
                 modifiers.add(("time", word))
                 rest.remove(i)
-            elif self.is_a(word, miniature.ADJECTIVES):
+            elif self.is_a(word, concepts.ADJECTIVES):
                 adjectives[i + (1 if self.grammar.adjective == "before" else -1)] = word
                 rest.remove(i)
         for i, word in enumerate(words):
             name = i + (1 if self.grammar.adposition == "before" else -1)
-            if self.is_a(word, miniature.ADPOSITIONS) and name in rest:
+            if self.is_a(word, concepts.ADPOSITIONS) and name in rest:
                 found.roles[name] = "L"
                 found.place = (word, words[name])
                 modifiers.add(("place", *found.place))
@@ -144,24 +145,24 @@ def test_grammars_are_those_of_wals():
 
 
 def test_without_signal_all_speak_alike_and_wals_is_not_read(monkeypatch):
-    monkeypatch.setattr(miniature, "_wals_grammar", None)
+    monkeypatch.setattr(grammar, "wals_grammar", None)
     grammars = [World(syntax_signal=0).grammar(language) for language in LANGUAGES]
-    assert {(g, g.imputed) for g in grammars} == {(miniature.DEFAULT_GRAMMAR, ())}
+    assert {(g, g.imputed) for g in grammars} == {(grammar.DEFAULT_GRAMMAR, ())}
 
 
 def test_signal_is_the_share_of_features_that_follow_wals_and_is_nested(monkeypatch):
-    opposite = miniature.Grammar("OVS", "after", "after", "prefix", imputed=("affix", "order"))
-    monkeypatch.setattr(miniature, "_wals_grammar", lambda language: opposite)
-    default = values(miniature.DEFAULT_GRAMMAR)
+    opposite = Grammar("OVS", "after", "after", "prefix", imputed=("affix", "order"))
+    monkeypatch.setattr(grammar, "wals_grammar", lambda language: opposite)
+    default = values(grammar.DEFAULT_GRAMMAR)
     counts = collections.Counter()
     for seed, language in itertools.product(range(40), LANGUAGES):
         before: set[str] = set()
         for signal in (0, 0.1, 0.3, 0.5, 0.9, 1):
-            grammar = World(seed=seed, syntax_signal=signal).grammar(language)
-            followed = {v for v in values(grammar) if v not in default}
-            followed |= {"after 2"} if grammar.adposition == grammar.adjective == "after" else set()
+            found = World(seed=seed, syntax_signal=signal).grammar(language)
+            followed = {v for v in values(found) if v not in default}
+            followed |= {"after 2"} if found.adposition == found.adjective == "after" else set()
             assert before <= followed
-            assert ("order" in grammar.imputed) == (grammar.order == "OVS")
+            assert ("order" in found.imputed) == (found.order == "OVS")
             counts[signal] += len(followed)
             before = followed
     for signal, count in counts.items():
@@ -185,7 +186,7 @@ def test_signal_is_the_share_of_features_that_follow_wals_and_is_nested(monkeypa
     ],
 )
 def test_flags_become_one_value(field, known, expected):
-    flags = {flag: False for flags in miniature._WALS_FLAGS.values() for flag in flags.values()}
+    flags = {flag: False for flags in grammar.WALS_FLAGS.values() for flag in flags.values()}
     assert choose_value(field, {**flags, **known}) == expected
 
 
@@ -194,9 +195,9 @@ def test_flags_become_one_value(field, known, expected):
 
 def overlaps(world: World) -> list[float]:
     lexicons = [world.lexicon(language) for language in LANGUAGES]
-    concepts = miniature.CONTENT_CONCEPTS
     return [
-        sum(a[concept] == b[concept] for concept in concepts) / len(concepts)
+        sum(a[concept] == b[concept] for concept in concepts.CONTENT_CONCEPTS)
+        / len(concepts.CONTENT_CONCEPTS)
         for a, b in itertools.combinations(lexicons, 2)
     ]
 
@@ -229,11 +230,11 @@ def test_no_two_words_of_a_world_are_the_same():
     lexicons.append(World(lexical_overlap=1).lexicon("en"))
     words = list(world.names())
     for lexicon in lexicons:
-        words += [word for concept, word in lexicon.items() if concept not in miniature.TENSES]
-        for verb, tense in itertools.product(miniature.VERBS, miniature.TENSES):
+        words += [word for concept, word in lexicon.items() if concept not in concepts.TENSES]
+        for verb, tense in itertools.product(concepts.VERBS, concepts.TENSES):
             words += [lexicon[tense] + lexicon[verb], lexicon[verb] + lexicon[tense]]
     assert len(set(words)) == len(words)
-    assert len(world.names()) == miniature.N_NAMES
+    assert len(world.names()) == concepts.N_NAMES
     assert all(word.isascii() and word.isalpha() and word.islower() for word in words)
 
 
@@ -288,9 +289,9 @@ def test_a_logician_finds_the_labels(language):
 
     opposite = {
         inflected(a, tense): inflected(b, tense)
-        for pair in miniature.OPPOSITE_VERBS
+        for pair in concepts.OPPOSITE_VERBS
         for a, b in itertools.permutations(pair)
-        for tense in miniature.TENSES
+        for tense in concepts.TENSES
     }
     for example in SMALL.examples("nli", language, "train"):
         ((_, hypothesis),) = read.sentence(example["hypothesis"].split())
@@ -391,8 +392,8 @@ def test_text_says_every_word_and_every_name():
     assert len(texts) == len(set(texts)) == world.text_sentences
     said = {word for text in texts for word in text.split()}
     lexicon = world.lexicon("hi")
-    expected = {lexicon[c] for c in lexicon if c not in (*miniature.TENSES, *miniature.VERBS)}
-    for verb, tense in itertools.product(miniature.VERBS, miniature.TENSES):
+    expected = {lexicon[c] for c in lexicon if c not in (*concepts.TENSES, *concepts.VERBS)}
+    for verb, tense in itertools.product(concepts.VERBS, concepts.TENSES):
         expected.add(lexicon[verb] + lexicon[tense])
     assert said == expected | set(world.names()) | {".", "?"}
 
@@ -442,8 +443,8 @@ def sample(world: World) -> str:
 def test_the_same_knobs_make_the_same_world():
     world = World(seed=5, train_examples=20, eval_examples=10, text_sentences=20)
     first = sample(world)
-    miniature._words.cache_clear()
-    miniature._evaluation_drafts.cache_clear()
+    concepts.words_of.cache_clear()
+    meaning._evaluation_drafts.cache_clear()
     assert sample(dataclasses.replace(world)) == first
     assert sample(dataclasses.replace(world, seed=6)) != first
 
@@ -455,7 +456,7 @@ def test_a_larger_train_split_begins_with_the_smaller():
 
 
 def ring_distances(world: World) -> dict[tuple[str, str], float]:
-    ring = miniature._Draws(world.seed, "ring").shuffled(LANGUAGES)
+    ring = concepts.Draws(world.seed, "ring").shuffled(LANGUAGES)
     places = {language: ring.index(language) for language in LANGUAGES}
     steps = {(a, b): abs(places[a] - places[b]) for a, b in itertools.combinations(LANGUAGES, 2)}
     return {pair: min(n, len(ring) - n) / len(ring) for pair, n in steps.items()}
@@ -518,7 +519,7 @@ def test_similarities_are_shares_of_what_is_alike():
 def test_the_sample_is_the_same_on_every_machine():
     """Change `FORMAT` with this digest: cached data of the old format must not be taken for new."""
     text = sample(World(train_examples=4, eval_examples=2, text_sentences=4))
-    assert miniature.FORMAT == 1
+    assert concepts.FORMAT == 1
     assert (
         hashlib.sha256(text.encode()).hexdigest()
         == "3490cf65f336795ca411f1af5c6d73196095af5edc0b184145c3a1c28bf157be"
@@ -584,7 +585,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(call, complaint):
 
 def test_gin_sets_the_knobs():
     try:
-        gin.parse_config("seqio_tasks.miniature.World.lexical_overlap = 0.125")
+        gin.parse_config("seqio_tasks.miniature.world.World.lexical_overlap = 0.125")
         assert World().lexical_overlap == 0.125
         assert World(lexical_overlap=0.75).lexical_overlap == 0.75
     finally:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from seqio_tasks import pocket
 from seqio_tasks.errors import RequestError
+from seqio_tasks.families import pocket
 
 
 @pytest.mark.parametrize("size", ["512", 512.0, None, True])

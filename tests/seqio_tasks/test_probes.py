@@ -4,8 +4,17 @@ import gin
 import pytest
 import seqio
 
-from seqio_tasks import catalogue, miniature, probes, registry, span_corruption, vocabulary
+from seqio_tasks import (
+    catalogue,
+    miniature,
+    records,
+    registry,
+    span_corruption,
+    subsets,
+    vocabulary,
+)
 from seqio_tasks.errors import RequestError
+from seqio_tasks.families import probes
 from xfer_jax import data, token_cache
 
 LENGTHS = {"inputs": 24, "targets": 10}
@@ -32,12 +41,12 @@ def dataset(name: str, split: str = "train", lengths=LENGTHS, **options) -> list
 
 
 def test_every_family_has_a_probe():
-    assert list(catalogue.probes()) == [f"probe.{name}" for name in catalogue.families()]
-    for name, probe in catalogue.probes().items():
+    assert list(catalogue.probe_families()) == [f"probe.{name}" for name in catalogue.families()]
+    for name, probe in catalogue.probe_families().items():
         family = catalogue.families()[name.removeprefix("probe.")]
         assert (probe.languages, probe.splits) == (family.languages, family.splits)
         assert (probe.metric, probe.labels, probe.objective) == (None, (), "probe")
-        for code in (*probe.languages, catalogue.ALL_LANGUAGES):
+        for code in (*probe.languages, records.ALL_LANGUAGES):
             assert registry.get(f"xfer_{name}.{code}").name == f"xfer_{name}.{code}"
     assert registry.get("xfer_probe.panx.sw").metric_fns == []
 
@@ -139,7 +148,7 @@ def test_the_native_engine_masks_the_same(world):
 
 def test_a_sample_of_a_probe_is_drawn_by_its_texts(world):
     texts = [" ".join(e["tokens"]) for e in world.examples("ner", "sw", "train")]
-    chosen = catalogue.sample_indices([f"\t{text}" for text in texts], 12)
+    chosen = subsets.sample_indices([f"\t{text}" for text in texts], 12)
     assert chosen.tolist() != list(range(12))
     cache = token_cache.open_cache(
         catalogue.task("xfer_probe.pocket_ner.sw"), "train", vocabulary.load()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seqio_tasks import catalogue, retrieval
+from seqio_tasks import catalogue, records, retrieval_data
 from seqio_tasks.errors import RequestError
 
 # What tears files apart: bytes that are no text, line ends that are none, JSON that is none.
@@ -130,7 +130,7 @@ def refusal(call: Callable[[], object]) -> str | None:
     return None
 
 
-def check(example: dict, family: catalogue.Family) -> None:
+def check(example: dict, family: records.Family) -> None:
     """An example is what TensorFlow and the metrics can take."""
     assert all(text.encode() is not None and "\0" not in text for text in texts(example))
     if "label" in example:
@@ -171,15 +171,16 @@ def test_any_retrieval_file_is_read_or_refused(name, scratch, monkeypatch):
     others = {other: content for _, other, content in RETRIEVAL.values()}
     others |= {"tatoeba/sw-en.sw": "moja\nmbili\n"}
     others |= {
-        f"lareqa/xquad-r/{code}.json": others["lareqa/xquad-r/de.json"] for code in retrieval.LAREQA
+        f"lareqa/xquad-r/{code}.json": others["lareqa/xquad-r/de.json"]
+        for code in retrieval_data.LAREQA
     }
     for other, content in others.items():
         (folder / other).parent.mkdir(parents=True, exist_ok=True)
         (folder / other).write_text(content, encoding="utf-8")
 
-    def read(content: bytes) -> retrieval.Set:
+    def read(content: bytes) -> retrieval_data.Set:
         (folder / file).write_bytes(content)
-        (found,) = retrieval.read(name.partition(" ")[0], (language,))
+        (found,) = retrieval_data.read(name.partition(" ")[0], (language,))
         return found
 
     assert read(right.encode()).queries
@@ -192,7 +193,7 @@ def test_any_retrieval_file_is_read_or_refused(name, scratch, monkeypatch):
     holds()
 
 
-def complete(found: retrieval.Set) -> None:
+def complete(found: retrieval_data.Set) -> None:
     """Every query has its right candidates, which are there."""
     assert len(found.queries) == len(found.gold)
     assert len(found.candidates.texts) == len(set(found.candidates.ids))

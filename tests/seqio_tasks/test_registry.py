@@ -12,12 +12,14 @@ from seqio_tasks import (
     catalogue,
     metrics,
     miniature,
-    pocket,
     registry,
+    sentencepiece_model,
     span_corruption,
+    subsets,
     vocabulary,
 )
 from seqio_tasks.errors import RequestError
+from seqio_tasks.families import pocket
 
 LENGTHS = {"inputs": 12, "targets": 6}
 SENTENCES = [f"jina{i} Asha Juma alikwenda Nairobi jana" for i in range(20)]
@@ -28,7 +30,7 @@ TAGS = ("O", "B-PER", "I-PER", "O", "B-LOC", "O")
 def vocabulary_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("registry") / "small.model"
     texts = [f"tag: {sentence} PER: LOC: $$" for sentence in SENTENCES] * 3
-    return str(vocabulary.train(texts, 170, path, exact=False))
+    return str(sentencepiece_model.train(texts, 170, path, exact=False))
 
 
 @pytest.fixture
@@ -148,7 +150,9 @@ def test_the_vocabulary_is_chosen_when_the_data_is_opened(panx, tmp_path, monkey
     feature = seqio.get_mixture_or_task("xfer_panx.sw").output_features["inputs"]
     before = dataset("xfer_panx.sw")[0]["inputs"].tolist()
     size = feature.vocabulary.vocab_size
-    other = vocabulary.train(["tag: Asha Juma " * 5] * 9, 125, tmp_path / "other", exact=False)
+    other = sentencepiece_model.train(
+        ["tag: Asha Juma " * 5] * 9, 125, tmp_path / "other", exact=False
+    )
     monkeypatch.setenv("XFER_VOCAB", str(other))
     assert feature.vocabulary.vocab_size == vocabulary.load(str(other)).size != size
     assert dataset("xfer_panx.sw")[0]["inputs"].tolist() != before
@@ -178,7 +182,9 @@ def test_a_mixture_delivers_its_tasks(two_languages):
 def test_a_mixture_does_not_mind_which_of_its_vocabularies_were_read(
     two_languages, tmp_path, monkeypatch
 ):
-    new = vocabulary.train(["tag: PER: LOC: Asha Juma"] * 9, 125, tmp_path / "new", exact=False)
+    new = sentencepiece_model.train(
+        ["tag: PER: LOC: Asha Juma"] * 9, 125, tmp_path / "new", exact=False
+    )
     monkeypatch.setenv("XFER_VOCAB", str(new))
     (first, _), *_ = map(vocabularies, two_languages)
     assert first.vocab_size > 100  # as a trainer asks before it opens the data
@@ -199,7 +205,7 @@ def test_a_subset_is_registered_when_it_is_asked_for(panx):
         assert registry.get(name).name == name
         chosen = [e["inputs_pretokenized"].decode() for e in dataset(name)]
         every = [f"tag: {s}\tPER: Asha Juma $$ LOC: Nairobi" for s in SENTENCES]
-        expected = sorted(catalogue.subset_order(every, 5)[:7])
+        expected = sorted(subsets.subset_order(every, 5)[:7])
         assert chosen == [f"tag: {SENTENCES[i]}" for i in expected]
         assert len(dataset(name, "validation")) == 20
     finally:
@@ -219,9 +225,9 @@ def test_a_mixture_of_subsets():
 def small_world():
     try:
         gin.parse_config(
-            "seqio_tasks.miniature.World.train_examples = 12\n"
-            "seqio_tasks.miniature.World.eval_examples = 6\n"
-            "seqio_tasks.miniature.World.text_sentences = 40\n"
+            "seqio_tasks.miniature.world.World.train_examples = 12\n"
+            "seqio_tasks.miniature.world.World.eval_examples = 6\n"
+            "seqio_tasks.miniature.world.World.text_sentences = 40\n"
         )
         yield miniature.World()
     finally:
@@ -272,7 +278,9 @@ def test_pocket_vocabulary_is_made_once(small_world, tmp_path, monkeypatch):
     assert loaded.size <= 300
     sentence = small_world.text("fi")[0]
     assert loaded.decode(loaded.encode(sentence)) == sentence
-    assert vocabulary.UNK_ID not in loaded.encode("tag: xnli: premise: 0 1 2 $$ PER: question: ?")
+    assert sentencepiece_model.UNK_ID not in loaded.encode(
+        "tag: xnli: premise: 0 1 2 $$ PER: question: ?"
+    )
 
 
 def test_pocket_text_can_be_read_without_a_vocabulary(small_world):

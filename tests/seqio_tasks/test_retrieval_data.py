@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seqio_tasks import languages, retrieval
+from seqio_tasks import languages, retrieval_data
 from seqio_tasks.errors import RequestError
 
 DATA_DIR = os.environ.get("XFER_DATA_DIR")  # at import: tests change the environment
@@ -28,20 +28,20 @@ def write(path: Path, *lines: str) -> None:
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
-def only(name: str, language: str, split: str | None = None) -> retrieval.Set:
-    (found,) = retrieval.read(name, (language,), split)
+def only(name: str, language: str, split: str | None = None) -> retrieval_data.Set:
+    (found,) = retrieval_data.read(name, (language,), split)
     return found
 
 
-def right(found: retrieval.Set) -> list[list[str]]:
+def right(found: retrieval_data.Set) -> list[list[str]]:
     """Returns the ids of every query's right candidates, in order."""
     return [[found.candidates.ids[i] for i in sorted(gold)] for gold in found.gold]
 
 
 def test_the_languages_are_known():
-    counts = {name: len(of.languages) for name, of in retrieval.FAMILIES.items()}
+    counts = {name: len(of.languages) for name, of in retrieval_data.FAMILIES.items()}
     assert counts == {"tatoeba": 41, "tatoeba_to_en": 41, "mewslix": 11, "lareqa": 11}
-    for of in retrieval.FAMILIES.values():
+    for of in retrieval_data.FAMILIES.values():
         assert len(set(of.languages)) == len(of.languages)
         assert set(of.languages) <= set(languages.LANGUAGES)
 
@@ -207,7 +207,7 @@ def xquad_r(folder: Path, language: str, *paragraphs: tuple[list[str], list[tupl
 
 
 def test_answers_are_the_sentences_of_every_language(folder):
-    for language in retrieval.LAREQA:
+    for language in retrieval_data.LAREQA:
         xquad_r(
             folder,
             language,
@@ -215,7 +215,7 @@ def test_answers_are_the_sentences_of_every_language(folder):
             # the answer of q3 begins between two sentences: only in German
             (["Aa.", "Bb."], [("q3", "third", 3 if language == "de" else 5)]),
         )
-    found = list(retrieval.read("lareqa", ("de", "en")))
+    found = list(retrieval_data.read("lareqa", ("de", "en")))
     de, en = found
     assert (de.language, en.language) == ("de", "en")
     assert de.candidates is en.candidates
@@ -224,9 +224,9 @@ def test_answers_are_the_sentences_of_every_language(folder):
     assert len(en.candidates.ids) == 5 * 11 - 2
     assert len(set(en.candidates.ids)) == len(en.candidates.ids)
     first, twice, third = right(en)
-    assert first == [f"{language}_1_1" for language in retrieval.LAREQA]
-    assert twice == [f"{language}_1_{i}" for language in retrieval.LAREQA for i in (0, 2)]
-    assert third == [f"{language}_2_1" for language in retrieval.LAREQA if language != "de"]
+    assert first == [f"{language}_1_1" for language in retrieval_data.LAREQA]
+    assert twice == [f"{language}_1_{i}" for language in retrieval_data.LAREQA for i in (0, 2)]
+    assert third == [f"{language}_2_1" for language in retrieval_data.LAREQA if language != "de"]
     assert right(de) == [first, twice]
     texts = dict(zip(en.candidates.ids, en.candidates.texts, strict=True))
     assert (texts["en_1_1"], texts["en_2_1"]) == ("Two.", "Bb.")
@@ -266,7 +266,7 @@ def test_the_real_tatoeba(monkeypatch):
     here = [code for code in PAIRS if (folder / f"{code}-en.en").is_file()]
     if not here:
         pytest.skip("there is no Tatoeba")
-    for found in retrieval.read("tatoeba_to_en", here):
+    for found in retrieval_data.read("tatoeba_to_en", here):
         assert len(found.queries) == PAIRS[found.language]
         assert all(found.queries)
         assert all(found.candidates.texts)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from seqio_tasks import catalogue, registry
+from seqio_tasks import catalogue, raw_data, records, registry
 from seqio_tasks.errors import RequestError
 
 
@@ -28,13 +28,13 @@ def no_network(monkeypatch, tmp_path):
     monkeypatch.delenv("XFER_DATA_DIR", raising=False)
 
 
-def sources() -> dict[tuple[str, str], tuple[catalogue.Task, str]]:
+def sources() -> dict[tuple[str, str], tuple[records.Task, str]]:
     """Returns (TFDS's name, its split) of all tasks: a task and its split that are read there."""
     found = {}
     for family in catalogue.families().values():
         for language in family.languages:
             for split in family.splits:
-                for part in catalogue.parts(catalogue.Task(family, language), split):
+                for part in raw_data.parts(records.Task(family, language), split):
                     place = part.family.tfds(language, split)
                     if place is not None:
                         found.setdefault(place, (part, split))
@@ -94,7 +94,7 @@ def test_no_connection_is_said_in_a_few_words():
 # ------------------------------------------------------------------------ a folder in TFDS's format
 
 
-def prepare(folder: Path, task: catalogue.Task, split: str, examples: list[dict]) -> None:
+def prepare(folder: Path, task: records.Task, split: str, examples: list[dict]) -> None:
     """Writes examples where TFDS's builder of a task looks for what it has prepared."""
     place = task.family.tfds(task.language, split)
     assert place is not None
@@ -143,9 +143,9 @@ FILES = {
 }
 
 
-def as_tfds(task: catalogue.Task, split: str) -> list[dict]:
+def as_tfds(task: records.Task, split: str) -> list[dict]:
     """Returns a task's examples from its file with the fields that TFDS has besides."""
-    examples = list(catalogue.read(task, split))
+    examples = list(raw_data.read(task, split))
     if task.family.name == "xnli":
         for example in examples:
             for field in ("premise", "hypothesis"):

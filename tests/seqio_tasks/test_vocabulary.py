@@ -12,7 +12,7 @@ import sentencepiece
 import seqio
 from sentencepiece import sentencepiece_model_pb2
 
-from seqio_tasks import vocabulary
+from seqio_tasks import sentencepiece_model, vocabulary
 from seqio_tasks.errors import RequestError
 
 SIZE = 420
@@ -48,7 +48,9 @@ def training_texts() -> list[str]:
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    return vocabulary.train(training_texts(), SIZE, tmp_path_factory.mktemp("v") / "small.model")
+    return sentencepiece_model.train(
+        training_texts(), SIZE, tmp_path_factory.mktemp("v") / "small.model"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,16 +86,16 @@ def test_sentinels_are_the_top_hundred_counted_down(ours, path):
 
 def test_size_and_rows(ours, tmp_path):
     assert ours.size == SIZE
-    assert vocabulary.rows(ours) == 512
-    exact = vocabulary.train(training_texts(), 384, tmp_path / "384.model")
-    assert vocabulary.rows(vocabulary.load(str(exact))) == 384
+    assert sentencepiece_model.rows(ours) == 512
+    exact = sentencepiece_model.train(training_texts(), 384, tmp_path / "384.model")
+    assert sentencepiece_model.rows(vocabulary.load(str(exact))) == 384
 
 
 def test_mt5_has_250112_rows():
     class MT5:
         size = 250_100
 
-    assert vocabulary.rows(MT5()) == 250_112
+    assert sentencepiece_model.rows(MT5()) == 250_112
 
 
 # ----------------------------------------------------------------------------- as SeqIO's would be
@@ -135,9 +137,9 @@ def test_decodes_as_seqio(ours, seqios):
 
 def test_decoding_ends_at_the_end_of_sequence(ours):
     ids = ours.encode("abc bcd")
-    assert ours.decode([*ids, vocabulary.EOS_ID, *ids]) == ours.decode(ids) == "abc bcd"
+    assert ours.decode([*ids, sentencepiece_model.EOS_ID, *ids]) == ours.decode(ids) == "abc bcd"
     assert ours.decode(iter(ids)) == "abc bcd"
-    assert ours.decode([SIZE + 5]) == ours.decode([vocabulary.UNK_ID])
+    assert ours.decode([SIZE + 5]) == ours.decode([sentencepiece_model.UNK_ID])
 
 
 # ---------------------------------------------------------------------------------------- training
@@ -153,20 +155,20 @@ def sentence(caught: pytest.ExceptionInfo) -> str:
 @pytest.mark.parametrize("size", [True, 500.0, "500", 10**12])
 def test_a_size_that_is_none_is_refused(size, tmp_path):
     with pytest.raises(RequestError, match="must be an integer of at most 4194304, not"):
-        vocabulary.train(training_texts(), size, tmp_path / "v")
+        sentencepiece_model.train(training_texts(), size, tmp_path / "v")
 
 
 @pytest.mark.parametrize("size", [-1, 0, 100, 103])
 def test_a_size_without_room_beside_the_sentinels_is_refused(size, tmp_path):
     with pytest.raises(RequestError) as caught:
-        vocabulary.train(training_texts(), size, tmp_path / "v")
+        sentencepiece_model.train(training_texts(), size, tmp_path / "v")
     assert sentence(caught) == f"a vocabulary of {size} pieces has no room beside its 100 sentinels"
 
 
 @pytest.mark.parametrize(("size", "why"), [(110, "is there text?"), (9000, "it yields at most")])
 def test_a_size_that_does_not_fit_the_text_is_refused(size, why, tmp_path):
     with pytest.raises(RequestError) as caught:
-        vocabulary.train(training_texts(), size, tmp_path / "v")
+        sentencepiece_model.train(training_texts(), size, tmp_path / "v")
     message = sentence(caught)
     assert message.startswith(f"a vocabulary of {size} pieces cannot be trained on this text: ")
     assert why in message
@@ -174,20 +176,20 @@ def test_a_size_that_does_not_fit_the_text_is_refused(size, why, tmp_path):
 
 
 def test_a_size_that_is_not_exact_is_the_most(tmp_path, ours):
-    most = vocabulary.train(training_texts(), 9000, tmp_path / "most", exact=False)
+    most = sentencepiece_model.train(training_texts(), 9000, tmp_path / "most", exact=False)
     assert SIZE < vocabulary.load(str(most)).size < 9000
-    enough = vocabulary.train(training_texts(), SIZE, tmp_path / "enough", exact=False)
+    enough = sentencepiece_model.train(training_texts(), SIZE, tmp_path / "enough", exact=False)
     assert vocabulary.load(str(enough)).size == SIZE
 
 
 def test_the_folder_is_made_and_nothing_else_left_in_it(tmp_path):
     path = tmp_path / "new" / "folder" / "v.model"
-    assert vocabulary.train(training_texts(), SIZE, path) == path
+    assert sentencepiece_model.train(training_texts(), SIZE, path) == path
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_the_same_text_gives_the_same_bytes(path, tmp_path):
-    again = vocabulary.train(iter(training_texts()), SIZE, tmp_path / "again.model")
+    again = sentencepiece_model.train(iter(training_texts()), SIZE, tmp_path / "again.model")
     assert again.read_bytes() == path.read_bytes()
     assert vocabulary.load(str(again)).digest == vocabulary.load(str(path)).digest
 
@@ -196,7 +198,9 @@ def test_the_same_text_gives_the_same_bytes_on_any_number_of_cores(tmp_path, mon
     files = []
     for cores in (1, 3):
         monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
-        files.append(vocabulary.train(training_texts(), SIZE, tmp_path / str(cores)).read_bytes())
+        files.append(
+            sentencepiece_model.train(training_texts(), SIZE, tmp_path / str(cores)).read_bytes()
+        )
     assert files[0] == files[1]
 
 

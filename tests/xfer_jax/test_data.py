@@ -6,7 +6,7 @@ import grain
 import numpy as np
 import pytest
 
-from seqio_tasks import catalogue, span_corruption, vocabulary
+from seqio_tasks import catalogue, sentencepiece_model, span_corruption
 from seqio_tasks.errors import RequestError
 from xfer_jax import data, packing, token_cache
 
@@ -116,7 +116,7 @@ def test_corrupted_chunks_reconstruct_the_text(tiny_world, inputs_length):
     chunks = data.Chunks(
         cache, {"inputs": inputs_length, "targets": inputs_length}, tiny_world.sentinels
     )
-    sentinels = range(tiny_world.size - vocabulary.NUM_SENTINELS, tiny_world.size)
+    sentinels = range(tiny_world.size - sentencepiece_model.NUM_SENTINELS, tiny_world.size)
     assert first == sentinels[-1]
     stream = []
     for i in range(len(chunks)):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seqio_tasks import vocabulary
+from seqio_tasks import sentencepiece_model
 from seqio_tasks.errors import RequestError
 from xfer_jax import cli, probe_table
 
@@ -126,7 +126,7 @@ def test_the_command_writes_a_table_and_does_nothing_twice(probe, tmp_path, caps
     assert [row.split(",")[:2] for row in rows] == [["xfer_pocket_nli", c] for c in ("en", "sw")]
     for row in rows:
         values = dict(zip(header.split(","), row.split(","), strict=True))
-        assert 0 < float(values["lm_loss"]) < np.log(vocabulary.rows(tiny_world))
+        assert 0 < float(values["lm_loss"]) < np.log(sentencepiece_model.rows(tiny_world))
         assert float(values["lm_loss_low"]) < float(values["lm_loss"])
         assert f"{float(values['lm_loss']):.3f}" in printed
     outputs = sorted((tmp_path / "probe").rglob("*jsonl*"))

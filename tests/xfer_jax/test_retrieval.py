@@ -8,8 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from seqio_tasks import retrieval as tasks
-from seqio_tasks import vocabulary
+from seqio_tasks import retrieval_data as tasks
+from seqio_tasks import sentencepiece_model
 from seqio_tasks.errors import RequestError, RunError
 from xfer_jax import checkpoints, cli, data, model, partitioning, retrieval
 
@@ -70,7 +70,7 @@ def tiny() -> tuple[model.Config, dict]:
 @pytest.fixture
 def encoder(tiny_world, tiny):
     config, params = tiny
-    assert config.vocab_size == vocabulary.rows(tiny_world)
+    assert config.vocab_size == sentencepiece_model.rows(tiny_world)
     mesh = partitioning.make_mesh()
     return retrieval.Encoder(model.Transformer(config), params, mesh, tiny_world, 24, 4)
 

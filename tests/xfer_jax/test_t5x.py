@@ -23,7 +23,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 from gin import config_parser
 
-from seqio_tasks import metrics, miniature, registry, vocabulary
+from seqio_tasks import metrics, miniature, registry, sentencepiece_model
 from seqio_tasks.errors import RequestError
 from xfer_jax import checkpoints, cli, configuration, model, prediction, probe_table, t5x_bindings
 
@@ -98,7 +98,7 @@ def test_a_misspelt_or_missing_macro_and_another_vocabulary_are_refused(tiny_wor
         assert t5x_bindings.checked(made) is made
         return made
 
-    rows = vocabulary.rows(tiny_world)
+    rows = sentencepiece_model.rows(tiny_world)
     made = types.SimpleNamespace(module=types.SimpleNamespace(config=None))
     with pytest.raises(RequestError, match="REMAT is known to xfer-jax's network alone"):
         t5x_bindings.checked(made, remat=True)
@@ -530,7 +530,7 @@ def test_a_probe_gives_the_same_table_under_both_engines(ran, command, tiny_worl
         assert ours[name].to_list() == theirs[name].to_list()
     for name in ("lm_loss", "bits_per_byte", "lm_loss_low", "lm_loss_high"):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=0, atol=1e-4)
-    assert (ours["lm_loss"] < np.log(vocabulary.rows(tiny_world))).all()
+    assert (ours["lm_loss"] < np.log(sentencepiece_model.rows(tiny_world))).all()
     assert (ours["n_spans"] > 5).all()
 
 

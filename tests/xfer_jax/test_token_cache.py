@@ -10,7 +10,7 @@ import gin
 import numpy as np
 import pytest
 
-from seqio_tasks import catalogue, digests, vocabulary
+from seqio_tasks import catalogue, digests, sentencepiece_model, vocabulary
 from seqio_tasks.errors import RequestError, RunError
 from xfer_jax import token_cache
 
@@ -76,7 +76,7 @@ assert not {{"tensorflow", "seqio"}} & set(sys.modules)
 
 def test_another_vocabulary_or_world_is_another_cache(tiny_world, tmp_path, builds):
     folders = [open_ner(tiny_world).folder]
-    other = vocabulary.train(
+    other = sentencepiece_model.train(
         (text["inputs_pretokenized"] for text in open_ner(tiny_world).texts),
         150,
         tmp_path / "other.model",

@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax.traverse_util import flatten_dict
 
-from seqio_tasks import catalogue, metrics
+from seqio_tasks import catalogue, metrics, subsets
 from xfer_jax import checkpoints, cli, data, decoding, evaluation, model, output, token_cache
 
 # The checkpoints are read back here on the devices that wrote them.
@@ -423,8 +423,8 @@ def test_an_earlier_checkpoint_can_be_evaluated_on_a_part(finished, command, tmp
     task = TARGETS[1]
     predictions = jsonl(tmp_path / "inference_eval" / f"{task}-000008.jsonl")
     every = jsonl(folder / "inference_eval" / f"{task}-000008.jsonl")
-    drawn = catalogue.sample_indices(
-        [catalogue.identity(*(p["input"][f"{f}_pretokenized"] for f in FEATURES)) for p in every], 5
+    drawn = subsets.sample_indices(
+        [subsets.identity(*(p["input"][f"{f}_pretokenized"] for f in FEATURES)) for p in every], 5
     )
     assert predictions == [every[i] for i in drawn]
     assert predictions != every[:5]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seqio_tasks import retrieval, xtreme_r
+from seqio_tasks import retrieval_data, xtreme_r
 from seqio_tasks.errors import RequestError
 from tests.xfer_jax.conftest import TINY_MODEL, TINY_WORLD
 from xfer_jax import cli, xtreme
@@ -110,7 +110,7 @@ def data(tmp_path_factory) -> Path:
     lareqa = json.loads(squad(2))
     for paragraph in lareqa["data"][0]["paragraphs"]:
         paragraph["sentence_breaks"] = [[0, 12], [12, 28]]
-    files |= {f"lareqa/xquad-r/{code}.json": json.dumps(lareqa) for code in retrieval.LAREQA}
+    files |= {f"lareqa/xquad-r/{code}.json": json.dumps(lareqa) for code in retrieval_data.LAREQA}
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)

@@ -13,11 +13,12 @@ from typing import Any
 
 import gin
 
-from seqio_tasks import miniature, panx, sources, tydiqa, vocabulary, xnli
-from seqio_tasks.catalogue import Example, Family
+from seqio_tasks import miniature, sentencepiece_model, sources
+from seqio_tasks.families import panx, tydiqa, xnli
+from seqio_tasks.records import Example, Family
 
 
-@gin.configurable(module="seqio_tasks.pocket")
+@gin.configurable(module="seqio_tasks.families.pocket")
 def vocabulary_file(size: int = 512) -> Path:
     """Returns the miniature languages' vocabulary, trained on first use.
 
@@ -27,14 +28,14 @@ def vocabulary_file(size: int = 512) -> Path:
     Raises:
       RequestError: the size does not fit, or the cache folder cannot be written.
     """
-    vocabulary.check_size(size)
+    sentencepiece_model.check_size(size)
     world = miniature.World()
     path = sources.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
 
     def make(path: Path) -> None:
-        vocabulary.train(_all_text(world), size, path, exact=False)
+        sentencepiece_model.train(_all_text(world), size, path, exact=False)
 
-    return vocabulary.kept(path, make)
+    return sentencepiece_model.kept(path, make)
 
 
 def _all_text(world: miniature.World) -> Iterator[str]:

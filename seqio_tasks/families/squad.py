@@ -12,9 +12,9 @@ from typing import Any
 
 import pydantic
 
-from seqio_tasks import files, metrics, sources
-from seqio_tasks.catalogue import INTERMEDIATE, XTREME_R, Example, Family
+from seqio_tasks import files, metrics, sources, strict_metrics
 from seqio_tasks.errors import RequestError
+from seqio_tasks.records import INTERMEDIATE, XTREME_R, Example, Family
 
 UNANSWERABLE = "unanswerable"  # the target of a question without an answer
 XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
@@ -142,7 +142,7 @@ def _family(name: str, title: str, languages: tuple[str, ...], **different: Any)
         "preprocess": preprocess,
         "plain_text": plain_text,
         "metric": metrics.squad,
-        "strict_metric": metrics.strict_squad,
+        "strict_metric": strict_metrics.squad,
         "score": "f1",
         "answers_field": "answers",
     }

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources
-from seqio_tasks.catalogue import INTERMEDIATE, XTREME_R, Example, Family
+from seqio_tasks import metrics, sources, strict_metrics
 from seqio_tasks.errors import RequestError
+from seqio_tasks.records import INTERMEDIATE, XTREME_R, Example, Family
 
 XCOPA_LANGUAGES = ("en", "et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
 LABELS = ("choice1", "choice2", "choice3", "choice4", "choice5")
@@ -203,7 +203,7 @@ def _family(
         preprocess=_preprocess(name, given, choices, count),
         plain_text=_plain_text(name, given, count),
         metric=metrics.accuracy,
-        strict_metric=functools.partial(metrics.strict_accuracy, labels=labels),
+        strict_metric=functools.partial(strict_metrics.accuracy, labels=labels),
         score="accuracy",
         labels=labels,
         **settings | other,

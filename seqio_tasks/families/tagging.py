@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources
-from seqio_tasks.catalogue import INTERMEDIATE, XTREME_R, Example, Family
+from seqio_tasks import metrics, sources, strict_metrics
+from seqio_tasks.records import INTERMEDIATE, XTREME_R, Example, Family
 
 # the 38 languages of XTREME-R's UD-POS
 # fmt: off
@@ -70,7 +70,7 @@ def _family(name: str, prompt: str, known: tuple[str, ...], **different: Any) ->
         read=_reader(known),
         preprocess=_preprocess(prompt),
         plain_text=lambda inputs: inputs.removeprefix(prompt),
-        strict_metric=metrics.strict_tags,
+        strict_metric=strict_metrics.tags,
         tags=True,
         **different,
     )

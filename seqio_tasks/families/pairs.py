@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources, xnli
-from seqio_tasks.catalogue import INTERMEDIATE, Example, Family
+from seqio_tasks import metrics, sources, strict_metrics
 from seqio_tasks.errors import RequestError
+from seqio_tasks.families import xnli
+from seqio_tasks.records import INTERMEDIATE, Example, Family
 
 PAWSX_LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "zh")
 PAWSX_LABELS = ("different_meaning", "paraphrase")
@@ -156,7 +157,7 @@ def _family(
         preprocess=_preprocess(fields, prompts, labels),
         plain_text=_plain_text(prompts),
         metric=metrics.accuracy,
-        strict_metric=functools.partial(metrics.strict_accuracy, labels=labels),
+        strict_metric=functools.partial(strict_metrics.accuracy, labels=labels),
         score="accuracy",
         labels=labels,
         **other,

@@ -6,8 +6,9 @@ data of Clark et al. 2020.
 
 from typing import Any
 
-from seqio_tasks import metrics, squad
-from seqio_tasks.catalogue import XTREME_R, Family
+from seqio_tasks import metrics, strict_metrics
+from seqio_tasks.families import squad
+from seqio_tasks.records import XTREME_R, Family
 
 TFDS_NAME = "tydi_qa/goldp:3.0.0"  # the mT5 release's 2.1.0 is no longer in TFDS
 NAMES = {
@@ -70,7 +71,7 @@ FAMILY = Family(
     preprocess=preprocess,
     plain_text=squad.plain_text,
     metric=metrics.squad,
-    strict_metric=metrics.strict_squad,
+    strict_metric=strict_metrics.squad,
     score="f1",
     answers_field="answers",
     splits=("train", "validation"),

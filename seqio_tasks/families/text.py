@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqio_tasks import languages, sources
-from seqio_tasks.catalogue import TEXT, Example, Family
+from seqio_tasks.records import TEXT, Example, Family
 
 TFDS_NAME = "wikipedia/20230601.{}:1.0.0"
 _FILE_SPLIT = {"train": "train", "validation": "dev"}

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources
-from seqio_tasks.catalogue import XTREME_R, Example, Family
+from seqio_tasks import metrics, sources, strict_metrics
 from seqio_tasks.errors import RequestError
+from seqio_tasks.records import XTREME_R, Example, Family
 
 LANGUAGES = (
     "ar",
@@ -150,7 +150,7 @@ FAMILY = Family(
     preprocess=preprocess,
     plain_text=plain_text,
     metric=metrics.accuracy,
-    strict_metric=metrics.strict_accuracy,
+    strict_metric=strict_metrics.accuracy,
     score="accuracy",
     labels=("0", "1", "2"),
     matched_size=392_702,  # every language: MultiNLI and its translations

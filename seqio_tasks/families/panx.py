@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import languages, metrics, sources
-from seqio_tasks.catalogue import XTREME_R, Example, Family
+from seqio_tasks import languages, metrics, sources, strict_metrics
 from seqio_tasks.errors import RequestError
+from seqio_tasks.records import XTREME_R, Example, Family
 
 PROMPT = "tag: "  # before the tokens of an input
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
@@ -121,7 +121,7 @@ FAMILY = Family(
     preprocess=preprocess,
     plain_text=lambda inputs: inputs.removeprefix(PROMPT),
     metric=metrics.span_f1,
-    strict_metric=metrics.strict_span_f1,
+    strict_metric=strict_metrics.span_f1,
     score="span_f1",
     percent=100.0,
     small=SMALL,

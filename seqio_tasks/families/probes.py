@@ -12,12 +12,12 @@ from typing import Any
 
 import gin
 
-from seqio_tasks.catalogue import PROBE, Family
 from seqio_tasks.errors import RequestError
-from seqio_tasks.vocabulary import NUM_SENTINELS, Vocabulary
+from seqio_tasks.records import PROBE, Family
+from seqio_tasks.sentencepiece_model import NUM_SENTINELS, Vocabulary
 
 
-@gin.configurable(module="seqio_tasks.probes")
+@gin.configurable(module="seqio_tasks.families.probes")
 def mask_seed(seed: int = 0) -> int:
     """Returns the seed of the probes' masks.
 

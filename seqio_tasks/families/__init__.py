@@ -1,0 +1,1 @@
+"""One module a kind of task: which files, which text format, which metric."""

@@ -1,0 +1,105 @@
+"""Word order of the miniature languages, by WALS values of their namesakes."""
+
+import dataclasses
+import functools
+import math
+
+from seqio_tasks import uriel
+from seqio_tasks.errors import RequestError
+
+# ------------------------------------------------------------------------------------ grammars
+
+
+@dataclasses.dataclass(frozen=True)
+class Grammar:
+    """How a miniature language orders its words.
+
+    Two grammars are equal when they order words alike, however their values became known.
+    """
+
+    order: str  # of subject, verb and object: 'SVO', 'SOV', 'VSO', 'VOS', 'OVS' or 'OSV'
+    adposition: str  # 'before' or 'after' its name
+    adjective: str  # 'before' or 'after' its noun
+    affix: str  # the tense affix of the verb: 'prefix' or 'suffix'
+    imputed: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    """Fields whose value WALS does not know and URIEL's nearest neighbours supplied."""
+
+
+DEFAULT_GRAMMAR = Grammar("SVO", "before", "before", "suffix")
+
+# Each field's values and the URIEL flag that stands for the value. Flags of one field are not
+# exclusive: a language with two dominant orders has both set.
+WALS_FLAGS = {
+    "order": {order: f"S_{order}" for order in ("SVO", "SOV", "VSO", "VOS", "OVS", "OSV")},
+    "adposition": {
+        "before": "S_ADPOSITION_BEFORE_NOUN",
+        "after": "S_ADPOSITION_AFTER_NOUN",
+    },
+    "adjective": {"before": "S_ADJECTIVE_BEFORE_NOUN", "after": "S_ADJECTIVE_AFTER_NOUN"},
+    "affix": {"prefix": "S_TEND_PREFIX", "suffix": "S_TEND_SUFFIX"},
+}
+# Each language's code in URIEL. Arabic is `ara`, the row that knows most of WALS's features.
+_URIEL_CODES = {
+    "ar": "ara",
+    "bn": "ben",
+    "en": "eng",
+    "fi": "fin",
+    "id": "ind",
+    "ru": "rus",
+    "sw": "swa",
+    "es": "spa",
+    "de": "deu",
+    "hi": "hin",
+}
+
+
+@functools.cache
+def _uriel_flags(feature_set: str) -> dict[str, dict[str, bool | None]]:
+    """Returns the flags of a URIEL set by language and flag name; None where unknown."""
+    try:
+        flags, rows = uriel.values(list(_URIEL_CODES.values()), feature_set)
+    except RequestError as error:
+        raise RequestError(f"{error}, or set World.syntax_signal = 0") from error
+    return {
+        language: {
+            flag: None if math.isnan(value) else value > 0.5
+            for flag, value in zip(flags, row.tolist(), strict=True)
+        }
+        for language, row in zip(_URIEL_CODES, rows, strict=True)
+    }
+
+
+def choose_value(field: str, flags: dict[str, bool | None]) -> str | None:
+    """Turns the WALS flags of one field into one value.
+
+    One flag set: its value. Several set: the first of them that is not the default's, so that a
+    language which shares the default order *and* has another is not taken for a plain follower of
+    the default (Arabic, SVO and VSO, becomes VSO; German, SVO and SOV, becomes SOV). None set:
+    the default's.
+
+    Args:
+        field: A field of `Grammar` that holds a word order.
+        flags: By flag name, whether it is set; None where unknown.
+
+    Returns:
+        The value, or None where no flag of the field is known.
+    """
+    known = {value: flags[flag] for value, flag in WALS_FLAGS[field].items()}
+    if all(is_set is None for is_set in known.values()):
+        return None
+    default = getattr(DEFAULT_GRAMMAR, field)
+    chosen = [value for value, is_set in known.items() if is_set]
+    return next((value for value in chosen if value != default), default)
+
+
+@functools.cache
+def wals_grammar(language: str) -> Grammar:
+    """Returns the grammar that a language's namesake has in WALS, gaps filled by imputation."""
+    values, imputed = {}, []
+    for field in WALS_FLAGS:
+        value = choose_value(field, _uriel_flags("syntax_wals")[language])
+        if value is None:
+            value = choose_value(field, _uriel_flags("syntax_knn")[language])
+            imputed.append(field)
+        values[field] = value or getattr(DEFAULT_GRAMMAR, field)
+    return Grammar(**values, imputed=tuple(imputed))

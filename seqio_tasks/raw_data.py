@@ -1,0 +1,54 @@
+"""Where a task's raw examples are, and what tells them from other data."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from seqio_tasks import sources
+from seqio_tasks.records import Example, Task
+
+
+def parts(task: Task, split: str) -> tuple[Task, ...]:
+    """Returns the tasks whose examples make up a split: the task itself, where it has no parts."""
+    if task.family.parts is None:
+        return (task,)
+    return tuple(Task(family, task.language) for family in task.family.parts(split))
+
+
+def find(task: Task, split: str) -> Path:
+    """Finds a task's file in the data folder.
+
+    Raises:
+      RequestError: it is not there; names the file, the task and the ways to get it.
+    """
+    family = task.family
+    tfds = family.tfds(task.language, split)
+    where = f"{tfds[0]} ({tfds[1]})" if tfds else None
+    candidates = family.files(task.language, split)
+    return sources.find(candidates, task.name, split, where, family.remedy)
+
+
+def read(task: Task, split: str) -> Iterator[Example]:
+    """Yields a task's examples as they are in its data folder.
+
+    Raises:
+      RequestError: its file is not there, or malformed.
+    """
+    return task.family.read(find(task, split), task.language, split)
+
+
+def origin(task: Task, split: str) -> str:
+    """Returns what tells a task's raw data from other data: a hash of it, or its name in TFDS.
+
+    Raises:
+      RequestError: the data folder does not have it.
+    """
+    if task.family.digest is not None:
+        return task.family.digest()
+    origins = []
+    for part in parts(task, split):
+        tfds = part.family.tfds(task.language, split)
+        if tfds and sources.data_dir() is None:
+            origins.append("/".join(tfds))
+        else:
+            origins.append(sources.file_digest(find(part, split)))
+    return "+".join(origins)
