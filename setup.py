@@ -121,12 +121,12 @@ setup(
     ],
     package_dir=GIN_PACKAGES,
     package_data={
-        "xfer_jax": ["workflows/*"],
+        "xfer_jax.study": ["templates/*"],
         "xfer_jax.report": ["templates/*", "templates/sections/*"],
     }
     | {name: ["**/*.gin", "**/*.md"] for name in GIN_PACKAGES},
     python_requires=">=3.11",
     install_requires=[*ENGINE, *TASKS, *ANALYSIS, *RUNNING],
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["xfer-jax = xfer_jax.cli:main"]},
+    entry_points={"console_scripts": ["xfer-jax = xfer_jax.cli.main:main"]},
 )

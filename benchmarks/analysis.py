@@ -20,7 +20,8 @@ import pandas as pd
 
 from benchmarks import record
 from seqio_tasks import languages, uriel
-from xfer_jax import features, tables
+from xfer_jax.analysis import features
+from xfer_jax.results import csv_file, language_names
 
 SOURCES, TARGETS = 65, 105
 
@@ -30,7 +31,7 @@ def codes() -> list[str]:
     known = sorted(uriel.codes())
     _, values = uriel.values(known, "syntax_wals")
     order = np.argsort(-np.isfinite(values).sum(axis=1), kind="stable")
-    ranked = [tables.code_of(known[i]) for i in order]
+    ranked = [language_names.code_of(known[i]) for i in order]
     return list(dict.fromkeys([*languages.STUDY, *ranked]))[:TARGETS]
 
 
@@ -52,8 +53,8 @@ def write(folder: Path, seed: int) -> tuple[Path, Path]:
             if i != j:
                 more.append((source, target, *(half[:, i, j] + half[:, j, i])))
     paths = folder / "scores.csv", folder / "features.csv"
-    tables.write(paths[0], pd.DataFrame(rows, columns=["source", "target", "score"]))
-    tables.write(paths[1], pd.DataFrame(more, columns=["source", "target", "first", "second"]))
+    csv_file.write(paths[0], pd.DataFrame(rows, columns=["source", "target", "score"]))
+    csv_file.write(paths[1], pd.DataFrame(more, columns=["source", "target", "first", "second"]))
     return paths
 
 

@@ -135,7 +135,7 @@ def _as_a_process() -> Iterator[tuple[io.StringIO, io.StringIO]]:
 
 def run(argv: Sequence[str], seconds: int = SECONDS) -> Answer:
     """Runs the command line here."""
-    from xfer_jax import cli
+    from xfer_jax.cli import main as cli
 
     code: int | str
     by_argparse = False

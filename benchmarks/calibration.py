@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import record
 from seqio_tasks import languages
-from xfer_jax import alignment, features, regression, statistics
+from xfer_jax.analysis import alignment, features, permutation, regression
 
 LEVEL = 0.05
 MAIN_EFFECT, NOISE = 5.0, 2.5  # points, standard deviations
@@ -48,7 +48,7 @@ def p_values(
 ) -> dict[str, float]:
     """Returns the p-value of each test for one table."""
     here = range(len(wals))
-    found = statistics.correlate(scores, wals, here, here, permutations, seed)
+    found = permutation.correlate(scores, wals, here, here, permutations, seed)
     pairs = regression.sample(scores, {"similarity": wals}, here, here)
     names, values = features.wals(languages.STUDY)
     single = alignment.by_feature(scores, here, here, names, values, permutations, seed)

@@ -27,10 +27,11 @@ from typing import Any
 
 from benchmarks import kill_resume, record
 from seqio_tasks.errors import RequestError
-from xfer_jax import folder_lock
-from xfer_jax.study import DONE_FILE
+from xfer_jax.study import folder_lock
+from xfer_jax.study.job_record import DONE_FILE
 
 DAY = 86_400
+UNDISTURBED = "run-00"  # folders' names are equally long: gin breaks a long line of config.gin
 # Python reads a module of this name before anything else, and so do the workers.
 CLOCK = """\
 import os, time
@@ -210,7 +211,7 @@ def _until_owned(run: Run, owner: subprocess.Popen) -> None:
 def _workers(owner: subprocess.Popen) -> list[int]:
     """Returns the process ids of an owner's workers."""
     listed = subprocess.run(
-        ["pgrep", "-P", str(owner.pid), "-f", "xfer_jax.worker"],
+        ["pgrep", "-P", str(owner.pid), "-f", "xfer_jax.study.worker"],
         capture_output=True,
         text=True,
         check=False,
@@ -295,9 +296,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     shutil.rmtree(out, ignore_errors=True)
     file, log, draws = kill_resume.study_file(out, args.steps), out / "log.txt", random.Random(0)
     seconds = 0.0
-    for name in ("warm-up", "undisturbed"):
+    for _ in ("warm-up", "undisturbed"):
         began = time.monotonic()
-        Run(file, out / name, log, draws, 0.0, 0.0).finish()
+        shutil.rmtree(out / UNDISTURBED, ignore_errors=True)
+        Run(file, out / UNDISTURBED, log, draws, 0.0, 0.0).finish()
         seconds = time.monotonic() - began
     print(f"undisturbed: {seconds:.0f} s", flush=True)
     found = []
@@ -305,8 +307,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for number in range(times if condition.__name__ in args.only else 0):
             name = f"{condition.__name__}-{number}"
             draws = random.Random(f"{args.seed} {name}")
-            run = Run(file, out / name, log, draws, seconds, args.suspended)
-            found.append(hostile(condition, run, out / "undisturbed"))
+            folder = out / f"run-{len(found) + 1:02}"
+            run = Run(file, folder, log, draws, seconds, args.suspended)
+            found.append(hostile(condition, run, out / UNDISTURBED))
             print(found[-1], flush=True)
     bad = sum(bool(of["wrong"]) for of in found)
     path = record.keep(

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks import record, train_step
 from seqio_tasks import catalogue
-from xfer_jax import data, packing, token_cache
+from xfer_jax.data import loader, packing, streams, token_cache
 
 EXAMPLES, BATCH, BATCHES = 100_000, 128, 2_000
 LENGTHS = {"inputs": 256, "targets": 8}
@@ -42,11 +42,11 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as name:
         cache = write_cache(Path(name))
         began = time.monotonic()
-        source = data.Supervised(cache, LENGTHS)
-        batches = data.TrainingBatches(
+        source = streams.Supervised(cache, LENGTHS)
+        batches = loader.TrainingBatches(
             source.stream(0), packing.Layout(source.sizes(), BATCH), BATCHES
         )
-        training = data.TrainingData(batches, EXAMPLES, 0, 0, [])
+        training = loader.TrainingData(batches, EXAMPLES, 0, 0, [])
         iterator = training.iterator(0)
         first = next(iterator)
         opened = time.monotonic() - began

@@ -25,7 +25,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks import record
-from xfer_jax import checkpoints, folder_lock, planning, run_file
+from xfer_jax.checkpoints import locations, run_file, store
+from xfer_jax.study import folder_lock, status
 
 STUDY = """\
 study.Study:
@@ -154,10 +155,10 @@ def _is_exempt(path: Path) -> bool:
 
 def _arrays(model_dir: Path, out: Path) -> dict[str, bytes]:
     """Returns all of a run's last checkpoint, paths below `out` alike; nothing if it has none."""
-    if not checkpoints.steps(model_dir):
+    if not locations.steps(model_dir):
         return {}
-    location = checkpoints.locate(model_dir)
-    contents = checkpoints.read(location)
+    location = locations.locate(model_dir)
+    contents = store.read(location)
     arrays = {name: array.read(()).tobytes() for name, array in contents.arrays.items()}
     about = json.dumps(run_file.about(location), sort_keys=True).replace(str(out), "")
     return arrays | {"step": str(contents.step).encode(), "about": about.encode()}
@@ -220,7 +221,7 @@ def kill_often(
 
 def _running(out: Path, worker: int) -> str:
     """Returns the job that a worker's process was doing."""
-    state = out / planning.STATE
+    state = out / status.STATE
     said = folder_lock.said(out)
     if f"process {worker} on " not in said or not state.is_file():
         return "start-up"

@@ -30,8 +30,9 @@ import numpy as np
 from benchmarks import kill_resume, record, train_step
 from seqio_tasks import catalogue, sentencepiece_model, vocabulary
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, checksums, run_file, token_cache
-from xfer_jax.token_cache import INPUTS, TARGETS
+from xfer_jax.checkpoints import checksums, locations, run_file, store
+from xfer_jax.data import token_cache
+from xfer_jax.data.token_cache import INPUTS, TARGETS
 
 KILLS = {"train": 12, "study": 12, "convert": 8, "analyze": 8, "report": 8, "vocab": 6, "cache": 6}
 FLIPS = 40
@@ -241,9 +242,9 @@ def flips(
 
 def read_checkpoint(folder: Path) -> dict[str, Any]:
     """Returns the weights, the moments, the step and what the run knew."""
-    location = checkpoints.locate(folder)
+    location = locations.locate(folder)
     with checksums.verified(location):
-        contents = checkpoints.read(location)
+        contents = store.read(location)
         arrays = {name: array.read(()).tobytes() for name, array in contents.arrays.items()}
     return arrays | {"step": contents.step, "about": run_file.about(location)}
 
@@ -269,7 +270,7 @@ def flip_all(folder: Path, run: Path, count: int, seed: int) -> dict[str, Any]:
       count: of each.
       seed: of the draws.
     """
-    (step,) = checkpoints.steps(run)[-1:]
+    (step,) = locations.steps(run)[-1:]
     found = {
         "checkpoint": flips(
             run / f"checkpoint_{step}", folder / f"flipped/checkpoint_{step}", read_checkpoint,

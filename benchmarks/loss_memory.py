@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import matplotlib
 
 from benchmarks import record
-from xfer_jax.loss import sequence_loss
+from xfer_jax.mt5.loss import sequence_loss
 
 LENGTHS = (32, 64, 128, 256, 512)
 ROWS, WIDTH, VOCAB = 8, 512, 250112

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from xfer_jax import host_memory
+from xfer_jax.runtime import host_memory
 
 OURS, EAGER, COMPILED, T5X = "xfer-jax", "hf-eager", "hf-compile", "t5x"
 LARGE_PAGES = "hf-large-pages"  # eager, with the kernel asked for memory as this engine asks
@@ -93,13 +93,14 @@ class Engine:
 def _ours(folder: Path, work: str) -> Work:
     import jax
 
-    from xfer_jax import decoding, model, partitioning, train
-    from xfer_jax.model import Transformer
+    from xfer_jax.engine import train_step
+    from xfer_jax.mt5 import decoding, model, partitioning
+    from xfer_jax.mt5.model import Transformer
 
     config = model.Config(**json.loads((folder / "sizes.json").read_text()))
     mesh = partitioning.make_mesh(1)
     params = _weights(folder, config, mesh)
-    programs = train.programs(config, mesh, Z_LOSS, 1.0)
+    programs = train_step.programs(config, mesh, Z_LOSS, 1.0)
     if work == "train":
         state = programs.fresh(params)
 
@@ -128,11 +129,12 @@ def _ours(folder: Path, work: str) -> Work:
 
 
 def _weights(folder: Path, config: Any, mesh: Any) -> dict:
-    from xfer_jax import checkpoints, train
+    from xfer_jax.checkpoints import store
+    from xfer_jax.engine import train_step
 
-    like = train.layout(config, mesh)
+    like = train_step.layout(config, mesh)
     like = {"target": like["target"], "state": {"step": like["state"]["step"]}}
-    return checkpoints.restore(folder, like)["target"]
+    return store.restore(folder, like)["target"]
 
 
 def _features(batch: Batch) -> Batch:
@@ -197,7 +199,7 @@ def _t5x(folder: Path, work: str) -> Work:
     from t5x import adafactor, losses
     from t5x.examples.t5 import network
 
-    from xfer_jax import model, partitioning
+    from xfer_jax.mt5 import model, partitioning
 
     assert work == "train"
     sizes = json.loads((folder / "sizes.json").read_text())

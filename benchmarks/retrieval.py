@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import record
-from xfer_jax import host_memory, retrieval
+from xfer_jax.engine import retrieval
+from xfer_jax.runtime import host_memory
 
 SIDE = 4096  # of the matrices of the plain product
 SECONDS = 4.0  # of products between two searches

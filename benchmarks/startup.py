@@ -19,9 +19,8 @@ from benchmarks import record
 OPEN = """
 import time
 from seqio_tasks import catalogue, vocabulary
-from xfer_jax import token_cache
+from xfer_jax.data import token_cache
 import gin
-catalogue.families()  # what the bindings are of
 gin.parse_config(["World.train_examples = 2000", "World.text_sentences = 500"])
 task, words = catalogue.task("xfer_pocket_ner.en"), vocabulary.load(vocabulary.POCKET)
 began = time.perf_counter()

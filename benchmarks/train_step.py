@@ -23,8 +23,11 @@ from flax.traverse_util import flatten_dict
 
 from benchmarks import peers, record
 from benchmarks.peers import Batch
-from xfer_jax import cost, data, huggingface, model, packing
-from xfer_jax.stored import Contents, Stored
+from xfer_jax.checkpoints import huggingface
+from xfer_jax.checkpoints.arrays import Contents, Stored
+from xfer_jax.data import loader, packing, streams
+from xfer_jax.mt5 import model
+from xfer_jax.study import cost
 
 SIZES = {  # mT5-small
     "vocab_size": 250112, "emb_dim": 512, "num_heads": 6, "head_dim": 64, "mlp_dim": 1024,
@@ -76,7 +79,7 @@ def full_batches(count: int) -> list[Batch]:
     ]
 
 
-def mixed_examples(count: int) -> list[data.Example]:
+def mixed_examples(count: int) -> list[streams.Example]:
     """Returns examples as long as XNLI's."""
     rng = np.random.default_rng(2)
     lengths = np.clip(rng.lognormal(np.log(MEDIAN), SIGMA, count), SHORTEST, LONGEST).astype(int)
@@ -89,21 +92,21 @@ def mixed_examples(count: int) -> list[data.Example]:
     ]
 
 
-def packed(examples: list[data.Example]) -> list[Batch]:
+def packed(examples: list[streams.Example]) -> list[Batch]:
     """Makes batches as `xfer-jax train` does."""
     sizes = np.asarray([[len(x["inputs"]), len(x["targets"])] for x in examples])
     picks = [
-        data.Pick(tuple(size), lambda example=example: example)
+        streams.Pick(tuple(size), lambda example=example: example)
         for example, size in zip(examples, sizes.tolist(), strict=True)
     ]
     stream = grain.MapDataset.source(picks)
-    batches = data.TrainingBatches(
+    batches = loader.TrainingBatches(
         stream, packing.Layout(sizes, MIX_BATCH), len(examples) // MIX_BATCH
     )
     return [batches[i] for i in range(len(batches))]
 
 
-def padded(examples: list[data.Example]) -> list[Batch]:
+def padded(examples: list[streams.Example]) -> list[Batch]:
     """Pads each batch to its longest, as Hugging Face's collator does."""
     batches = []
     for start in range(0, len(examples), MIX_BATCH):

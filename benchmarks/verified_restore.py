@@ -18,7 +18,9 @@ import jax
 import numpy as np
 
 from benchmarks import record
-from xfer_jax import checkpoints, model, optimizer, partitioning, train
+from xfer_jax.checkpoints import store
+from xfer_jax.engine import train_step
+from xfer_jax.mt5 import model, optimizer, partitioning
 
 BASE = model.Config(
     vocab_size=250112, emb_dim=768, num_heads=12, head_dim=64, mlp_dim=2048,
@@ -33,13 +35,13 @@ def write(folder: Path, config: model.Config) -> Path:
         lambda x: jax.device_put(rng.standard_normal(x.shape, np.float32)),
         model.parameter_shapes(config),
     )
-    return checkpoints.save(folder, checkpoints.to_tree(params, optimizer.init(params), 0), {})
+    return store.save(folder, store.to_tree(params, optimizer.init(params), 0), {})
 
 
 def seconds(checkpoint: Path, like: dict, compare_hashes: bool) -> float:
     """Restores a checkpoint; returns how long it took."""
     began = time.perf_counter()
-    jax.block_until_ready(checkpoints.restore(checkpoint, like, compare_hashes))
+    jax.block_until_ready(store.restore(checkpoint, like, compare_hashes))
     return time.perf_counter() - began
 
 
@@ -49,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=record.RESULTS)
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args(argv)
-    like = train.layout(BASE, partitioning.make_mesh())
+    like = train_step.layout(BASE, partitioning.make_mesh())
     taken: dict[str, list[float]] = {"verified": [], "unverified": []}
     with tempfile.TemporaryDirectory() as name:
         checkpoint = write(Path(name), BASE)

@@ -21,7 +21,10 @@ from scipy import stats
 
 from benchmarks import record
 from seqio_tasks import miniature
-from xfer_jax import compilation, configuration, execution, output, scores, study
+from xfer_jax import configuration
+from xfer_jax.engine import run_folder
+from xfer_jax.runtime import compilation
+from xfer_jax.study import definition, execution, scores
 
 WORLDS = {"syntax": "pocket", "lexicon": "pocket_lexicon", "neither": "pocket_neither"}
 KNOBS = {
@@ -47,7 +50,7 @@ def run(world: str, seed: int, out: Path, workers: int) -> list[dict]:
     """Runs one world's study, and returns its table with the similarities as columns."""
     name = f"gin/studies/{WORLDS[world]}.gin"
     configuration.load("study", [name], [])
-    grid = configuration.build(study.Study)
+    grid = configuration.build(definition.Study)
     grid = dataclasses.replace(
         grid, seeds=(seed,), settings=(*grid.settings, f"World.seed = {seed}")
     )
@@ -123,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
                 {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()}
                 for row in rows
             )
-            output.write(args.results / "worlds" / f"{world}-s{seed}.csv", text.getvalue())
+            run_folder.write(args.results / "worlds" / f"{world}-s{seed}.csv", text.getvalue())
     summary = summarise(args.results / "worlds")
     print(
         "\npoints by which the most similar third of pairs scores higher, 95% interval over seeds"

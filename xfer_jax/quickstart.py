@@ -11,20 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from seqio_tasks import miniature
-from xfer_jax import (
-    analysis,
-    cli,
-    compilation,
-    configuration,
-    execution,
-    host_memory,
-    probe,
-    progress,
-    report,
-    scores,
-    study,
-)
+from xfer_jax import configuration, report
+from xfer_jax.analysis import analyze
+from xfer_jax.cli import exit_codes
+from xfer_jax.engine import probe
 from xfer_jax.report import figures
+from xfer_jax.runtime import compilation, host_memory, progress
+from xfer_jax.study import definition, execution, job_graph, scores
 
 FILE = "gin/studies/pocket.gin"
 OUT = Path("out/quickstart")
@@ -39,10 +32,10 @@ def main(out: Path = OUT) -> None:
     began = time.monotonic()
     out = out.absolute()
     configuration.load("study", [FILE], [])
-    grid = configuration.build(study.Study)
+    grid = configuration.build(definition.Study)
     workers = execution.machine_workers()
     progress.say(
-        f"the pocket study: {len(study.jobs(grid))} runs by {workers} workers, into {out}\n"
+        f"the pocket study: {len(job_graph.lay_out(grid))} runs by {workers} workers, into {out}\n"
         f"  follow it with: xfer-jax study status {FILE} --out {out}\n"
     )
     execution.run(grid, out, workers)
@@ -50,7 +43,7 @@ def main(out: Path = OUT) -> None:
     cells = {(row["source"], row["target"]): row["score"] for row in rows}
     picture = draw(cells, out / "transfer.png")
     probe_pretrained(out)
-    why = analysis.analyze(analysis.Request([out], out / "analysis"))
+    why = analyze.analyze(analyze.Request([out], out / "analysis"))
     page = report.report(out / "analysis")
     alike, unlike = scores.thirds(cells, miniature.World().syntactic_similarity)
     progress.say(f"\n{why}")
@@ -97,4 +90,4 @@ def draw(cells: Mapping[tuple[str, str], float], path: Path) -> Path:
 
 if __name__ == "__main__":
     host_memory.restart_with_large_pages()
-    sys.exit(cli.report(main))
+    sys.exit(exit_codes.report(main))

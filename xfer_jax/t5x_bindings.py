@@ -15,17 +15,13 @@ from absl import logging
 
 from seqio_tasks import catalogue, registry, vocabulary
 from seqio_tasks.errors import RequestError
-from xfer_jax import (
-    checkpoints,
-    checksums,
-    configuration,
-    data,
-    partitioning,
-    prediction,
-    token_cache,
-)
-from xfer_jax.model import Transformer
-from xfer_jax.stored import is_remote
+from xfer_jax import configuration
+from xfer_jax.checkpoints import checksums, locations, run_file, store
+from xfer_jax.checkpoints.arrays import is_remote
+from xfer_jax.data import loader, streams, token_cache
+from xfer_jax.engine import prediction
+from xfer_jax.mt5 import partitioning
+from xfer_jax.mt5.model import Transformer
 
 _NEVER = 10**9  # steps; longer than any run, so that T5X acts at the run's last step alone
 
@@ -86,14 +82,14 @@ def checkpoint(path: str | None) -> str | None:
     """
     if path is None:
         return None
-    location = checkpoints.locate(path)
-    if checkpoints.form(location) == "hf":
+    location = locations.locate(path)
+    if locations.form(location) == "hf":
         raise RequestError(
             f"{location} is a checkpoint of Hugging Face's, which T5X does not read; convert it:"
             " xfer-jax convert --from hf --to t5x"
         )
     with checksums.verified(location):  # T5X itself compares no hashes
-        checkpoints.check_vocabulary(location, checkpoints.about(location), vocabulary.load())
+        run_file.check_vocabulary(location, run_file.about(location), vocabulary.load())
     return str(location)
 
 
@@ -118,7 +114,7 @@ def last_step(
     if train_steps_relative is None:
         assert train_steps is not None
         return train_steps
-    return train_steps_relative + (checkpoints.read(checkpoint).step if checkpoint else 0)
+    return train_steps_relative + (store.read(checkpoint).step if checkpoint else 0)
 
 
 def period(steps: int | None, other: int | None) -> int:
@@ -159,7 +155,7 @@ def training_task(
         )
     registry.get(name)
     with partitioning.first_goes_first():
-        found = data.training_data(
+        found = loader.training_data(
             catalogue.tasks(name), split, vocabulary.load(), dict(lengths), 1, 1, 0, long_targets
         )
     logging.info(
@@ -213,7 +209,7 @@ def evaluation(
         if mode == "score" and lengths is not None:
             with partitioning.first_goes_first():
                 cache = token_cache.open_cache(task, split, vocabulary.load())
-                data.Supervised(cache, dict(lengths))
+                streams.Supervised(cache, dict(lengths))
     return dataset(mixture_or_task_name=mixture, split=split, task_feature_lengths=lengths)
 
 

@@ -79,7 +79,7 @@ def _areas(seed: int, concept: str) -> dict[str, str]:
     return found
 
 
-@gin.configurable(module="seqio_tasks.miniature.world")
+@gin.configurable(module="seqio_tasks.miniature")
 @dataclasses.dataclass(frozen=True)
 class World:
     """One world and its ten languages; all that it yields is a function of these knobs.

@@ -7,7 +7,8 @@ import pytest
 from scipy import stats
 
 from benchmarks import kill_resume, worlds
-from xfer_jax import checkpoints, model, optimizer
+from xfer_jax.checkpoints import store
+from xfer_jax.mt5 import model, optimizer
 
 CONFIG = model.Config(
     vocab_size=128, emb_dim=8, num_heads=1, head_dim=8, mlp_dim=8,
@@ -19,7 +20,7 @@ def save(folder, step: int, scale: float = 1.0) -> None:
     params = model.initialise(CONFIG, np.uint32(0))
     norm = params["encoder"]["encoder_norm"]
     norm["scale"] = np.asarray(norm["scale"]) * np.float32(scale)
-    checkpoints.save(folder, checkpoints.to_tree(params, optimizer.init(params), step), {})
+    store.save(folder, store.to_tree(params, optimizer.init(params), step), {})
 
 
 @pytest.fixture

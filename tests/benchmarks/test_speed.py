@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import __main__ as bench
 from benchmarks import peers, train_step
-from xfer_jax import model
+from xfer_jax.mt5 import model
 
 TINY = train_step.SIZES | {
     "vocab_size": 640, "emb_dim": 32, "num_heads": 2, "head_dim": 16, "mlp_dim": 48,

@@ -104,7 +104,8 @@ def _probe(folder: Path) -> None:
 
 
 def _checkpoints(folder: Path, vocab: Path) -> None:
-    from xfer_jax import checkpoints, convert, model, optimizer
+    from xfer_jax.checkpoints import convert, store
+    from xfer_jax.mt5 import model, optimizer
 
     config = model.Config(
         vocab_size=ROWS, emb_dim=8, num_heads=2, head_dim=4, mlp_dim=8,
@@ -116,8 +117,8 @@ def _checkpoints(folder: Path, vocab: Path) -> None:
     )
     loaded = vocabulary.load(str(vocab))
     about = {"vocabulary": loaded.digest, "vocabulary_file": loaded.name, "source": "en"}
-    tree = checkpoints.to_tree(params, optimizer.init(params), 3)
-    checkpoints.save(folder / "native", tree, about)
+    tree = store.to_tree(params, optimizer.init(params), 3)
+    store.save(folder / "native", tree, about)
     for form in ("t5x", "t5x-legacy", "hf"):
         convert.convert(str(folder / "native"), str(folder / form), form)
 

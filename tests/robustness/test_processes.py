@@ -65,7 +65,7 @@ def test_closed_output_is_no_traceback():
 def test_what_is_written_heeds_the_user_s_mask(tmp_path):
     out = tmp_path / "f.csv"
     program = (
-        "import os, sys; os.umask(0o027); from xfer_jax import cli;"
+        "import os, sys; os.umask(0o027); from xfer_jax.cli import main as cli;"
         f" sys.exit(cli.main(['features', '--languages', 'en,sw', '--out', {str(out)!r}]))"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

@@ -13,16 +13,12 @@ from hypothesis import strategies as st
 
 from seqio_tasks import catalogue, languages
 from seqio_tasks.errors import RequestError
-from xfer_jax import (
-    configuration,
-    csv_file,
-    outputs,
-    probe_table,
-    run_file,
-    study,
-    tables,
-    train,
-)
+from xfer_jax import configuration
+from xfer_jax.analysis import analysis_folder
+from xfer_jax.checkpoints import run_file
+from xfer_jax.engine import train
+from xfer_jax.results import csv_file, predictions, probe_table, score_table
+from xfer_jax.study import definition
 
 # The same examples on every machine; a folder is shared by a test's examples, which overwrite it.
 quick = settings(
@@ -103,7 +99,7 @@ CELLS = st.one_of(
     st.floats().map(str),
 )
 NAMES = st.sampled_from(
-    [*tables.REQUIRED, "task", "n_shots", "n_train", "seed", "arm", "metric", "x"]
+    [*score_table.REQUIRED, "task", "n_shots", "n_train", "seed", "arm", "metric", "x"]
 )
 
 
@@ -125,7 +121,7 @@ def test_any_table_is_read_or_refused(tmp_path, text):
     path = tmp_path / "t.csv"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     with read_or_refused("t.csv", "unknown language"):
-        scores = tables.check(csv_file.read(path, tables.REQUIRED), path).table
+        scores = score_table.check(csv_file.read(path, score_table.REQUIRED), path).table
         assert scores["score"].between(0, 100).all()
         assert (scores[["n_shots", "n_train"]] >= 0).all(axis=None)
         assert not scores.duplicated(["task", "source", "target", "seed", "n_shots"]).any() or (
@@ -139,7 +135,7 @@ def test_any_bytes_are_a_table_or_refused(tmp_path, content):
     path = tmp_path / "t.csv"
     path.write_bytes(content)
     with read_or_refused("t.csv", "unknown language"):
-        tables.check(csv_file.read(path, tables.REQUIRED), path)
+        score_table.check(csv_file.read(path, score_table.REQUIRED), path)
 
 
 KNOWN = sorted(languages.LANGUAGES)[:8]
@@ -163,7 +159,7 @@ def test_what_is_written_is_read(tmp_path, cells, separator, end, mark):
     text = end.join(lines).replace(",", separator)
     path = tmp_path / "t.csv"
     path.write_bytes((b"\xef\xbb\xbf" if mark else b"") + text.encode())
-    table = tables.check(csv_file.read(path, tables.REQUIRED), path).table
+    table = score_table.check(csv_file.read(path, score_table.REQUIRED), path).table
     found = {(row.source, row.target): row.score for row in table.itertuples()}
     assert found == cells
 
@@ -185,7 +181,7 @@ def test_any_answer_is_read_or_refused(tmp_path, record):
     name = f"{PANX.name}-000004.jsonl"
     written(tmp_path / "inference_eval" / name, ANSWER, record)
     with read_or_refused(name):
-        found = outputs.read(tmp_path, PANX)
+        found = predictions.read(tmp_path, PANX)
         assert len(found.answers) == 2
         assert 0 <= found.score <= 100
 
@@ -197,7 +193,7 @@ def test_any_bytes_are_answers_or_refused(tmp_path, content):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(content)
     with read_or_refused(path.name):
-        outputs.read(tmp_path, PANX)
+        predictions.read(tmp_path, PANX)
 
 
 VALUES = st.sampled_from(
@@ -214,7 +210,7 @@ def test_any_configuration_of_a_run_is_read_or_refused(tmp_path, lines):
     text = lines if isinstance(lines, str) else "".join(f"{a} = {b}\n" for a, b in lines)
     (tmp_path / "config.gin").write_bytes(text.encode("utf-8", "surrogatepass"))
     with read_or_refused("config.gin"):
-        table = outputs.table([tmp_path])
+        table = predictions.table([tmp_path])
         assert list(table["target"]) == ["sw"]
         assert set(table["source"]) <= set(languages.LANGUAGES)
 
@@ -264,7 +260,7 @@ TOKENS = st.sampled_from(
 )  # fmt: skip
 
 
-CONFIGURABLE = (study.Study, train.Run)  # imported, so that gin knows them
+CONFIGURABLE = (definition.Study, train.Run)  # imported, so that gin knows them
 
 
 @pytest.fixture(autouse=True)
@@ -316,13 +312,13 @@ def test_any_analysis_is_read_or_refused(world, tmp_path, content):
     folder = tmp_path / "analysis"
     if not folder.exists():
         folder.symlink_to(world / "analysis")
-        kept = (folder / tables.ABOUT).read_bytes()
+        kept = (folder / analysis_folder.ABOUT).read_bytes()
         assert kept
     copy = tmp_path / "copy"
     copy.mkdir(exist_ok=True)
     for path in folder.iterdir():
         if path.is_file() and not (copy / path.name).exists():
             (copy / path.name).write_bytes(path.read_bytes())
-    (copy / tables.ABOUT).write_bytes(content)
+    (copy / analysis_folder.ABOUT).write_bytes(content)
     with read_or_refused("copy"):
-        tables.read_analysis(copy)
+        analysis_folder.read(copy)

@@ -402,8 +402,8 @@ def subset_inputs(tmp_path, monkeypatch):
     )
 
     def of(name: str, words: list[str], split: str = "train") -> tuple[list[str], list[str]]:
-        import xfer_jax.token_cache
         from seqio_tasks import registry
+        from xfer_jax.data import token_cache
 
         (tmp_path / "panx").mkdir(exist_ok=True)
         part = "dev" if split == "validation" else split
@@ -411,7 +411,7 @@ def subset_inputs(tmp_path, monkeypatch):
         task = catalogue.task(name)
         dataset = registry.StudySource(task).get_dataset(split, shuffle=False)
         by_seqio = [example["inputs"].decode() for example in dataset.as_numpy_iterator()]
-        cache = xfer_jax.token_cache.open_cache(task, split, vocabulary.load(str(file)))
+        cache = token_cache.open_cache(task, split, vocabulary.load(str(file)))
         return by_seqio, [text["inputs_pretokenized"] for text in cache.texts]
 
     return of

@@ -585,7 +585,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(call, complaint):
 
 def test_gin_sets_the_knobs():
     try:
-        gin.parse_config("seqio_tasks.miniature.world.World.lexical_overlap = 0.125")
+        gin.parse_config("seqio_tasks.miniature.World.lexical_overlap = 0.125")
         assert World().lexical_overlap == 0.125
         assert World(lexical_overlap=0.75).lexical_overlap == 0.75
     finally:

@@ -15,7 +15,7 @@ from seqio_tasks import (
 )
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import probes
-from xfer_jax import data, token_cache
+from xfer_jax.data import streams, token_cache
 
 LENGTHS = {"inputs": 24, "targets": 10}
 
@@ -136,7 +136,7 @@ def test_the_native_engine_masks_the_same(world):
     cache = token_cache.open_cache(task, "train", loaded)
     for seed in (0, 3):
         gin.parse_config(f"mask_seed.seed = {seed}\nevaluation_examples.count = 25")
-        masked = data.masked(cache.sample(25), LENGTHS, loaded, seed)
+        masked = streams.masked(cache.sample(25), LENGTHS, loaded, seed)
         found = dataset("xfer_probe.pocket_ner.sw")
         assert len(masked) == len(found) > 5
         for i, (example, text) in enumerate(zip(found, masked.texts, strict=True)):
@@ -162,7 +162,7 @@ def test_a_vocabulary_that_does_not_count_down_is_refused(world, monkeypatch):
     monkeypatch.setattr(loaded, "sentinels", loaded.sentinels[::-1])
     cache = token_cache.open_cache(catalogue.task("xfer_probe.pocket_ner.sw"), "train", loaded)
     with pytest.raises(RequestError, match="does not count its sentinels down"):
-        data.masked(cache, LENGTHS, loaded, 0)
+        streams.masked(cache, LENGTHS, loaded, 0)
     with pytest.raises(RequestError, match="does not count its sentinels down"):
         dataset("xfer_probe.pocket_ner.sw")
 

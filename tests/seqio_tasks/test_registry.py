@@ -225,9 +225,9 @@ def test_a_mixture_of_subsets():
 def small_world():
     try:
         gin.parse_config(
-            "seqio_tasks.miniature.world.World.train_examples = 12\n"
-            "seqio_tasks.miniature.world.World.eval_examples = 6\n"
-            "seqio_tasks.miniature.world.World.text_sentences = 40\n"
+            "seqio_tasks.miniature.World.train_examples = 12\n"
+            "seqio_tasks.miniature.World.eval_examples = 6\n"
+            "seqio_tasks.miniature.World.text_sentences = 40\n"
         )
         yield miniature.World()
     finally:

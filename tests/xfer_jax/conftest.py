@@ -15,7 +15,7 @@ from flax.traverse_util import unflatten_dict
 from tensorboardX.proto.event_pb2 import Event
 
 from seqio_tasks import catalogue, vocabulary
-from xfer_jax import model
+from xfer_jax.mt5 import model
 
 T5X_FOLDER = Path(__file__).parents[1] / "fixtures" / "t5x"
 
@@ -65,7 +65,7 @@ class T5X:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Returns the network's sizes by the names of `xfer_jax.model.Config`."""
+        """Returns the network's sizes by the names of `xfer_jax.mt5.layers.Config`."""
         network = self.json("config")["network"]
         names = ("vocab_size", "emb_dim", "num_heads", "head_dim", "mlp_dim")
         return {n: network[n] for n in (*names, "num_encoder_layers", "num_decoder_layers")}

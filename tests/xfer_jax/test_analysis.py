@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.xfer_jax.test_outputs import write_run
-from xfer_jax import cli, features
+from xfer_jax.analysis import features
+from xfer_jax.cli import main as cli
 
 CODES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 DATA_DIR = os.environ.get("XFER_DATA_DIR")  # at import: tests may change the environment
@@ -502,7 +503,7 @@ def test_wrong_requests_are_refused(planted, tmp_path, capsys):
 
 def test_the_analysis_does_not_import_the_engine():
     code = (
-        "import sys; from xfer_jax import analysis; "
+        "import sys; from xfer_jax.analysis import analyze, xtreme_r; "
         "print([m for m in sys.modules if m in ('jax', 'flax', 'tensorflow')])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -17,17 +17,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
-from xfer_jax import (
-    checkpoints,
-    checksums,
-    cli,
-    convert,
-    evaluation,
-    model,
-    optimizer,
-    partitioning,
-    train,
-)
+from xfer_jax.checkpoints import checksums, convert, locations, run_file, store
+from xfer_jax.cli import main as cli
+from xfer_jax.engine import evaluation, train_step
+from xfer_jax.mt5 import model, optimizer, partitioning
 
 # Orbax leaves coroutines behind when it cannot read an array.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -64,7 +57,7 @@ def state():
 
 def like(config=TINY):
     """What training asks of a checkpoint."""
-    return train.layout(config, partitioning.make_mesh())
+    return train_step.layout(config, partitioning.make_mesh())
 
 
 def parameters_like(config=TINY):
@@ -75,15 +68,15 @@ def parameters_like(config=TINY):
 
 @pytest.fixture
 def saved(tmp_path, state):
-    tree = checkpoints.to_tree(*state, 1_000_007)
-    return checkpoints.save(tmp_path / "run", tree, {"first_step": 1_000_000, "task": "x"}), tree
+    tree = store.to_tree(*state, 1_000_007)
+    return store.save(tmp_path / "run", tree, {"first_step": 1_000_000, "task": "x"}), tree
 
 
 def test_what_is_saved_is_restored_bit_for_bit(saved, state):
     path, tree = saved
     assert path.name == "checkpoint_1000007"
-    assert checkpoints.about(path) == {"first_step": 1_000_000, "task": "x"}
-    restored = checkpoints.restore(path, like())
+    assert run_file.about(path) == {"first_step": 1_000_000, "task": "x"}
+    restored = store.restore(path, like())
     expected = flat(tree)
     for name, array in flat(restored).items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
@@ -92,7 +85,7 @@ def test_what_is_saved_is_restored_bit_for_bit(saved, state):
 
     step = int(restored["state"]["step"])
     assert step == 1_000_007
-    params, opt_state = restored["target"], checkpoints.optimizer_state(restored, np.int32(step))
+    params, opt_state = restored["target"], store.optimizer_state(restored, np.int32(step))
     assert jax.tree.structure(opt_state) == jax.tree.structure(state[1])
     for mine, original in zip(
         jax.tree.leaves((params, opt_state)), jax.tree.leaves(state), strict=True
@@ -112,7 +105,7 @@ def test_the_tree_is_t5x_s(state, t5x, t5x_config):
 
 def test_the_parameters_alone_may_be_restored(saved):
     path, tree = saved
-    restored = flat(checkpoints.restore(path, parameters_like()))
+    restored = flat(store.restore(path, parameters_like()))
     assert set(restored) == {name for name in flat(tree) if "param_states" not in name}
     for name, array in restored.items():
         np.testing.assert_array_equal(array, flat(tree)[name])
@@ -122,7 +115,7 @@ def test_everything_that_does_not_fit_is_said_at_once(saved):
     path, _ = saved
     other = dataclasses.replace(TINY, mlp_dim=24, num_encoder_layers=2)
     with pytest.raises(RequestError, match="does not fit the model") as error:
-        checkpoints.restore(path, parameters_like(other))
+        store.restore(path, parameters_like(other))
     said = str(error.value)
     assert str(path) in said
     shape = "target/encoder/layers_0/mlp/wi_0/kernel is (128, 16), the model has (128, 24)"
@@ -133,23 +126,23 @@ def test_everything_that_does_not_fit_is_said_at_once(saved):
     with pytest.raises(
         RequestError, match="target/encoder/layers_1/attention/key/kernel is missing"
     ):
-        checkpoints.restore(path, parameters_like(larger))
+        store.restore(path, parameters_like(larger))
 
 
 def test_arrays_that_the_model_lacks_are_named(tmp_path):
     larger = dataclasses.replace(TINY, num_decoder_layers=2)
     params = jax.tree.map(lambda x: jnp.zeros(x.shape), model.parameter_shapes(larger))
-    tree = checkpoints.to_tree(params, optimizer.init(params), 3)
-    path = checkpoints.save(tmp_path, tree, {})
+    tree = store.to_tree(params, optimizer.init(params), 3)
+    path = store.save(tmp_path, tree, {})
     for asked in (like(), parameters_like()):
         with pytest.raises(RequestError, match=r"decoder/layers_1/.* is not the model's"):
-            checkpoints.restore(path, asked)
+            store.restore(path, asked)
 
 
 def refusal(path, asked) -> str:
     """Returns what is said of a checkpoint that cannot be restored."""
     try:
-        checkpoints.restore(path, asked)
+        store.restore(path, asked)
     except RequestError as error:
         return str(error)
     except Exception as error:  # Orbax's own have reports that pytest cannot print
@@ -162,18 +155,18 @@ def refusal(path, asked) -> str:
 def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path):
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(RequestError, match=f"{path} is no checkpoint: neither"):
-            checkpoints.locate(path)
+            locations.locate(path)
     (tmp_path / "checkpoint_5" / "state").mkdir(parents=True)
     (tmp_path / "checkpoint_5" / "state" / "note.txt").write_text("not Orbax")
-    said = refusal(checkpoints.locate(tmp_path), like())
+    said = refusal(locations.locate(tmp_path), like())
     assert "checkpoint_5 is damaged or no checkpoint" in said
 
 
 @pytest.mark.parametrize("asked", [like, parameters_like])
 def test_another_program_s_checkpoint_does_not_fit(tmp_path, asked):
-    with checkpoints.ocp.PyTreeCheckpointer() as checkpointer:
+    with store.ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "checkpoint_3" / "state", {"params": {"w": jnp.ones(3)}})
-    said = refusal(checkpoints.locate(tmp_path), asked())
+    said = refusal(locations.locate(tmp_path), asked())
     assert "checkpoint_3 is damaged or no checkpoint of a T5X model" in said
 
 
@@ -203,22 +196,22 @@ def test_a_damaged_checkpoint_is_named_in_one_line(saved, damage):
 def test_the_latest_checkpoint_is_the_one_of_the_highest_step(saved, state):
     path, _ = saved
     folder = path.parent
-    checkpoints.save(folder, checkpoints.to_tree(*state, 999_999), {})
-    assert checkpoints.steps(folder) == [999_999, 1_000_007]
-    assert checkpoints.locate(folder) == path
-    assert checkpoints.locate(folder / "checkpoint_999999").name == "checkpoint_999999"
+    store.save(folder, store.to_tree(*state, 999_999), {})
+    assert locations.steps(folder) == [999_999, 1_000_007]
+    assert locations.locate(folder) == path
+    assert locations.locate(folder / "checkpoint_999999").name == "checkpoint_999999"
 
 
 def test_saving_a_step_again_replaces_it(saved, state):
     path, _ = saved
     other = jax.tree.map(lambda x: x + 1, state[0])
-    checkpoints.save(path.parent, checkpoints.to_tree(other, state[1], 1_000_007), {"again": True})
-    restored = checkpoints.restore(path, like())
+    store.save(path.parent, store.to_tree(other, state[1], 1_000_007), {"again": True})
+    restored = store.restore(path, like())
     np.testing.assert_array_equal(
         restored["target"]["decoder"]["decoder_norm"]["scale"],
         other["decoder"]["decoder_norm"]["scale"],
     )
-    assert checkpoints.about(path) == {"again": True}
+    assert run_file.about(path) == {"again": True}
 
 
 def test_the_hashes_are_those_that_sha256sum_computes(saved):
@@ -230,7 +223,7 @@ def test_the_hashes_are_those_that_sha256sum_computes(saved):
     assert found == {
         str(file.relative_to(path)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files
     }
-    assert checkpoints.damage(path) is None
+    assert checksums.damage(path) is None
 
 
 def test_damage_is_seen_wherever_it_is(saved):
@@ -240,11 +233,11 @@ def test_damage_is_seen_wherever_it_is(saved):
             content = file.read_bytes()
             file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
             name = file.relative_to(path)
-            assert checkpoints.damage(path) == f"{name} is not as it was written"
+            assert checksums.damage(path) == f"{name} is not as it was written"
             file.unlink()
-            assert checkpoints.damage(path) == f"{name} is missing"
+            assert checksums.damage(path) == f"{name} is missing"
             file.write_bytes(content)
-    assert checkpoints.damage(path) is None
+    assert checksums.damage(path) is None
 
 
 def all_files(folder) -> list:
@@ -271,7 +264,7 @@ def test_a_flipped_bit_is_refused_wherever_it_is(forms, form):
         if file.name != "SHA256SUMS":  # of which the bit may be in the name or hash of another
             assert f"damaged: {file.relative_to(path)} is not as it was written; take" in said
         file.write_bytes(content)
-    assert checkpoints.restore(path, asked)
+    assert store.restore(path, asked)
 
 
 def test_any_change_of_the_hashes_themselves_is_seen(saved):
@@ -280,26 +273,26 @@ def test_any_change_of_the_hashes_themselves_is_seen(saved):
     content = sums.read_bytes()
     for _ in range(40):
         flip(sums, rng)
-        assert checkpoints.damage(path)
+        assert checksums.damage(path)
         sums.write_bytes(content)
     lines = content.splitlines(keepends=True)
     for wrong in (b"", content[:-1], content + b"\n", b"".join(lines[:-1]), content + lines[0]):
         sums.write_bytes(wrong)
-        assert checkpoints.damage(path)
+        assert checksums.damage(path)
     sums.write_bytes(content + b"0" * 64 + b"  ../../etc/passwd\n")
-    assert checkpoints.damage(path) == "SHA256SUMS is not as it was written"
+    assert checksums.damage(path) == "SHA256SUMS is not as it was written"
     sums.unlink()
     sums.mkdir()
-    assert checkpoints.damage(path) == "SHA256SUMS is no file"
+    assert checksums.damage(path) == "SHA256SUMS is no file"
 
 
 def test_a_file_of_arrays_without_a_hash_is_refused_and_a_note_is_not(saved):
     path, _ = saved
     for name in ("notes.txt", "state/.nfs0001"):
         (path / name).write_text("mine")
-    assert checkpoints.damage(path) is None
+    assert checksums.damage(path) is None
     (path / "state" / "d" / "more").write_text("?")
-    assert checkpoints.damage(path) == "state/d/more has no hash in SHA256SUMS"
+    assert checksums.damage(path) == "state/d/more has no hash in SHA256SUMS"
 
 
 def test_checkpoints_of_earlier_versions_are_read(saved):
@@ -308,11 +301,11 @@ def test_checkpoints_of_earlier_versions_are_read(saved):
     lines = (path / "SHA256SUMS").read_text().splitlines(keepends=True)
     (path / "SHA256SUMS").write_text("".join(line for line in lines if "  state/" in line))
     assert len(lines) > len((path / "SHA256SUMS").read_text().splitlines())
-    found = flat(checkpoints.restore(path, parameters_like()))
+    found = flat(store.restore(path, parameters_like()))
     np.testing.assert_array_equal(
         found["target/token_embedder/embedding"], flat(tree)["target/token_embedder/embedding"]
     )
-    assert checkpoints.about(path)["task"] == "x"
+    assert run_file.about(path)["task"] == "x"
 
 
 def test_hashes_are_compared_afar(forms):
@@ -331,18 +324,19 @@ import sys
 import jax
 from seqio_tasks.errors import RequestError
 from tests.xfer_jax import test_checkpoints
-from xfer_jax import checkpoints, partitioning
+from xfer_jax.checkpoints import locations, store
+from xfer_jax.mt5 import partitioning
 partitioning.join(sys.argv[1], 2, int(sys.argv[2]))
 whole, damaged = sys.argv[3:]
 mine = whole if partitioning.is_first() else damaged
 try:
-    checkpoints.restore(mine, test_checkpoints.parameters_like())
+    store.restore(mine, test_checkpoints.parameters_like())
 except RequestError as error:
     print("refused", error)
-found, complaints = checkpoints.latest(whole.rpartition("/")[0])
+found, complaints = locations.latest(whole.rpartition("/")[0])
 print("found", found)
 try:
-    checkpoints.latest(damaged.rpartition("/")[0])
+    locations.latest(damaged.rpartition("/")[0])
 except RequestError as error:
     print("refused too", error)
 """
@@ -379,17 +373,17 @@ def test_the_latest_whole_checkpoint_is_found_past_damaged_ones(saved, state):
     path, _ = saved
     folder = path.parent
     for step in (5, 7):
-        checkpoints.save(folder, checkpoints.to_tree(*state, step), {})
-    assert checkpoints.latest(folder) == (path, [])
+        store.save(folder, store.to_tree(*state, step), {})
+    assert locations.latest(folder) == (path, [])
     (path / "state" / "_METADATA").write_text("{}")
-    found, complaints = checkpoints.latest(folder)
+    found, complaints = locations.latest(folder)
     assert found == folder / "checkpoint_7"
     assert complaints == [f"{path} is damaged: state/_METADATA is not as it was written"]
     for step in (5, 7):
         (folder / f"checkpoint_{step}" / "state" / "_METADATA").unlink()
     with pytest.raises(RequestError, match=r"checkpoint_7 is damaged.*checkpoint_5.*remove"):
-        checkpoints.latest(folder)
-    assert checkpoints.latest(folder / "nothing") == (None, [])
+        locations.latest(folder)
+    assert locations.latest(folder / "nothing") == (None, [])
 
 
 def make_file(path) -> None:
@@ -418,21 +412,21 @@ def test_what_is_no_checkpoint_is_passed_over(saved, state, capsys, kind):
     path, _ = saved
     odd = path.with_name("checkpoint_2000000")
     NO_CHECKPOINTS[kind](odd)
-    assert checkpoints.steps(path.parent) == [1_000_007]
+    assert locations.steps(path.parent) == [1_000_007]
     complaint = f"{odd} is no checkpoint and is passed over"
-    assert checkpoints.latest(path.parent) == (path, [complaint])
-    assert checkpoints.locate(path.parent) == path
+    assert locations.latest(path.parent) == (path, [complaint])
+    assert locations.locate(path.parent) == path
     assert capsys.readouterr().out == f"warning: {complaint}\n"
     # Nor does it stand in the way of the checkpoint of that step.
-    made = checkpoints.save(path.parent, checkpoints.to_tree(*state, 2_000_000), {})
-    assert checkpoints.latest(path.parent) == (made, [])
+    made = store.save(path.parent, store.to_tree(*state, 2_000_000), {})
+    assert locations.latest(path.parent) == (made, [])
     assert sorted(file.name for file in path.parent.iterdir()) == [path.name, odd.name]
     assert not odd.is_symlink()
 
 
 def test_alone_what_is_no_checkpoint_does_not_stop_a_run_from_beginning(tmp_path):
     (tmp_path / "checkpoint_99").mkdir()
-    found, complaints = checkpoints.latest(tmp_path)
+    found, complaints = locations.latest(tmp_path)
     assert found is None
     assert complaints == [f"{tmp_path}/checkpoint_99 is no checkpoint and is passed over"]
 
@@ -441,19 +435,19 @@ def test_what_is_left_of_a_checkpoint_is_damage_and_no_reason_to_begin_anew(save
     path, _ = saved
     shutil.rmtree(path / "state")
     with pytest.raises(RequestError, match=r"1000007 is damaged: state/.* is missing; remove"):
-        checkpoints.latest(path.parent)
+        locations.latest(path.parent)
     (path / "SHA256SUMS").unlink()
     with pytest.raises(RequestError, match=r"1000007 is damaged: it has no arrays; remove"):
-        checkpoints.latest(path.parent)
+        locations.latest(path.parent)
 
 
 def test_results_are_of_the_newest_checkpoint_or_refused(saved, state):
     """A run goes on from an older one, and trains again what was lost; results would be of it."""
     path, _ = saved
-    checkpoints.save(path.parent, checkpoints.to_tree(*state, 5), {})
+    store.save(path.parent, store.to_tree(*state, 5), {})
     (path / "state" / "_METADATA").write_text("{}")
-    assert checkpoints.latest(path.parent)[0].name == "checkpoint_5"
-    assert checkpoints.locate(path.parent) == path
+    assert locations.latest(path.parent)[0].name == "checkpoint_5"
+    assert locations.locate(path.parent) == path
     assert f"{path} is damaged: state/_METADATA is not" in refusal(path, like())
 
 
@@ -462,42 +456,42 @@ def test_a_run_is_found_by_another_path_to_it(saved, tmp_path, monkeypatch):
     (tmp_path / "link").symlink_to(path.parent)
     monkeypatch.chdir(path.parent)
     for name in ("../run", ".", str(path.parent) + "/", "../link/../run", "../link"):
-        assert checkpoints.locate(name).samefile(path)
-        assert checkpoints.latest(name)[0].samefile(path)
+        assert locations.locate(name).samefile(path)
+        assert locations.latest(name)[0].samefile(path)
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_a_checkpoint_that_is_half_removed_is_none(saved, state, monkeypatch, count):
     path, _ = saved
-    checkpoints.save(path.parent, checkpoints.to_tree(*state, 999_999), {})
+    store.save(path.parent, store.to_tree(*state, 999_999), {})
 
     def killed(folder, **_):
         next(file for file in Path(folder).rglob("*") if file.is_file()).unlink()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shutil, "rmtree", killed)
-    before = checkpoints.steps(path.parent)
+    before = locations.steps(path.parent)
     with pytest.raises(KeyboardInterrupt):
-        checkpoints.keep(path.parent, count)
-    assert checkpoints.steps(path.parent) == before[1:]
+        locations.keep(path.parent, count)
+    assert locations.steps(path.parent) == before[1:]
     monkeypatch.undo()
-    checkpoints.tidy(path.parent)
+    locations.tidy(path.parent)
     assert not list(path.parent.glob(".*"))
-    checkpoints.keep(path.parent, count)
-    assert len(checkpoints.steps(path.parent)) == count
+    locations.keep(path.parent, count)
+    assert len(locations.steps(path.parent)) == count
 
 
 def test_a_checkpoint_that_was_being_replaced_is_given_back(saved):
     path, _ = saved
     path.rename(path.with_name(f".{path.name}.old"))  # killed before the new one had the name
     path.with_name(f".{path.name}.new").mkdir()
-    checkpoints.tidy(path.parent)
+    locations.tidy(path.parent)
     assert [folder.name for folder in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("when", ["arrays", "about", "rename"])
 def test_a_save_that_is_killed_leaves_no_checkpoint(tmp_path, state, monkeypatch, when):
-    tree = checkpoints.to_tree(*state, 4)
+    tree = store.to_tree(*state, 4)
 
     class Killed(BaseException):  # past every handler, as a signal is
         pass
@@ -507,20 +501,20 @@ def test_a_save_that_is_killed_leaves_no_checkpoint(tmp_path, state, monkeypatch
 
     with monkeypatch.context() as patch:
         if when == "arrays":
-            patch.setattr(checkpoints.ocp.PyTreeCheckpointer, "save", kill)
+            patch.setattr(store.ocp.PyTreeCheckpointer, "save", kill)
         elif when == "about":
-            patch.setattr(checkpoints.json, "dumps", kill)
+            patch.setattr(store.json, "dumps", kill)
         else:
             patch.setattr("pathlib.Path.rename", kill)
         with pytest.raises(Killed):
-            checkpoints.save(tmp_path, tree, {})
-    assert checkpoints.steps(tmp_path) == []
+            store.save(tmp_path, tree, {})
+    assert locations.steps(tmp_path) == []
     with pytest.raises(RequestError):
-        checkpoints.locate(tmp_path)
-    checkpoints.save(tmp_path, tree, {"whole": True})  # what was left is no hindrance, and goes
+        locations.locate(tmp_path)
+    store.save(tmp_path, tree, {"whole": True})  # what was left is no hindrance, and goes
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint_4"]
-    assert checkpoints.steps(tmp_path) == [4]
-    assert checkpoints.about(checkpoints.locate(tmp_path)) == {"whole": True}
+    assert locations.steps(tmp_path) == [4]
+    assert run_file.about(locations.locate(tmp_path)) == {"whole": True}
 
 
 def test_other_names_are_not_taken_for_checkpoints(tmp_path):
@@ -539,24 +533,24 @@ def test_other_names_are_not_taken_for_checkpoints(tmp_path):
         "checkpoint_6\n",
     ):
         (tmp_path / name / "state").mkdir(parents=True)
-    assert checkpoints.steps(tmp_path) == []
-    assert checkpoints.latest(tmp_path) == (None, [])
+    assert locations.steps(tmp_path) == []
+    assert locations.latest(tmp_path) == (None, [])
 
 
 def test_t5x_s_own_checkpoint_loads_with_its_moments(t5x, t5x_config, tmp_path):
     original = t5x.checkpoint("orbax")
     copy = tmp_path / "checkpoint_30"
     shutil.copytree(original, copy)
-    path = checkpoints.locate(tmp_path)
+    path = locations.locate(tmp_path)
     assert path == copy
-    assert checkpoints.about(path) == {}
-    restored = checkpoints.restore(path, like(t5x_config))
+    assert run_file.about(path) == {}
+    restored = store.restore(path, like(t5x_config))
     params, step = restored["target"], int(restored["state"]["step"])
     assert step == 30
-    opt_state = checkpoints.optimizer_state(restored, np.int32(step))
+    opt_state = store.optimizer_state(restored, np.int32(step))
     for name, array in flat(params).items():
         np.testing.assert_array_equal(array, t5x.flat_params[name], err_msg=name)
-    again = flat(checkpoints.to_tree(params, opt_state, step))
+    again = flat(store.to_tree(params, opt_state, step))
     assert all(
         array.any() for name, array in again.items() if name.endswith("/v_row") and array.size > 1
     )
@@ -565,7 +559,7 @@ def test_t5x_s_own_checkpoint_loads_with_its_moments(t5x, t5x_config, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:Sharding info not provided")  # of Orbax's, in the comparison
 def test_t5x_s_two_layouts_hold_the_same(t5x):
-    legacy, orbax = (checkpoints.read(t5x.checkpoint(layout)) for layout in ("legacy", "orbax"))
+    legacy, orbax = (store.read(t5x.checkpoint(layout)) for layout in ("legacy", "orbax"))
     assert (legacy.form, orbax.form) == ("t5x-legacy", "t5x")
     assert legacy.step == orbax.step == 30
     assert set(legacy.arrays) == set(orbax.arrays)
@@ -573,7 +567,7 @@ def test_t5x_s_two_layouts_hold_the_same(t5x):
         other = orbax.arrays[name]
         assert (array.shape, array.dtype) == (other.shape, other.dtype)
         np.testing.assert_array_equal(array.read(()), other.read(()), err_msg=name)
-    with checkpoints.ocp.PyTreeCheckpointer() as checkpointer:  # as Orbax itself reads it
+    with store.ocp.PyTreeCheckpointer() as checkpointer:  # as Orbax itself reads it
         theirs = flat(checkpointer.restore(t5x.checkpoint("orbax") / "state"))
     assert theirs.pop("state/step") == 30
     assert set(theirs) == set(orbax.arrays)
@@ -590,8 +584,8 @@ def test_t5x_s_two_layouts_hold_the_same(t5x):
 def forms(tmp_path_factory, state):
     """One state in every form."""
     folder = tmp_path_factory.mktemp("forms")
-    tree = checkpoints.to_tree(*state, 1_000_007)
-    native = checkpoints.save(folder / "native", tree, {})
+    tree = store.to_tree(*state, 1_000_007)
+    native = store.save(folder / "native", tree, {})
     others = ("t5x", "t5x-legacy", "hf")
     made = {form: convert.convert(str(native), str(folder / form), form) for form in others}
     return flat(tree), made | {"native": native}
@@ -601,7 +595,7 @@ def forms(tmp_path_factory, state):
 @pytest.mark.parametrize("address", ["", "file://"])
 def test_training_takes_up_every_form_with_its_moments(forms, state, form, address):
     expected, folders = forms
-    restored = checkpoints.restore(checkpoints.locate(f"{address}{folders[form]}"), like())
+    restored = store.restore(locations.locate(f"{address}{folders[form]}"), like())
     found = flat(restored)
     assert set(found) == set(expected)
     for name, array in found.items():
@@ -610,7 +604,7 @@ def test_training_takes_up_every_form_with_its_moments(forms, state, form, addre
     asked = flatten_dict(like(), sep="/")
     for name, array in flatten_dict(restored, sep="/").items():
         assert array.sharding == asked[name].sharding
-    opt_state = checkpoints.optimizer_state(restored, np.int32(1_000_007))
+    opt_state = store.optimizer_state(restored, np.int32(1_000_007))
     for mine, original in zip(jax.tree.leaves(opt_state), jax.tree.leaves(state[1]), strict=True):
         np.testing.assert_array_equal(mine, original)
 
@@ -618,7 +612,7 @@ def test_training_takes_up_every_form_with_its_moments(forms, state, form, addre
 @pytest.mark.parametrize("asked", [like, parameters_like])
 def test_of_hugging_face_s_form_there_are_parameters_and_step_0(forms, asked):
     expected, folders = forms
-    found = flat(checkpoints.restore(checkpoints.locate(folders["hf"]), asked()))
+    found = flat(store.restore(locations.locate(folders["hf"]), asked()))
     assert found.pop("state/step") == 0
     assert set(found) == {name for name in expected if name.startswith("target/")}
     for name, array in found.items():
@@ -638,7 +632,7 @@ def test_weights_that_are_not_finite_are_named(tmp_path, state):
     for value, stack in ((jnp.nan, "encoder"), (-jnp.inf, "decoder")):
         norm = params[stack][f"{stack}_norm"]
         norm["scale"] = norm["scale"].at[5].set(value)
-    path = checkpoints.save(tmp_path, checkpoints.to_tree(params, state[1], 5), {})
+    path = store.save(tmp_path, store.to_tree(params, state[1], 5), {})
     said = refusal(path, like())
     assert "checkpoint_5 holds NaN or infinite weights in target/" in said
     for stack in ("encoder", "decoder"):
@@ -658,23 +652,23 @@ BAD_RUNS = (
 def test_what_a_run_knows_must_be_readable(tmp_path, content):
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(RequestError, match=r"^\S*/run\.json is damaged: [^\n]{1,300}$"):
-        checkpoints.about(tmp_path)
+        run_file.about(tmp_path)
 
 
 def test_what_a_run_knows_must_be_what_was_written(saved):
     path, _ = saved
     (path / "run.json").write_text('{"first_step": 1000001}')
     with pytest.raises(RequestError, match=r"1000007 is damaged: run\.json is not as it was"):
-        checkpoints.about(path)
+        run_file.about(path)
 
 
 @pytest.mark.parametrize("how", [{"use_ocdbt": False}, {"use_zarr3": True}])
 def test_other_layouts_that_orbax_knows_are_read(tmp_path, state, how):
-    tree = checkpoints.to_tree(*state, 6)
-    handler = checkpoints.ocp.PyTreeCheckpointHandler(**how)
-    with checkpoints.ocp.Checkpointer(handler) as checkpointer:
+    tree = store.to_tree(*state, 6)
+    handler = store.ocp.PyTreeCheckpointHandler(**how)
+    with store.ocp.Checkpointer(handler) as checkpointer:
         checkpointer.save(tmp_path / "checkpoint_6" / "state", tree)
-    found = flat(checkpoints.restore(checkpoints.locate(tmp_path), like()))
+    found = flat(store.restore(locations.locate(tmp_path), like()))
     assert set(found) == set(flat(tree))
     for name, array in flat(tree).items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
@@ -683,7 +677,7 @@ def test_other_layouts_that_orbax_knows_are_read(tmp_path, state, how):
 def test_orbax_s_list_of_arrays_is_written_as_orbax_does(tmp_path, forms):
     expected, folders = forms
     arrays = {tuple(name.split("/")): array for name, array in expected.items()}
-    with checkpoints.ocp.PyTreeCheckpointer() as checkpointer:
+    with store.ocp.PyTreeCheckpointer() as checkpointer:
         checkpointer.save(tmp_path / "state", unflatten_dict(arrays))
     ours, theirs = (
         json.loads((folder / "state" / "_METADATA").read_text())
@@ -714,15 +708,15 @@ def test_training_from_any_form_is_the_same_training(command, tmp_path, tiny_wor
     layers = {"num_encoder_layers": 1, "num_decoder_layers": 1}
     config = model.Config(vocab_size=512, **sizes, **layers)
     params = model.initialise(config, seed=3)
-    tree = checkpoints.to_tree(params, optimizer.init(params), 0)
-    fresh = checkpoints.save(tmp_path, tree, {})
+    tree = store.to_tree(params, optimizer.init(params), 0)
+    fresh = store.save(tmp_path, tree, {})
     ends = {}
     for form in ("hf", "t5x-legacy"):
         origin = convert.convert(str(fresh), str(tmp_path / form), form)
         folder = tmp_path / f"from {form}"
         macros = {"MODEL_DIR": str(folder), "TRAIN_STEPS": 3, "TARGETS": ()}
         assert cli.main(command("train", **macros, INITIAL_CHECKPOINT_PATH=str(origin))) == 0
-        ends[form] = checkpoints.read(folder / "checkpoint_3")
+        ends[form] = store.read(folder / "checkpoint_3")
     names = ends["hf"].arrays
     assert set(names) == set(ends["t5x-legacy"].arrays)
     for name in names:
@@ -735,13 +729,13 @@ def test_training_from_any_form_is_the_same_training(command, tmp_path, tiny_wor
 def test_the_latest_checkpoints_alone_are_kept(tmp_path):
     for step in (5, 40, 100):
         (tmp_path / f"checkpoint_{step}" / "state").mkdir(parents=True)
-    checkpoints.keep(tmp_path, None)
-    assert checkpoints.steps(tmp_path) == [5, 40, 100]
-    checkpoints.keep(tmp_path, 2)
-    assert checkpoints.steps(tmp_path) == [40, 100]
-    checkpoints.keep(tmp_path, 5)
+    locations.keep(tmp_path, None)
+    assert locations.steps(tmp_path) == [5, 40, 100]
+    locations.keep(tmp_path, 2)
+    assert locations.steps(tmp_path) == [40, 100]
+    locations.keep(tmp_path, 5)
     (tmp_path / ".checkpoint_7.gone" / "state").mkdir(parents=True)  # of one killed meanwhile
-    checkpoints.tidy(tmp_path)
+    locations.tidy(tmp_path)
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["checkpoint_100", "checkpoint_40"]
 
 

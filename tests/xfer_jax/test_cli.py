@@ -13,7 +13,11 @@ import pytest
 
 from seqio_tasks import catalogue, vocabulary
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, checksums, cli, configuration, model, optimizer, output, train
+from xfer_jax import configuration
+from xfer_jax.checkpoints import checksums, locations, store
+from xfer_jax.cli import main as cli
+from xfer_jax.engine import run_folder, train
+from xfer_jax.mt5 import model, optimizer
 
 
 def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -47,7 +51,7 @@ def test_help_answers_in_a_blink(arguments):
 def test_help_and_lists_import_neither_jax_nor_tensorflow(arguments):
     code = f"""
 import sys
-from xfer_jax import cli
+from xfer_jax.cli import main as cli
 try:
     assert cli.main({arguments!r}) == 0
 except SystemExit as error:
@@ -397,12 +401,12 @@ def earlier_run(command, tmp_path, tiny_world):
         [file.removeprefix("--gin_file=")],
         [binding.removeprefix("--gin.") for binding in bindings],
     )
-    output.claim(folder, text, {})
+    run_folder.claim(folder, text, {})
     request = configuration.build(train.Run)
     params = jax.tree.map(lambda x: jnp.ones(x.shape), model.parameter_shapes(request.model))
-    tree = checkpoints.to_tree(params, optimizer.init(params), 5)
+    tree = store.to_tree(params, optimizer.init(params), 5)
     about = {"first_step": 0, "task": request.task, "vocabulary_file": tiny_world.name}
-    checkpoints.save(folder, tree, about | {"vocabulary": tiny_world.digest})
+    store.save(folder, tree, about | {"vocabulary": tiny_world.digest})
     return folder, macros
 
 
@@ -463,24 +467,26 @@ def test_a_run_that_was_moved_or_is_linked_goes_on(
     for written, steps in (("../é/b/moved/", "5 to 8"), ("../link/moved", "8 to 8")):
         assert cli.main(command("train", **macros | {"MODEL_DIR": written})) == 0
         assert f"steps {steps}" in capsys.readouterr().out
-    assert checkpoints.steps(tmp_path / "link" / "moved") == [8]  # KEEP_CHECKPOINTS
+    assert locations.steps(tmp_path / "link" / "moved") == [8]  # KEEP_CHECKPOINTS
 
 
 def test_a_folder_is_of_its_inputs_wherever_they_are(tmp_path):
     folder = tmp_path / "run"
-    output.claim(folder, "A = 1\nMODEL_DIR = \\\n    'x'\n", {"vocabulary": "1", "checkpoint": "2"})
-    output.check(folder, "A = 2\n")  # there are no results yet
-    output.check_inputs(folder, {"vocabulary": "3"})
+    run_folder.claim(
+        folder, "A = 1\nMODEL_DIR = \\\n    'x'\n", {"vocabulary": "1", "checkpoint": "2"}
+    )
+    run_folder.check(folder, "A = 2\n")  # there are no results yet
+    run_folder.check_inputs(folder, {"vocabulary": "3"})
     (folder / "scores.csv").write_text("")
-    output.check(folder, "A = 1\nMODEL_DIR = 'y'\nVOCAB_FILE = 'z'\n")
-    output.check_inputs(folder, {"vocabulary": "1", "checkpoint": "2", "new": "4"})
+    run_folder.check(folder, "A = 1\nMODEL_DIR = 'y'\nVOCAB_FILE = 'z'\n")
+    run_folder.check_inputs(folder, {"vocabulary": "1", "checkpoint": "2", "new": "4"})
     with pytest.raises(RequestError, match=r"other settings .was A = 1; now A = 2."):
-        output.check(folder, "A = 2\n")
+        run_folder.check(folder, "A = 2\n")
     with pytest.raises(RequestError, match=r"results of another checkpoint: it has changed since"):
-        output.check_inputs(folder, {"vocabulary": "1", "checkpoint": "3"})
+        run_folder.check_inputs(folder, {"vocabulary": "1", "checkpoint": "3"})
     (folder / "inputs.json").write_text("[]")
     with pytest.raises(RequestError, match=r"inputs\.json is damaged"):
-        output.check_inputs(folder, {})
+        run_folder.check_inputs(folder, {})
 
 
 PROCESSES = {

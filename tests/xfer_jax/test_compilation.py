@@ -9,12 +9,12 @@ import types
 import pytest
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import compilation
+from xfer_jax.runtime import compilation
 
 SCRIPT = """
 import logging, sys
 import jax, jax.numpy as jnp
-from xfer_jax import compilation
+from xfer_jax.runtime import compilation
 compilation.keep_programs()
 compilation.jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 hits = []
@@ -49,7 +49,7 @@ def test_a_program_is_compiled_once_and_a_damaged_one_again(tmp_path):
 FLIPS = """
 import pathlib, random, sys, warnings
 import jax, jax.numpy as jnp
-from xfer_jax import compilation
+from xfer_jax.runtime import compilation
 compilation.keep_programs()
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 f = lambda x: jnp.sin(x).sum()

@@ -7,7 +7,9 @@ import pytest
 
 from seqio_tasks import settings
 from seqio_tasks.errors import RequestError
-from xfer_jax import configuration, study, train
+from xfer_jax import configuration
+from xfer_jax.engine import train
+from xfer_jax.study import definition
 
 REQUIRED = [
     "MODEL_DIR = 'out'",
@@ -21,7 +23,7 @@ REQUIRED = [
 
 def refused(pattern: str, command: str, *arguments):
     """Checks that a configuration is refused, when it is parsed or when it is built."""
-    made = {"train": train.Run, "study": study.Study}[command]
+    made = {"train": train.Run, "study": definition.Study}[command]
     try:
         configuration.load(command, *arguments)
         configuration.build(made)

@@ -26,7 +26,9 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, cli, convert, huggingface, model, optimizer, stored
+from xfer_jax.checkpoints import arrays, convert, huggingface, locations, run_file, store
+from xfer_jax.cli import main as cli
+from xfer_jax.mt5 import model, optimizer
 
 # What Orbax says of checkpoints that are read on another machine than they were written on.
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
@@ -55,7 +57,7 @@ def tree():
     moments = jax.tree.map(
         lambda x: jnp.asarray(rng.random(x.shape), x.dtype) if x.ndim else x, optimizer.init(params)
     )
-    return checkpoints.to_tree(params, moments, STEP)
+    return store.to_tree(params, moments, STEP)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +70,7 @@ def forms(tree, tmp_path_factory):
     """The same checkpoint in every form."""
     folder = tmp_path_factory.mktemp("forms")
     about = {"task": "xfer_panx", "vocabulary": "a" * 64}
-    found = {"native": checkpoints.save(folder / "native", tree, about)}
+    found = {"native": store.save(folder / "native", tree, about)}
     for form in ("t5x", "t5x-legacy", "hf"):
         found[form] = convert.convert(str(found["native"]), str(folder / form), form)
     return found
@@ -188,16 +190,16 @@ def test_orbax_restores_what_is_written_in_the_way_that_t5x_has_it_do(forms, tre
 def test_what_a_run_knows_besides_arrays_is_kept(forms, answer, tmp_path):
     assert answer(forms["native"], tmp_path / "a", "--to", "native", "--step", 5)[0] == 0
     made = tmp_path / "a" / "checkpoint_5"
-    assert checkpoints.about(made) == checkpoints.about(forms["native"]) != {}
-    assert checkpoints.read(made).step == 5
+    assert run_file.about(made) == run_file.about(forms["native"]) != {}
+    assert store.read(made).step == 5
     assert answer(forms["t5x"], tmp_path / "b", "--to", "native")[0] == 0
-    assert checkpoints.about(tmp_path / "b" / f"checkpoint_{STEP}") == {}
+    assert run_file.about(tmp_path / "b" / f"checkpoint_{STEP}") == {}
 
 
 def test_of_a_run_s_folder_the_latest_checkpoint_is_taken(tree, answer, tmp_path):
     for step in (9, 100, 20):
         late = {"target": tree["target"], "state": tree["state"] | {"step": np.int32(step)}}
-        checkpoints.save(tmp_path / "run", late, {})
+        store.save(tmp_path / "run", late, {})
     code, out, _ = answer(tmp_path / "run", tmp_path / "out", "--to", "t5x")
     assert code == 0
     assert f"read {tmp_path}/run/checkpoint_100: native, step 100\n" in out
@@ -207,7 +209,7 @@ def test_of_a_run_s_folder_the_latest_checkpoint_is_taken(tree, answer, tmp_path
 @pytest.mark.parametrize("form", ["t5x", "t5x-legacy", "hf"])
 def test_checkpoints_are_read_from_afar(forms, truth, answer, tmp_path, form):
     address = f"file://{forms[form]}"  # for TensorStore as far as gs:// is
-    assert checkpoints.form(address) == form
+    assert locations.form(address) == form
     code, out, _ = answer(address, tmp_path / "out", "--to", "t5x-legacy", "--step", STEP)
     assert code == 0
     assert f"read {address}: {form}, step" in out
@@ -959,7 +961,7 @@ def test_paths_may_have_dots(forms, answer, tmp_path, monkeypatch):
     code, _, err = answer(source, "../there/../out/", "--to", "hf")
     assert code == 0, err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "out"]
-    assert checkpoints.damage(tmp_path / "out") is None
+    assert store.damage(tmp_path / "out") is None
 
 
 def test_of_conversions_to_one_place_one_is_kept_and_the_others_refused(tmp_path):
@@ -1008,7 +1010,7 @@ def test_the_step_is_asked_for_where_it_is_not_known(forms, refused, answer, tmp
     named = tmp_path / "checkpoint_1000000"
     refused("named for step 1000000, but .* stands at 0", forms["hf"], named, "--to", "t5x")
     assert answer(forms["hf"], named, "--to", "t5x", "--step", 1_000_000)[0] == 0
-    assert checkpoints.read(named).step == 1_000_000
+    assert store.read(named).step == 1_000_000
     refused(
         "--step is of a DST that has one", forms["t5x"], tmp_path / "x", "--to", "hf", "--step", 1
     )
@@ -1027,13 +1029,13 @@ def test_a_destination_and_its_form_belong_together(refused, forms, tmp_path):
 def looks_finished(folder: Path) -> list[Path]:
     """Returns the folders at any depth that would be taken for a checkpoint."""
     inside = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-    return [path for path in inside if checkpoints.form(path) or checkpoints.steps(path)]
+    return [path for path in inside if locations.form(path) or locations.steps(path)]
 
 
 @pytest.mark.parametrize("to", convert.FORMS)
 def test_a_conversion_that_is_interrupted_leaves_nothing(forms, answer, tmp_path, monkeypatch, to):
     reads = itertools.count()
-    read_bytes = stored.read_bytes
+    read_bytes = arrays.read_bytes
 
     def interrupt(*args):
         if next(reads) == 20:
@@ -1042,7 +1044,7 @@ def test_a_conversion_that_is_interrupted_leaves_nothing(forms, answer, tmp_path
 
     arguments = (forms["hf"], tmp_path / "new" / "out", "--to", to)
     with monkeypatch.context() as patch:
-        patch.setattr(stored, "_BATCH_BYTES", 1)  # each array is written before the next is read
+        patch.setattr(arrays, "_BATCH_BYTES", 1)  # each array is written before the next is read
         patch.setattr(huggingface, "read_bytes", interrupt)
         assert answer(*arguments)[0] == 130
     assert not list(tmp_path.iterdir())
@@ -1052,8 +1054,9 @@ def test_a_conversion_that_is_interrupted_leaves_nothing(forms, answer, tmp_path
 
 KILLED = """
 import itertools, os, signal, sys
-from xfer_jax import cli, huggingface, stored
-stored._BATCH_BYTES = 1  # each array is on the disk before the next is read
+from xfer_jax.checkpoints import arrays, huggingface
+from xfer_jax.cli import main as cli
+arrays._BATCH_BYTES = 1  # each array is on the disk before the next is read
 reads, read_bytes = itertools.count(), huggingface.read_bytes
 def killed(*args):
     if next(reads) == 30:
@@ -1102,13 +1105,13 @@ def test_a_few_arrays_are_in_memory_not_all(tmp_path, monkeypatch, to):
     config = model.Config(128, 512, 2, 64, large // (512 * 4), 2, 2)
     shapes = flatten_dict({"target": model.parameter_shapes(config)}, sep="/")
     ones = {
-        name: stored.Stored(x.shape, np.dtype(np.float32), lambda i, x=x: np.ones(x.shape, "f4")[i])
+        name: arrays.Stored(x.shape, np.dtype(np.float32), lambda i, x=x: np.ones(x.shape, "f4")[i])
         for name, x in shapes.items()
     }
     assert sum(np.prod(x.shape) == large // 4 for x in shapes.values()) == 12
     (tmp_path / "made").mkdir()
-    huggingface.write(stored.Contents("made", "native", 0, ones), config, tmp_path / "made")
-    monkeypatch.setattr(stored, "_BATCH_BYTES", large)
+    huggingface.write(arrays.Contents("made", "native", 0, ones), config, tmp_path / "made")
+    monkeypatch.setattr(arrays, "_BATCH_BYTES", large)
     tracemalloc.start()
     try:
         convert.convert(str(tmp_path / "made"), str(tmp_path / "out"), to)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import cost, model
+from xfer_jax.mt5 import model
+from xfer_jax.study import cost
 
 SMALL = model.Config()
 BASE = model.Config(
@@ -48,9 +49,9 @@ def test_the_forward_pass_costs_what_xla_counts():
 
 
 def test_a_checkpoint_is_as_large_as_its_arrays():
-    from xfer_jax import checkpoints
+    from xfer_jax.checkpoints import store
 
-    leaves = jax.tree.leaves(checkpoints.shapes(SMALL))
+    leaves = jax.tree.leaves(store.shapes(SMALL))
     size = sum(np.prod(leaf.shape, dtype=np.int64) * leaf.dtype.itemsize for leaf in leaves)
     assert cost.checkpoint_bytes(SMALL) == pytest.approx(size, rel=0.01)
 

@@ -8,7 +8,7 @@ import pytest
 
 from seqio_tasks import catalogue, sentencepiece_model, span_corruption
 from seqio_tasks.errors import RequestError
-from xfer_jax import data, packing, token_cache
+from xfer_jax.data import loader, packing, streams, token_cache
 
 NER, TEXT = "xfer_pocket_ner.en", "xfer_pocket_text.en"
 LENGTHS = {"inputs": 64, "targets": 48}
@@ -49,7 +49,7 @@ def pairs(batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
 
 def test_examples_are_trimmed_then_ended(tiny_world):
     cache = open_ner(tiny_world)
-    source = data.Supervised(cache, {"inputs": 10, "targets": 48})
+    source = streams.Supervised(cache, {"inputs": 10, "targets": 48})
     for i in range(len(cache)):
         example = source[i]
         tokens = cache.tokens("inputs", i).tolist()
@@ -71,26 +71,26 @@ def test_a_target_that_would_be_cut_is_an_error_unless_said_otherwise(tiny_world
 
     message = rf"{too_long} of 64 targets are longer than the {limit} tokens.*needs {counts.max()}"
     with pytest.raises(RequestError, match=message):
-        data.Supervised(cache, lengths)
+        streams.Supervised(cache, lengths)
 
-    dropped = data.Supervised(cache, lengths, "drop")
+    dropped = streams.Supervised(cache, lengths, "drop")
     assert len(dropped) == len(cache) - too_long
     assert dropped.long_targets == too_long
     kept = [pair(dropped[i]) for i in range(len(dropped))]
-    whole = data.Supervised(cache, LENGTHS)
+    whole = streams.Supervised(cache, LENGTHS)
     assert kept == [pair(whole[i]) for i in np.flatnonzero(counts <= limit)]
 
-    trimmed = data.Supervised(cache, lengths, "trim")
+    trimmed = streams.Supervised(cache, lengths, "trim")
     assert len(trimmed) == len(cache)
     assert trimmed.long_targets == too_long
     for i in range(len(cache)):
         tokens = cache.tokens("targets", i).tolist()
         assert trimmed[i]["targets"].tolist() == [*tokens[: limit - 1], EOS]
 
-    exact = data.Supervised(cache, {"inputs": 64, "targets": int(counts.max())})
+    exact = streams.Supervised(cache, {"inputs": 64, "targets": int(counts.max())})
     assert exact.long_targets == 0
     with pytest.raises(RequestError, match="error, drop, trim, not 'cut'"):
-        data.Supervised(cache, LENGTHS, "cut")
+        streams.Supervised(cache, LENGTHS, "cut")
 
 
 @pytest.mark.parametrize("length", [0, 1, -5, None, 2.5, "long", True, 10**12, [8]])
@@ -98,22 +98,22 @@ def test_a_target_that_would_be_cut_is_an_error_unless_said_otherwise(tiny_world
 def test_lengths_need_room_for_a_token_and_the_end(tiny_world, feature, length):
     lengths = {**LENGTHS, feature: length}
     with pytest.raises(RequestError, match=rf"TASK_FEATURE_LENGTHS\['{feature}'\] must be"):
-        data.training_data([catalogue.task(NER)], "train", tiny_world, lengths, 2, 1, 0)
+        loader.training_data([catalogue.task(NER)], "train", tiny_world, lengths, 2, 1, 0)
 
 
 @pytest.mark.parametrize("lengths", [None, 64, {}, [64, 48], {**LENGTHS, "input": 64}])
 def test_lengths_are_of_two_features(lengths):
     with pytest.raises(RequestError, match="TASK_FEATURE_LENGTHS"):
-        data.check_lengths(lengths)
+        streams.check_lengths(lengths)
     with pytest.raises(RequestError, match="PROBE_FEATURE_LENGTHS"):
-        data.check_lengths(lengths, "PROBE_FEATURE_LENGTHS")
+        streams.check_lengths(lengths, "PROBE_FEATURE_LENGTHS")
 
 
 @pytest.mark.parametrize("inputs_length", [10, 11, 24, 64, 100])
 def test_corrupted_chunks_reconstruct_the_text(tiny_world, inputs_length):
     cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
     first = tiny_world.sentinel(0)
-    chunks = data.Chunks(
+    chunks = streams.Chunks(
         cache, {"inputs": inputs_length, "targets": inputs_length}, tiny_world.sentinels
     )
     sentinels = range(tiny_world.size - sentencepiece_model.NUM_SENTINELS, tiny_world.size)
@@ -170,7 +170,7 @@ def test_span_corruption_is_the_releases_in_both_engines(tiny_world, monkeypatch
     assert len(texts) <= 128, "of more, the release makes several streams"
     pieces = released_pieces(texts, span_corruption.lengths(24)[0])
     assert len(pieces) > 8
-    chunks = data.Chunks(cache, lengths, tiny_world.sentinels)
+    chunks = streams.Chunks(cache, lengths, tiny_world.sentinels)
     native = [
         pair(
             chunks.corrupt(i, span_corruption.noise_mask(len(chunks[i]), np.random.default_rng(i)))
@@ -233,9 +233,9 @@ def test_no_part_of_a_chunk_is_cut_however_short(inputs_length):
 def test_chunks_need_their_targets_length(tiny_world):
     cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
     _, needed = span_corruption.lengths(64)
-    data.Chunks(cache, {"inputs": 64, "targets": needed}, tiny_world.sentinels)
+    streams.Chunks(cache, {"inputs": 64, "targets": needed}, tiny_world.sentinels)
     with pytest.raises(RequestError, match=f"needs {needed} target tokens"):
-        data.Chunks(cache, {"inputs": 64, "targets": needed - 1}, tiny_world.sentinels)
+        streams.Chunks(cache, {"inputs": 64, "targets": needed - 1}, tiny_world.sentinels)
 
 
 # --- Batches --------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_chunks_need_their_targets_length(tiny_world):
 
 def ner_batches(words, *, batch_size=2, num_batches=3 * WINDOW, seed=0, names=(NER,)):
     tasks = [catalogue.task(name) for name in names]
-    return data.training_data(tasks, "train", words, LENGTHS, batch_size, num_batches, seed)
+    return loader.training_data(tasks, "train", words, LENGTHS, batch_size, num_batches, seed)
 
 
 def assert_equal_batches(a, b):
@@ -255,7 +255,7 @@ def assert_equal_batches(a, b):
 
 def test_an_epoch_holds_every_example_once_and_the_next_in_another_order(tiny_world):
     training = ner_batches(tiny_world)
-    source = data.Supervised(open_ner(tiny_world), LENGTHS)
+    source = streams.Supervised(open_ner(tiny_world), LENGTHS)
     expected = collections.Counter(pair(source[i]) for i in range(len(source)))
     assert training.examples == len(source) == 2 * WINDOW  # so that a window is an epoch
     epochs = [
@@ -372,13 +372,13 @@ def test_the_loss_is_told_of_every_target_token_once(shares, longest, rare):
     sizes = np.stack([inputs, targets], axis=1)
     targets[256:] = np.maximum(targets[256:], rare)
     picks = [
-        data.Pick(
+        streams.Pick(
             (n, m),
             lambda n=n, m=m: {"inputs": np.full(n, 7, np.int32), "targets": rng.integers(1, 9, m)},
         )
         for n, m in zip(inputs.tolist(), targets.tolist(), strict=True)
     ]
-    batches = data.TrainingBatches(
+    batches = loader.TrainingBatches(
         grain.MapDataset.source(picks), packing.Layout(sizes, 32, shares), 16
     )
     widths = set()
@@ -413,7 +413,7 @@ def test_a_step_s_batch_is_the_same_wherever_the_run_started(tiny_world, first_s
 
 def test_masks_of_span_corruption_follow_the_seed_and_change_with_the_epoch(tiny_world):
     def batches(seed):
-        return data.training_data(
+        return loader.training_data(
             [catalogue.task(TEXT)], "validation", tiny_world, LENGTHS, 2, 2 * WINDOW, seed
         ).batches
 
@@ -421,7 +421,7 @@ def test_masks_of_span_corruption_follow_the_seed_and_change_with_the_epoch(tiny
     assert_equal_batches(a[5], again[5])
     assert pairs(a[5]) != pairs(other[5])
     cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
-    chunks = data.Chunks(cache, LENGTHS, tiny_world.sentinels)
+    chunks = streams.Chunks(cache, LENGTHS, tiny_world.sentinels)
     window = [p for step in range(WINDOW) for p in pairs(a[step])]
     filled = [p for p in window if len(p[0]) == LENGTHS["inputs"]]  # the last chunk is short
     assert len(filled) > 5 * len(chunks), "every text comes several times"
@@ -432,7 +432,7 @@ def test_a_mixture_has_equal_parts_of_its_tasks(tiny_world):
     names = (NER, "xfer_pocket_ner.sw", "xfer_pocket_nli.en")
     owner = {}
     for name in names:
-        source = data.Supervised(open_ner(tiny_world, name), LENGTHS)
+        source = streams.Supervised(open_ner(tiny_world, name), LENGTHS)
         owner |= {pair(source[i]): name for i in range(len(source))}
     training = ner_batches(tiny_world, batch_size=3, num_batches=WINDOW, names=names)
     assert training.examples == 3 * 64
@@ -444,7 +444,7 @@ def test_a_mixture_has_equal_parts_of_its_tasks(tiny_world):
 
 def test_span_corruption_may_be_kept_beside_a_task(tiny_world):
     tasks = catalogue.tasks("xfer_intermediate.pocket_ner_and_text.indic.n16.s0")
-    training = data.training_data(tasks, "train", tiny_world, LENGTHS, 4, 20, 0, "trim")
+    training = loader.training_data(tasks, "train", tiny_world, LENGTHS, 4, 20, 0, "trim")
     first_sentinel = tiny_world.sentinel(0)
     seen = [p for batch in training.iterator(0) for p in pairs(batch)]
     masked = sum(targets[0] == first_sentinel for _, targets in seen)
@@ -456,10 +456,10 @@ def test_span_corruption_may_be_kept_beside_a_task(tiny_world):
 )
 def test_a_temperature_levels_the_sizes_of_a_mixture(tiny_world, temperature, shares):
     tasks = [catalogue.task(f"xfer_pocket_ner.{x}") for x in ("en.n32.s0", "sw.n8.s0")]
-    training = data.training_data(
+    training = loader.training_data(
         tasks, "train", tiny_world, LENGTHS, 6, 50, 0, temperature=temperature
     )
-    english = data.Supervised(token_cache.open_cache(tasks[0], "train", tiny_world), LENGTHS)
+    english = streams.Supervised(token_cache.open_cache(tasks[0], "train", tiny_world), LENGTHS)
     of_english = {pair(english[i]) for i in range(len(english))}
     seen = [p for batch in training.iterator(0) for p in pairs(batch)]
     assert len(seen) == 300
@@ -471,7 +471,7 @@ def test_a_temperature_levels_the_sizes_of_a_mixture(tiny_world, temperature, sh
 def test_processes_read_their_own_rows_of_the_same_batches(tiny_world, name, monkeypatch):
     def batches(**rows):
         tasks = [catalogue.task(name)]
-        return data.training_data(
+        return loader.training_data(
             tasks, "train", tiny_world, LENGTHS, 6, 2 * WINDOW, 0, shares=2, **rows
         )
 
@@ -480,8 +480,8 @@ def test_processes_read_their_own_rows_of_the_same_batches(tiny_world, name, mon
         read = [part.batches[step] for part in parts]
         together = {key: np.concatenate([part[key] for part in read]) for key in read[0]}
         assert_equal_batches(together, whole.batches[step])
-    reads, ended = [], data.ended
-    monkeypatch.setattr(data, "ended", lambda *args: reads.append(args) or ended(*args))
+    reads, ended = [], streams.ended
+    monkeypatch.setattr(streams, "ended", lambda *args: reads.append(args) or ended(*args))
     rows = len(whole.batches[7]["encoder_input_tokens"])
     reads.clear()
     part = parts[0].batches[7]
@@ -493,9 +493,9 @@ def test_a_pick_knows_its_size_before_it_is_read(tiny_world):
     for name in (NER, TEXT):
         cache = token_cache.open_cache(catalogue.task(name), "train", tiny_world)
         source = (
-            data.Chunks(cache, LENGTHS, tiny_world.sentinels)
+            streams.Chunks(cache, LENGTHS, tiny_world.sentinels)
             if name == TEXT
-            else data.Supervised(cache, LENGTHS)
+            else streams.Supervised(cache, LENGTHS)
         )
         stream = source.stream(0)
         for i in range(2 * len(source)):
@@ -511,11 +511,11 @@ def test_every_example_of_any_stream_is_in_exactly_one_batch():
         for i, (n, m) in enumerate(sizes)
     ]
     picks = [
-        data.Pick((n, m), lambda example=example: example)
+        streams.Pick((n, m), lambda example=example: example)
         for example, (n, m) in zip(examples, sizes.tolist(), strict=True)
     ]
     stream = grain.MapDataset.source(picks).repeat()
-    batches = data.TrainingBatches(stream, packing.Layout(sizes, 5), 400)
+    batches = loader.TrainingBatches(stream, packing.Layout(sizes, 5), 400)
     window = 5 * WINDOW
     for w in range(7):  # the seventh goes over into the second epoch
         seen = [p for step in range(w * WINDOW, (w + 1) * WINDOW) for p in pairs(batches[step])]
@@ -528,7 +528,7 @@ def test_every_example_of_any_stream_is_in_exactly_one_batch():
 def test_a_subset_of_training_data_trains_on_the_training_split_alone(tiny_world):
     tasks = [catalogue.task(f"{NER}.n5.s0")]
     with pytest.raises(RequestError, match="TRAIN_SPLIT is 'validation'"):
-        data.training_data(tasks, "validation", tiny_world, LENGTHS, 2, 1, 0)
+        loader.training_data(tasks, "validation", tiny_world, LENGTHS, 2, 1, 0)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 20, 64])
@@ -536,13 +536,13 @@ def test_a_subset_of_training_data_trains_on_the_training_split_alone(tiny_world
 def test_evaluation_batches_hold_every_example_once(tiny_world, batch_size, limit):
     cache = open_ner(tiny_world, split="validation").sample(limit)
     inputs_length = int(np.median(cache.token_counts("inputs")))
-    batches, truncated = data.evaluation_batches(cache, inputs_length, batch_size)
+    batches, truncated = loader.evaluation_batches(cache, inputs_length, batch_size)
     indices = np.concatenate([batch[0] for batch in batches])
     assert sorted(indices) == list(range(limit or 20))
     assert truncated == sum(cache.token_counts("inputs") + 1 > inputs_length)
     for rows, tokens in batches:
         assert tokens.shape[0] == batch_size
-        assert tokens.shape[1] in data.length_ladder(inputs_length)
+        assert tokens.shape[1] in loader.length_ladder(inputs_length)
         assert not tokens[len(rows) :].any()
         for i, row in zip(rows, tokens, strict=False):
             expected = [*cache.tokens("inputs", i)[: inputs_length - 1].tolist(), EOS]
@@ -550,11 +550,11 @@ def test_evaluation_batches_hold_every_example_once(tiny_world, batch_size, limi
 
 
 def test_the_ladder_has_few_rungs_and_ends_at_the_most():
-    assert data.length_ladder(64).tolist() == [16, 24, 32, 48, 64]
-    assert data.length_ladder(60).tolist() == [16, 24, 32, 48, 64]
-    assert data.length_ladder(5).tolist() == [8]
-    assert len(data.length_ladder(1024)) <= 13
-    rungs = data.length_ladder(1024)
+    assert loader.length_ladder(64).tolist() == [16, 24, 32, 48, 64]
+    assert loader.length_ladder(60).tolist() == [16, 24, 32, 48, 64]
+    assert loader.length_ladder(5).tolist() == [8]
+    assert len(loader.length_ladder(1024)) <= 13
+    rungs = loader.length_ladder(1024)
     assert (rungs % 8 == 0).all()
     for length in range(1, 1025):
         rung = rungs[np.searchsorted(rungs, length)]
@@ -566,7 +566,7 @@ def test_the_ladder_has_few_rungs_and_ends_at_the_most():
 def test_subsets_are_padded_like_the_whole(tiny_world, subset):
     def lengths(name: str) -> tuple[int, int]:
         tasks = [catalogue.task(name)]
-        training = data.training_data(tasks, "train", tiny_world, LENGTHS, 2, 1, 0)
+        training = loader.training_data(tasks, "train", tiny_world, LENGTHS, 2, 1, 0)
         return training.batches.layout.lengths
 
     assert lengths(f"{NER}.{subset}") == lengths(NER)
@@ -579,5 +579,5 @@ def test_a_long_target_outside_of_a_subset_is_no_error(tiny_world):
     own = token_cache.open_cache(task, "train", tiny_world).token_counts("targets").max() + 1
     assert own < counts.max()
     lengths = {"inputs": LENGTHS["inputs"], "targets": int(counts.max()) - 1}
-    training = data.training_data([task], "train", tiny_world, lengths, 2, 1, 0)
+    training = loader.training_data([task], "train", tiny_world, lengths, 2, 1, 0)
     assert training.batches.layout.lengths[1] >= own

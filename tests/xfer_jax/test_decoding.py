@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xfer_jax import decoding, model
+from xfer_jax.mt5 import decoding, model
 
 TINY = model.Config(
     vocab_size=12,

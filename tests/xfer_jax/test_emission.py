@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from xfer_jax import cli
+from xfer_jax.cli import main as cli
 
 STUDY = """
 study.Study:
@@ -119,7 +119,7 @@ def test_a_submission_that_fails_cancels_those_before_it(emitted):
 
 
 def test_large_stages_are_several_arrays(emitted, monkeypatch):
-    monkeypatch.setattr("xfer_jax.emission._MOST_TASKS", 2)
+    monkeypatch.setattr("xfer_jax.study.workflows._MOST_TASKS", 2)
     folder, base, run = emitted("slurm")
     calls = run(str(folder / "submit.sh"))
     assert sorted(jobs(calls, base)) == sorted(name for stage in JOBS for name in stage)

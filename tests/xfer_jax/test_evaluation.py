@@ -5,8 +5,9 @@ import math
 import pytest
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import evaluation, model
-from xfer_jax.prediction import Method
+from xfer_jax.engine import evaluation
+from xfer_jax.engine.prediction import Method
+from xfer_jax.mt5 import model
 
 MACROS = {"eval_batch_size": "EVAL_BATCH_SIZE", "eval_examples": "EVALUATOR_NUM_EXAMPLES"}
 

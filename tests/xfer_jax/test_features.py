@@ -7,8 +7,9 @@ import pytest
 
 from seqio_tasks import uriel
 from seqio_tasks.errors import RequestError
-from xfer_jax import cli, features
-from xfer_jax.features import Options
+from xfer_jax.analysis import features
+from xfer_jax.analysis.features import Options
+from xfer_jax.cli import main as cli
 
 CODES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 

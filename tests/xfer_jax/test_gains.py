@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xfer_jax import cli, features, gains, statistics, tables
+from xfer_jax.analysis import features, gains, permutation
+from xfer_jax.cli import main as cli
+from xfer_jax.results import score_table
 
 CODES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 SOURCES = ("en", "de", "ar", "fi")
@@ -170,7 +172,7 @@ def test_an_absent_benefit_is_not_invented():
 def test_the_worlds_that_were_run_are_told_apart(world, planted):
     """Pocket studies of named entities in Hindi or Indonesian, between; four source languages."""
     folder = Path(__file__).parents[2] / "benchmarks" / "results" / "intermediate"
-    table = tables.read(folder / f"{world}.csv").table
+    table = score_table.read(folder / f"{world}.csv").table
     found, notes = gains.analyse(table, features.Options(), 4999, 0, True)
     assert not notes
     rows = found["gain_features"]
@@ -224,7 +226,7 @@ def test_levels_are_taken_away_of_many_draws_at_once():
     found = gains._without_levels(values, there, weights.astype(float))
     for of_draw, times in zip(found, weights, strict=True):
         columns = np.repeat(np.arange(9), times)
-        expected = statistics.without_levels(values[:, columns], there[:, columns])
+        expected = permutation.without_levels(values[:, columns], there[:, columns])
         np.testing.assert_allclose(of_draw[:, columns], expected, atol=1e-9)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 PROGRAM = """
 import os, pathlib, sys
-from xfer_jax import host_memory
+from xfer_jax.runtime import host_memory
 host_memory._KERNEL_S = pathlib.Path(sys.argv[1])
 print(os.getpid(), sys.argv[2:])
 host_memory.restart_with_large_pages()

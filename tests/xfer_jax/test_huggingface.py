@@ -10,8 +10,10 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, convert, decoding, huggingface, model, stored
-from xfer_jax import hf_config as hf_config_module
+from xfer_jax.checkpoints import convert, huggingface, locations, store
+from xfer_jax.checkpoints import hf_config as hf_config_module
+from xfer_jax.checkpoints.arrays import TARGET, Contents, Stored
+from xfer_jax.mt5 import decoding, model
 
 torch = pytest.importorskip("torch", reason="PyTorch comes with the extra `parity`")
 transformers = pytest.importorskip(
@@ -99,10 +101,10 @@ def their_logits(hf, batch) -> np.ndarray:
 
 def params_of(location) -> dict:
     """Reads parameters as training does."""
-    contents = checkpoints.read(checkpoints.locate(location))
+    contents = store.read(locations.locate(location))
     convert.check(contents, convert.infer_config(contents))
     arrays = {
-        name.removeprefix(stored.TARGET): jnp.asarray(array.as_float32().read(()))
+        name.removeprefix(TARGET): jnp.asarray(array.as_float32().read(()))
         for name, array in contents.arrays.items()
     }
     return unflatten_dict(arrays, sep="/")
@@ -179,7 +181,7 @@ def test_what_hugging_face_saves_is_read_bit_for_bit(hf, tmp_path, how, dtype):
     folder = tmp_path / "saved"
     SAVED[how](saved, folder)
     assert len(list(folder.glob("*.safetensors")) + list(folder.glob("*.bin"))) > ("several" in how)
-    contents = checkpoints.read(checkpoints.locate(folder))
+    contents = store.read(locations.locate(folder))
     assert (contents.form, contents.step, contents.note) == ("hf", 0, "")
     assert convert.infer_config(contents) == convert.dataclasses.replace(CONFIG, dtype="bfloat16")
     state = saved.state_dict()
@@ -199,14 +201,14 @@ def test_what_hugging_face_saves_is_read_bit_for_bit(hf, tmp_path, how, dtype):
 def test_a_file_of_weights_is_enough(hf, tmp_path):
     hf.save_pretrained(tmp_path)
     (tmp_path / "config.json").unlink()
-    contents = checkpoints.read(checkpoints.locate(tmp_path / "model.safetensors"))
+    contents = store.read(locations.locate(tmp_path / "model.safetensors"))
     assert convert.infer_config(contents).num_decoder_layers == CONFIG.num_decoder_layers
 
 
 def test_safetensors_are_taken_before_a_pickle(hf, tmp_path):
     hf.save_pretrained(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"not even one")
-    assert checkpoints.read(tmp_path).arrays
+    assert store.read(tmp_path).arrays
 
 
 @pytest.mark.parametrize("how", ["safetensors", "bin"])
@@ -219,7 +221,7 @@ def test_the_network_is_hugging_face_s(hf, batch, tmp_path, how):
 def test_without_a_kernel_of_its_own_the_logits_are_the_embedding_s(batch, tmp_path, how):
     tied = hf_model(tied=True)
     SAVED[how](tied, tmp_path / "saved")
-    contents = checkpoints.read(tmp_path / "saved")
+    contents = store.read(tmp_path / "saved")
     alone = how == "safetensors"  # which hold an array that has several names once
     assert ("it has no lm_head.weight: the embedding stands for it" in contents.note) == alone
     assert_same_logits(params_of(tmp_path / "saved"), tied, batch)
@@ -271,7 +273,7 @@ def test_a_t5_that_scales_its_logits_is_refused(t5_sizes, batch, tmp_path, said)
     assert found.config.scale_decoder_outputs
     named = kept or "tie_word_embeddings is missing"
     with pytest.raises(RequestError, match=rf"{named}.*the logits are scaled by d_model\^-0\.5"):
-        checkpoints.read(tmp_path)
+        store.read(tmp_path)
     (tmp_path / "config.json").unlink()
     ours, theirs = our_logits(params_of(tmp_path), batch), their_logits(scaled, batch)
     present = batch["targets"] > 0
@@ -302,7 +304,7 @@ def test_files_of_the_hub_s_cache_are_links(hf, tmp_path):
         file.rename(blobs / str(i))
         file.symlink_to(blobs / str(i))
     assert len(list(blobs.iterdir())) > 3
-    assert checkpoints.read(checkpoints.locate(snapshot)).arrays
+    assert store.read(locations.locate(snapshot)).arrays
 
 
 # --- Writing --------------------------------------------------------------------------------------
@@ -319,10 +321,10 @@ def written(tmp_path_factory):
     )
     params["token_embedder"]["embedding"] *= 4
     arrays = {
-        f"target/{name}": stored.Stored(x.shape, x.dtype, lambda index, x=x: x[index])
+        f"target/{name}": Stored(x.shape, x.dtype, lambda index, x=x: x[index])
         for name, x in flatten_dict(params, sep="/").items()
     }
-    huggingface.write(stored.Contents("held", "native", 0, arrays), CONFIG, folder)
+    huggingface.write(Contents("held", "native", 0, arrays), CONFIG, folder)
     return folder, params
 
 
@@ -377,10 +379,10 @@ def test_both_emit_the_same_tokens(written, batch):
 
 def test_t5x_s_weights_give_t5x_s_logits_in_hugging_face_s_library(t5x, t5x_config, tmp_path):
     arrays = {
-        f"target/{name}": stored.Stored(x.shape, x.dtype, lambda index, x=x: x[index])
+        f"target/{name}": Stored(x.shape, x.dtype, lambda index, x=x: x[index])
         for name, x in t5x.flat_params.items()
     }
-    huggingface.write(stored.Contents("held", "t5x", 30, arrays), t5x_config, tmp_path)
+    huggingface.write(Contents("held", "t5x", 30, arrays), t5x_config, tmp_path)
     loaded, _ = load(tmp_path)
     batch = t5x.batch("unpacked")
     inputs, shifted = (

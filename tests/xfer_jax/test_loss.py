@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from xfer_jax import loss
-from xfer_jax.model import Transformer
+from xfer_jax.mt5 import loss
+from xfer_jax.mt5.model import Transformer
 
 KINDS = ("unpacked", "packed")
 TOKENS, VOCAB = 8 * 12, 512  # of T5X's batches

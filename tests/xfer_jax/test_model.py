@@ -12,8 +12,9 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import loss, model, optimizer, train
-from xfer_jax.model import Transformer
+from xfer_jax.engine import train_step
+from xfer_jax.mt5 import layers, loss, model, optimizer
+from xfer_jax.mt5.model import Transformer
 
 KINDS = ("unpacked", "packed")
 
@@ -71,14 +72,14 @@ def test_examples_packed_in_a_row_do_not_see_each_other(t5x, t5x_module):
 )
 def test_relative_position_buckets_equal_t5x_s(t5x, direction, bidirectional):
     table = t5x.json("relative_position_buckets")
-    buckets = model.relative_position_bucket(np.asarray(table["relative_position"]), bidirectional)
+    buckets = layers.relative_position_bucket(np.asarray(table["relative_position"]), bidirectional)
     assert buckets.tolist() == table[direction]
 
 
 def test_relative_positions_far_outside_t5x_s_table_share_the_last_bucket():
     far = np.asarray([-100_000, -128, 128, 100_000])
-    assert model.relative_position_bucket(far, True).tolist() == [15, 15, 31, 31]
-    assert model.relative_position_bucket(far, False).tolist() == [31, 31, 0, 0]
+    assert layers.relative_position_bucket(far, True).tolist() == [15, 15, 31, 31]
+    assert layers.relative_position_bucket(far, False).tolist() == [31, 31, 0, 0]
 
 
 # Standard deviations of T5X's initialisers: 1/sqrt(fan in) for kernels, with another sqrt(D) less
@@ -116,7 +117,7 @@ def test_the_other_parameters_are_drawn_as_t5x_draws_them(drawn, t5x_config):
     assert float(drawn["token_embedder/embedding"].std()) == pytest.approx(1.0, rel=0.02)
     for name in ("encoder", "decoder"):
         table = drawn[f"{name}/relpos_bias/rel_embedding"]
-        std = np.sqrt(2 / (t5x_config.num_heads + model.NUM_BUCKETS))
+        std = np.sqrt(2 / (t5x_config.num_heads + layers.NUM_BUCKETS))
         assert float(table.std()) == pytest.approx(std, rel=0.2)
         assert float(np.abs(table).max()) <= np.sqrt(3) * std  # uniform
     scales = [x for name, x in drawn.items() if name.endswith("/scale")]
@@ -219,7 +220,7 @@ def test_nothing_is_summed_over_tokens_in_bfloat16():
     config = dataclasses.replace(NARROW, dropout_rate=0.1)
     params = model.parameter_shapes(config)
     state = jax.eval_shape(optimizer.init, params)
-    step = functools.partial(train.train_step, Transformer(config), 1e-4, 1.0, 1, 1 << 24)
+    step = functools.partial(train_step.train_step, Transformer(config), 1e-4, 1.0, 1, 1 << 24)
     program = jax.make_jaxpr(step)(params, state, batch, np.uint32(0), np.float32(1e-3))
 
     def sums(jaxpr):
@@ -317,6 +318,9 @@ def test_rematerialisation_keeps_less_and_computes_the_same(t5x, t5x_config):
 
 
 def test_importing_the_engine_imports_no_tensorflow():
-    modules = "model, loss, decoding, optimizer, partitioning, checkpoints, data, evaluation, train"
-    code = f"import sys; from xfer_jax import {modules}; assert 'tensorflow' not in sys.modules"
+    code = (
+        "import sys; from xfer_jax.checkpoints import convert; from xfer_jax.data import loader;"
+        " from xfer_jax.engine import evaluation, probe, retrieval, train;"
+        " from xfer_jax.study import execution; assert 'tensorflow' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,9 +10,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, model, optimizer, train
-from xfer_jax.model import Transformer
-from xfer_jax.prediction import Method
+from xfer_jax.checkpoints import store
+from xfer_jax.engine import train, train_step
+from xfer_jax.engine.prediction import Method
+from xfer_jax.mt5 import model, optimizer
+from xfer_jax.mt5.model import Transformer
 
 # Largest absolute differences to allow by number of updates, from the fixtures' README.
 PARAMETER_TOLERANCE = {1: 1e-6, 2: 2e-6, 5: 3e-6}
@@ -22,7 +24,7 @@ UPDATES = 5
 @pytest.fixture(scope="module")
 def update(t5x_module):
     """An update by the sum of the losses."""
-    return jax.jit(functools.partial(train.train_step, t5x_module, 1e-4, 1.0, 1, 1 << 24))
+    return jax.jit(functools.partial(train_step.train_step, t5x_module, 1e-4, 1.0, 1, 1 << 24))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,7 @@ def updated(t5x, update):
                 params, state, t5x.batch("unpacked"), np.uint32(0), np.float32(1e-3)
             )
             losses.append(float(sums["loss"]))
-            states[done + 1] = checkpoints.to_tree(params, state, start + done + 1)
+            states[done + 1] = store.to_tree(params, state, start + done + 1)
             assert int(state.count) == start + done + 1
         return states, losses
 
@@ -229,13 +231,15 @@ def update_sizes():
     @functools.cache
     def program(factor):
         module = Transformer(SMALL)
-        step = functools.partial(train.train_step, module, 1e-4, factor, 1, 1 << 24)
+        step = functools.partial(train_step.train_step, module, 1e-4, factor, 1, 1 << 24)
         return jax.jit(lambda *state, of: step(*state, of, np.uint32(0), np.float32(RATE)))
 
     params = jax.jit(lambda: model.initialise(SMALL, 0))()
     state = optimizer.init(params)
     for seed in range(20):
-        params, state, _ = program(train.PER_TARGET_TOKEN)(params, state, of=batch(LARGEST, seed))
+        params, state, _ = program(train_step.PER_TARGET_TOKEN)(
+            params, state, of=batch(LARGEST, seed)
+        )
     origins = {
         "continued": state._replace(count=jnp.asarray(1_000_000, jnp.int32)),
         "fresh": optimizer.init(params),
@@ -258,10 +262,10 @@ def update_sizes():
 @pytest.mark.parametrize("origin", ["continued", "fresh"])
 def test_an_update_has_the_same_size_at_every_batch_size(update_sizes, origin):
     # Seen: 1.00, 1.00, 0.99, 0.96 from continued moments, 0.95, 0.95, 0.97, 0.97 from fresh ones.
-    reference = update_sizes(train.PER_TARGET_TOKEN, "continued", LARGEST)
+    reference = update_sizes(train_step.PER_TARGET_TOKEN, "continued", LARGEST)
     assert 0.8 < reference <= 1.0
     for examples in (*FEWER, LARGEST):
-        found = update_sizes(train.PER_TARGET_TOKEN, origin, examples)
+        found = update_sizes(train_step.PER_TARGET_TOKEN, origin, examples)
         assert found == pytest.approx(reference, rel=0.1), examples
 
 
@@ -271,7 +275,7 @@ def test_with_t5x_s_fixed_factor_smaller_batches_take_smaller_steps_from_continu
     # Seen: 0.15 of 8 examples, 0.21 of 16, 0.41 of 64, 0.95 of 320; from fresh moments as above.
     fixed = float(LARGEST * TARGETS)
     largest = update_sizes(fixed, "continued", LARGEST)
-    assert largest == pytest.approx(update_sizes(train.PER_TARGET_TOKEN, "continued", LARGEST))
+    assert largest == pytest.approx(update_sizes(train_step.PER_TARGET_TOKEN, "continued", LARGEST))
     assert update_sizes(fixed, "continued", 16) < 0.5 * largest
     assert update_sizes(fixed, "fresh", 16) > 0.9 * largest
 
@@ -281,14 +285,14 @@ def test_the_loss_is_divided_by_the_target_tokens_as_t5x_divides_it(t5x, t5x_mod
     batch, params = t5x.batch("packed"), jax.tree.map(jnp.asarray, t5x.params)
     moments = []
     tokens = np.count_nonzero(batch["decoder_target_tokens"])
-    for factor in (train.PER_TARGET_TOKEN, float(tokens)):
-        update = functools.partial(train.train_step, t5x_module, 1e-4, factor, 1, 1 << 24)
+    for factor in (train_step.PER_TARGET_TOKEN, float(tokens)):
+        update = functools.partial(train_step.train_step, t5x_module, 1e-4, factor, 1, 1 << 24)
         _, state, sums = jax.jit(update)(
             params, optimizer.init(params), batch, np.uint32(0), np.float32(1e-3)
         )
         moments.append(state.v)
     variant = t5x.json("reference")["packed"]["variants"][
-        f"loss_normalizing_factor={train.PER_TARGET_TOKEN}"
+        f"loss_normalizing_factor={train_step.PER_TARGET_TOKEN}"
     ]
     assert float(sums["loss"]) / tokens == pytest.approx(variant["loss"], rel=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *moments)
@@ -316,6 +320,6 @@ def test_another_normalizing_factor_is_refused(factor):
         run_with(factor)
 
 
-@pytest.mark.parametrize("factor", [234496, 0.5, None, train.PER_TARGET_TOKEN])
+@pytest.mark.parametrize("factor", [234496, 0.5, None, train_step.PER_TARGET_TOKEN])
 def test_a_number_none_and_t5x_s_name_are_normalizing_factors(factor):
     assert run_with(factor).loss_normalizing_factor == factor

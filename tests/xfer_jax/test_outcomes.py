@@ -3,8 +3,8 @@
 import pytest
 
 from seqio_tasks import catalogue
-from xfer_jax import outcomes
-from xfer_jax.outputs import Outputs
+from xfer_jax.analysis import outcomes
+from xfer_jax.results.predictions import Outputs
 
 
 def outputs(task: str, *rows: tuple) -> Outputs:

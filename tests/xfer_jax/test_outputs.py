@@ -9,7 +9,8 @@ import pytest
 
 from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
-from xfer_jax import alignment, features, outputs, statistics
+from xfer_jax.analysis import alignment, features, permutation
+from xfer_jax.results import predictions
 
 FIXTURES = os.environ.get("XFER_T5X_FIXTURES")  # at import: tests may change the environment
 
@@ -44,7 +45,7 @@ def test_a_table_is_computed_from_the_outputs(tmp_path):
         tmp_path / "a", "xfer_panx.en", {"xfer_panx.sw": [RIGHT, WRONG], "xfer_panx.en": [RIGHT]}
     )
     write_run(tmp_path / "b", "xfer_panx.sw.matched.s0", {"xfer_panx.en": [WRONG]})
-    found = outputs.table(outputs.runs_in(tmp_path)).set_index(["source", "target"])
+    found = predictions.table(predictions.runs_in(tmp_path)).set_index(["source", "target"])
     assert found["score"].to_dict() == {
         ("en", "en"): pytest.approx(100),
         ("en", "sw"): pytest.approx(50),
@@ -58,11 +59,11 @@ def test_a_table_is_computed_from_the_outputs(tmp_path):
 def test_the_last_step_counts(tmp_path):
     for step, row in ((9, WRONG), (100, RIGHT), (20, WRONG)):
         run = write_run(tmp_path, "xfer_panx.en", {"xfer_panx.sw": [row]}, step)
-    found = outputs.read(run, catalogue.task("xfer_panx.sw"))
+    found = predictions.read(run, catalogue.task("xfer_panx.sw"))
     assert found is not None
     assert (found.step, found.score) == (100, pytest.approx(100))
     assert found.tokens == [[5, 6, 1]]
-    assert outputs.read(run, catalogue.task("xfer_panx.hi")) is None
+    assert predictions.read(run, catalogue.task("xfer_panx.hi")) is None
 
 
 def test_lines_end_where_json_says(tmp_path):
@@ -72,7 +73,7 @@ def test_lines_end_where_json_says(tmp_path):
     records = map(json.loads, path.read_text().split("\n")[:-1])
     lines = [json.dumps(record, ensure_ascii=False) for record in records]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    found = outputs.read(run, catalogue.task("xfer_panx.sw"))
+    found = predictions.read(run, catalogue.task("xfer_panx.sw"))
     assert found is not None
     assert found.inputs == [strange[0], RIGHT[0]]
 
@@ -83,7 +84,7 @@ def test_this_tools_own_configuration_says_what_was_trained_on(tmp_path):
         "MIXTURE_OR_TASK_NAME = @train/catalogue.name()\nTASK = 'xfer_panx'\nSOURCE = 'hi'\n"
         "SUBSET = 'n10.s0'\n"
     )
-    found = outputs.table([run]).iloc[0]
+    found = predictions.table([run]).iloc[0]
     assert (found["source"], found["arm"], found["seed"]) == ("hi", "n10", 0)
 
 
@@ -93,22 +94,22 @@ def test_wrong_folders_are_refused(tmp_path):
     for text in ("{", '{"input": {}}\n', ""):
         path.write_text(text)
         with pytest.raises(RequestError, match=r"xfer_panx\.sw-000010\.jsonl is damaged"):
-            outputs.table([run])
+            predictions.table([run])
     path.rename(path.with_name("mt5_ner.sw-000010.jsonl"))
     with pytest.raises(RequestError, match="outputs of no task of this project: only of mt5_ner"):
-        outputs.table([run])
+        predictions.table([run])
     write_run(tmp_path, "xfer_panxx.en", {"xfer_panx.sw": [RIGHT]})
     with pytest.raises(RequestError, match="does not say what the model was trained on"):
-        outputs.table([run])
+        predictions.table([run])
     (run / "config.gin").unlink()
     with pytest.raises(RequestError, match="says which language the model was trained in"):
-        outputs.table([run])
+        predictions.table([run])
 
 
 @pytest.mark.skipif(not FIXTURES, reason="XFER_T5X_FIXTURES names no folder of T5X's output")
 def test_scores_of_t5xs_outputs_are_those_that_t5x_computed():
     run = Path(str(FIXTURES), "model_dir_example")
-    table = outputs.table(outputs.runs_in(run)).set_index("target")
+    table = predictions.table(predictions.runs_in(run)).set_index("target")
     for target, row in table.iterrows():
         lines = (run / "inference_eval" / f"xfer_panx.{target}-metrics.jsonl").read_text()
         last = json.loads(lines.splitlines()[-1])
@@ -123,7 +124,7 @@ def test_scores_of_t5xs_outputs_are_those_that_t5x_computed():
 def test_cells_are_aligned_with_their_errors_and_with_wals(tmp_path):
     answers = {"xfer_panx.sw": [RIGHT, WRONG], "xfer_panx.en": [RIGHT]}
     write_run(tmp_path / "a", "xfer_panx.en", answers)
-    rows = outputs.table(outputs.runs_in(tmp_path))
+    rows = predictions.table(predictions.runs_in(tmp_path))
     rows.loc[rows["target"] == "en", "score"] = 12.0  # somebody changed the table
     found = alignment.align(rows, Path())
     assert found is not None
@@ -141,7 +142,7 @@ def test_cells_are_aligned_with_their_errors_and_with_wals(tmp_path):
 
 def test_scores_without_outputs_are_not_aligned(tmp_path):
     run = write_run(tmp_path, "xfer_panx.en", {"xfer_panx.sw": [RIGHT]})
-    rows = outputs.table([run])
+    rows = predictions.table([run])
     assert alignment.align(rows.drop(columns="run"), Path()) is None
     assert alignment.align(rows.assign(run="elsewhere"), Path()) is None
 
@@ -178,11 +179,11 @@ def test_p_values_of_agreement_are_what_a_loop_gives():
     values[4, 1] = np.nan
     there = sources[:, None] != targets
     scores = np.where(there, rng.normal(size=(5, n)), np.nan)
-    rest = statistics.without_levels(scores, there)
+    rest = permutation.without_levels(scores, there)
     assert np.nansum(rest, axis=0) == pytest.approx(0, abs=1e-9)
     assert np.nansum(rest, axis=1) == pytest.approx(0, abs=1e-9)
     filled = np.where(there, rest, 0.0)
-    found = statistics.agreement_p(filled, sources, targets, values, np.arange(n), 4000, 0)
+    found = permutation.agreement_p(filled, sources, targets, values, np.arange(n), 4000, 0)
     for k in range(3):
         equal = alignment.agreement(values[:, [k]])[..., 0]
         mean = np.nanmean(equal[np.ix_(sources, targets)][there])
@@ -240,7 +241,7 @@ def test_a_damaged_line_is_named(tmp_path, case):
     path = run / "inference_eval" / f"xfer_{family}.sw-000010.jsonl"
     path.write_text(f"{line()}\n{bad}\n" if family == "panx" else f"{bad}\n")
     with pytest.raises(RequestError) as refused:
-        outputs.read(run, catalogue.task(f"xfer_{family}.sw"))
+        predictions.read(run, catalogue.task(f"xfer_{family}.sw"))
     assert f"{path} is damaged: {why}" in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -255,14 +256,14 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
     ):
         path.write_bytes(content)
         with pytest.raises(RequestError, match=why):
-            outputs.read(run, catalogue.task("xfer_panx.sw"))
+            predictions.read(run, catalogue.task("xfer_panx.sw"))
     path.write_text(line())
     (run / "config.gin").write_bytes(b"TASK = '\xff'")
     with pytest.raises(RequestError, match=r"config\.gin, line 1: not UTF-8"):
-        outputs.table([run])
+        predictions.table([run])
     (run / "config.gin").write_text("TASK = " + "(" * 9000)
     with pytest.raises(RequestError, match="does not say what the model was trained on"):
-        outputs.table([run])
+        predictions.table([run])
 
 
 # ------------------------------------------------------------------------------------- baselines
@@ -273,7 +274,8 @@ def test_the_baseline_is_the_better_of_the_commonest_answer_and_none(tmp_path):
     answers = [("q", ["red", "blue"], "x"), ("q", ["red"], "x"), ("q", ["green"], "x")]
     run = write_run(tmp_path, "xfer_panx.en", {"xfer_xnli.sw": labels, "xfer_tydiqa.sw": answers})
     found = {
-        name: outputs.read(run, catalogue.task(f"xfer_{name}.sw")) for name in ("xnli", "tydiqa")
+        name: predictions.read(run, catalogue.task(f"xfer_{name}.sw"))
+        for name in ("xnli", "tydiqa")
     }
     assert found["xnli"].baseline == 50  # always 1
     assert found["xnli"].score == 25
@@ -287,7 +289,7 @@ def test_answers_that_can_never_count_are_told_of(tmp_path):
     nothing = ("tag: lived", "", "")
     write_run(tmp_path, "xfer_panx.en", {"xfer_panx.en": [raw], "xfer_panx.sw": [nothing, RIGHT]})
     write_run(tmp_path / "b", "xfer_panx.sw", {"xfer_panx.hi": [nothing, ("tag: x", "None", "")]})
-    rows = outputs.table([tmp_path, tmp_path / "b"])
+    rows = predictions.table([tmp_path, tmp_path / "b"])
     assert rows["score"].tolist()[0] == 0
     found = alignment.align(rows, Path())
     (note,) = found.uncounted

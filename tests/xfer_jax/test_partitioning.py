@@ -12,7 +12,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, partitioning
+from xfer_jax.checkpoints import store
+from xfer_jax.mt5 import partitioning
 
 STEPS = 20
 LOSS_TOLERANCE, PARAMETER_TOLERANCE = (
@@ -30,7 +31,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from xfer_jax import checkpoints, model, partitioning, train
+from xfer_jax.checkpoints import store
+from xfer_jax.engine import train_step
+from xfer_jax.mt5 import model, partitioning
 
 folder, steps = Path(sys.argv[1]), int(sys.argv[2])
 config = model.Config(
@@ -49,12 +52,13 @@ batch = jax.tree.map(np.int32, {
 
 
 def run(mesh):
-    programs = train.programs(config, mesh, 1e-4, train.PER_TARGET_TOKEN)
+    programs = train_step.programs(config, mesh, 1e-4, train_step.PER_TARGET_TOKEN)
     of_shares = batch["decoder_target_tokens"].reshape(mesh.shape["data"], -1)
     positions = np.full((len(of_shares), of_shares.shape[1] + 3), -1, np.int32)
     for row, tokens in zip(positions, of_shares):
         row[: np.count_nonzero(tokens)] = np.flatnonzero(tokens)
-    params = jax.device_put(start, partitioning.shardings(train.layout(config, mesh)["target"]))
+    layout = train_step.layout(config, mesh)["target"]
+    params = jax.device_put(start, partitioning.shardings(layout))
     state = programs.fresh(params)
     losses = []
     features = batch | {"target_positions": positions}
@@ -70,7 +74,7 @@ def run(mesh):
         params, state, sums = update(params, state, on_mesh, np.uint32(0), np.float32(0.01))
         losses.append(float(sums["loss"] / sums["weight"]))
     # Kernel [E, V] and its moments are cut as the vocabulary is.
-    tree, cut = checkpoints.to_tree(params, state, steps), 512 // mesh.shape["model"]
+    tree, cut = store.to_tree(params, state, steps), 512 // mesh.shape["model"]
     slots = tree["state"]["param_states"]["decoder"]["logits_dense"]["kernel"]
     kernel = params["decoder"]["logits_dense"]["kernel"]
     pieces = [x.addressable_shards[0].data.shape for x in (kernel, slots["v_row"], slots["v_col"])]
@@ -86,14 +90,14 @@ for parts in (1, 4, 8):
 losses, trees = {}, {}
 for name, mesh in meshes.items():
     losses[name], trees[name] = run(mesh)
-    flat = jax.device_get(checkpoints.flatten_dict(trees[name]["target"], sep="/"))
+    flat = jax.device_get(store.flatten_dict(trees[name]["target"], sep="/"))
     np.savez(folder / f"{name}.npz", **flat)
 (folder / "losses.json").write_text(json.dumps(losses))
 
-saved = checkpoints.save(folder, trees["2x4"], {})
+saved = store.save(folder, trees["2x4"], {})
 for name, mesh in meshes.items():
-    like = train.layout(config, mesh)
-    restored = checkpoints.restore(saved, like)
+    like = train_step.layout(config, mesh)
+    restored = store.restore(saved, like)
     same = jax.tree.map(np.array_equal, jax.device_get(restored), jax.device_get(trees["2x4"]))
     assert all(jax.tree.leaves(same)), name
     laid_out = jax.tree.map(lambda x, y: x.sharding == y.sharding, restored, like)
@@ -184,7 +188,7 @@ def test_two_processes_train_as_one(runs):
     arrays = {
         name: {
             parameter: array.read(())
-            for parameter, array in checkpoints.read(folder / f"checkpoint_{STEPS}").arrays.items()
+            for parameter, array in store.read(folder / f"checkpoint_{STEPS}").arrays.items()
             if parameter.startswith("target/")
         }
         for name, folder in folders.items()
@@ -232,7 +236,7 @@ import sys
 import jax
 import numpy as np
 
-from xfer_jax import partitioning
+from xfer_jax.mt5 import partitioning
 
 partitioning.join(sys.argv[1], 2, int(sys.argv[2]))
 mesh = partitioning.make_mesh(2)
@@ -276,7 +280,13 @@ def test_two_processes_feed_rows_that_both_of_them_hold():
 
 def test_a_process_that_cannot_join_says_so_in_one_line(command):
     result = subprocess.run(
-        [sys.executable, "-m", "xfer_jax.cli", *command("train", MODEL_DIR="x"), "--multiprocess"],
+        [
+            sys.executable,
+            "-m",
+            "xfer_jax.cli",
+            *command("train", MODEL_DIR="x"),
+            "--multiprocess",
+        ],
         env=environment(1),
         capture_output=True,
         text=True,

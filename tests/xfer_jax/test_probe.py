@@ -8,7 +8,8 @@ import pytest
 
 from seqio_tasks import sentencepiece_model
 from seqio_tasks.errors import RequestError
-from xfer_jax import cli, probe_table
+from xfer_jax.cli import main as cli
+from xfer_jax.results import probe_table
 
 
 def write(folder: Path, language: str, *pieces: tuple) -> None:

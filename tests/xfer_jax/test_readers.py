@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
 from seqio_tasks.language_codes import code_of
-from xfer_jax import csv_file, features, outputs, probe_table, tables
+from xfer_jax.analysis import features
+from xfer_jax.results import csv_file, predictions, probe_table, score_table
 
 FEW = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -59,7 +60,7 @@ def test_any_table_is_read_or_refused(tmp_path, header, rows, separator):
     text = io.StringIO()
     csv.writer(text, delimiter=separator).writerows([header, *(row[: len(header)] for row in rows)])
     path.write_text(text.getvalue(), encoding="utf-8", errors="replace", newline="")
-    for read in (lambda: tables.read(path), lambda: features.read(path, ("en", "sw"))):
+    for read in (lambda: score_table.read(path), lambda: features.read(path, ("en", "sw"))):
         try:
             read()
         except RequestError as error:
@@ -92,7 +93,7 @@ def test_any_line_of_outputs_is_read_or_refused(tmp_path, value, family, field):
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(record) + "\n")
     try:
-        found = outputs.read(tmp_path, task)
+        found = predictions.read(tmp_path, task)
         assert found is not None
         assert 0 <= found.score <= 100
         assert 0 <= found.baseline <= found.perfect + 1e-9

@@ -9,7 +9,7 @@ import pytest
 import statsmodels.api as sm
 from statsmodels.stats.outliers_influence import variance_inflation_factor
 
-from xfer_jax import regression
+from xfer_jax.analysis import regression
 
 
 def table(seed: int = 0, n: int = 8, slopes=(3.0, 0.0, 1.0)):

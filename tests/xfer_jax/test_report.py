@@ -17,7 +17,8 @@ import pytest
 from seqio_tasks import files
 from seqio_tasks.errors import RequestError
 from tests.xfer_jax.test_outputs import RIGHT, WRONG, write_run
-from xfer_jax import cli, features, tables
+from xfer_jax.analysis import analysis_folder, features
+from xfer_jax.cli import main as cli
 from xfer_jax.report import figures, page, reading, report, wording
 
 CODES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
@@ -263,14 +264,14 @@ def hostile(i: int) -> str:
 
 def keep(folder: Path, about: dict, found: dict[str, pd.DataFrame]) -> Path:
     """Writes an analysis whose digests are right."""
-    tables.write_analysis(folder, {k: v for k, v in about.items() if k != "tables"}, found)
+    analysis_folder.write(folder, {k: v for k, v in about.items() if k != "tables"}, found)
     return folder
 
 
 @pytest.fixture(scope="module")
 def strange(analysed, tmp_path_factory) -> Path:
     """All that an analysis can say, with every name in it hostile and every digest right."""
-    about, found = tables.read_analysis(analysed)
+    about, found = analysis_folder.read(analysed)
     found["outcomes"] = pd.DataFrame(
         [("task", s, t, o, 1 + i, 10) for s in ("en", "sw") for t in ("en", "sw", "fi")
          for i, o in enumerate(("correct", "missing", "spurious", "_odd"))],
@@ -332,7 +333,7 @@ def test_names_of_a_stranger_stay_text(strange):
 
 @pytest.mark.parametrize("name", reading._TABLES)
 def test_every_column_that_the_page_uses_is_checked(strange, name):
-    _, found = tables.read_analysis(strange)
+    _, found = analysis_folder.read(strange)
     columns, path = reading._TABLES[name], strange / f"{name}.csv"
     numbers = (*columns.numbers, *columns.unbounded)
     for column in (*columns.text, *numbers):
@@ -359,7 +360,7 @@ def test_every_column_that_the_page_uses_is_checked(strange, name):
 
 @pytest.mark.parametrize("value", [np.nan, 0.0])
 def test_a_page_of_unknown_or_equal_numbers_is_drawn(strange, tmp_path, value):
-    about, found = tables.read_analysis(strange)
+    about, found = analysis_folder.read(strange)
     for name, columns in reading._TABLES.items():
         numbers = [*columns.numbers, *columns.unbounded, "donor", "recipient", "baseline", "lm_em"]
         if name == "features":
@@ -387,7 +388,7 @@ def test_two_hundred_languages_and_one(tmp_path):
 
 
 def test_the_baseline_stands_beside_the_scores(analysed, tmp_path):
-    about, found = tables.read_analysis(analysed)
+    about, found = analysis_folder.read(analysed)
     languages = found["languages"]
     best = languages.sort_values("as_source", ascending=False)
     second = best["as_source"].iloc[1]

@@ -11,7 +11,11 @@ import pytest
 from seqio_tasks import retrieval_data as tasks
 from seqio_tasks import sentencepiece_model
 from seqio_tasks.errors import RequestError, RunError
-from xfer_jax import checkpoints, cli, data, model, partitioning, retrieval
+from xfer_jax.checkpoints import store
+from xfer_jax.cli import main as cli
+from xfer_jax.data import streams
+from xfer_jax.engine import retrieval
+from xfer_jax.mt5 import layers, model, partitioning
 
 # ----------------------------------------------------------------------------------------- vectors
 
@@ -45,7 +49,7 @@ def test_vectors_are_means_of_the_states(t5x, t5x_module, tokens, layer):
 def test_the_states_after_the_last_layer_are_those_under_the_norm(t5x, t5x_module, t5x_config):
     x = np.asarray([[5, 6, 7, 1]])
     last = model.call(t5x_module, t5x.params, "encode", x, layers=t5x_config.num_encoder_layers)
-    norm = model.RMSNorm(t5x_config.jax_dtype)
+    norm = layers.RMSNorm(t5x_config.jax_dtype)
     scale = {"params": t5x.params["encoder"]["encoder_norm"]}
     ordinary = model.call(t5x_module, t5x.params, "encode", x)
     np.testing.assert_allclose(norm.apply(scale, last), ordinary, atol=1e-5)
@@ -81,7 +85,7 @@ def test_texts_keep_their_order_and_are_cut_to_their_length(encoder, tiny_world)
     vectors, cut = encoder.encode(texts, done.append)
     assert (cut, sum(done), vectors.shape) == (1, 6, (6, 32))
     for text, vector in zip(texts, vectors, strict=True):
-        row = data.ended(np.asarray(tiny_world.encode(text), np.int32), 24)[None]
+        row = streams.ended(np.asarray(tiny_world.encode(text), np.int32), 24)[None]
         alone = retrieval.mean_states(encoder.module, encoder.params, row, None)[0]
         np.testing.assert_allclose(vector, alone, atol=2e-5)
 
@@ -192,7 +196,7 @@ def test_scores_by_hand():
 @pytest.fixture(scope="module")
 def checkpoint(tiny, tmp_path_factory) -> Path:
     tree = {"target": tiny[1], "state": {"step": np.int32(0)}}
-    return checkpoints.save(tmp_path_factory.mktemp("drawn"), tree, {})
+    return store.save(tmp_path_factory.mktemp("drawn"), tree, {})
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from benchmarks import calibration
-from xfer_jax import statistics
+from xfer_jax.analysis import permutation
 
 OFF = ~np.eye(6, dtype=bool)
 
@@ -22,7 +22,7 @@ def random_problem(seed: int, n: int = 6) -> tuple[np.ndarray, np.ndarray]:
 def test_correlations_are_scipys_over_the_same_pairs(seed):
     scores, feature = random_problem(seed)
     scores[seed, 3] = np.nan  # a cell that was not run
-    found = statistics.correlate(scores, feature, range(6), range(6), permutations=9)
+    found = permutation.correlate(scores, feature, range(6), range(6), permutations=9)
     there = OFF & np.isfinite(scores)
     assert found.pairs == there.sum() == 30 - (seed != 3)
     assert found.pearson == pytest.approx(stats.pearsonr(feature[there], scores[there])[0], 1e-12)
@@ -44,7 +44,7 @@ def test_qap_is_what_enumeration_of_all_permutations_gives(seed):
             for order in itertools.permutations(range(6))
         ]
         exact = np.mean(np.abs(every) >= abs(observed) - 1e-12)
-        found = statistics.correlate(scores, feature, range(6), range(6), permutations=20_000)
+        found = permutation.correlate(scores, feature, range(6), range(6), permutations=20_000)
         # standard error of a share of 20,000 draws: at most 0.0036
         assert getattr(found, method) == pytest.approx(exact, abs=0.012)
 
@@ -57,7 +57,7 @@ def test_a_rectangular_table_with_unknown_features_equals_a_loop():
     feature[3] = feature[:, 3] = np.nan  # a language without features
     feature[0, 5] = feature[5, 0] = np.nan  # two that share too few
     scores = rng.random((4, 6))
-    found = statistics.correlate(scores, feature, sources, targets, permutations=4000)
+    found = permutation.correlate(scores, feature, sources, targets, permutations=4000)
     pairs = [(s, t) for s, t in itertools.product(sources, targets) if s != t and 3 not in (s, t)]
 
     def correlation(place) -> float:
@@ -82,7 +82,7 @@ def test_a_rectangular_table_with_unknown_features_equals_a_loop():
 def test_the_interval_is_that_of_a_loop_over_drawn_languages():
     scores, feature = random_problem(5, n=12)
     feature = feature + 0.01 * scores  # a correlation that is not zero
-    found = statistics.correlate(scores, feature, range(12), range(12), permutations=9)
+    found = permutation.correlate(scores, feature, range(12), range(12), permutations=9)
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(2000):
@@ -135,7 +135,7 @@ def test_a_feature_that_is_known_of_the_sources_alone_is_no_more_often_found(of,
         feature[:sources] = rng.normal(size=size)
         scores = table_of(sources, targets, rng)
         table = (scores, feature, range(sources), range(targets))
-        found.append(statistics.correlate(*table, permutations=199, seed=i, brief=True).qap_p)
+        found.append(permutation.correlate(*table, permutations=199, seed=i, brief=True).qap_p)
     # standard error 1.5 points; with four sources there are 24 permutations, and p is coarse
     assert np.mean(np.asarray(found) <= 0.05) <= 0.10
     assert np.mean(np.asarray(found) <= 0.5) >= 0.35
@@ -146,7 +146,7 @@ def test_what_a_source_gives_is_found_though_it_is_known_of_the_sources_alone():
     feature = np.full((40, 40), np.nan)
     feature[:10] = rng.normal(size=(10, 1))
     scores = table_of(10, 40, rng) + 20 * feature[:10, :1]
-    found = statistics.correlate(scores, feature, range(10), range(40), permutations=999)
+    found = permutation.correlate(scores, feature, range(10), range(40), permutations=999)
     assert found.qap_p < 0.02
 
 
@@ -156,10 +156,10 @@ def test_a_feature_of_wals_that_is_known_of_few_targets_is_no_more_often_found()
     there = sources[:, None] != targets
     p_values: list[float] = []
     for i in range(30):
-        scores = np.where(there, statistics.without_levels(table_of(10, 30, rng), there), 0.0)
+        scores = np.where(there, permutation.without_levels(table_of(10, 30, rng), there), 0.0)
         values = (rng.random((30, 12)) < 0.5).astype(float)
         values[10:][rng.random((20, 12)) < 0.6] = np.nan
-        p_values += list(statistics.agreement_p(scores, sources, targets, values, targets, 199, i))
+        p_values += list(permutation.agreement_p(scores, sources, targets, values, targets, 199, i))
     assert np.mean(np.asarray(p_values) <= 0.05) <= 0.085  # standard error 1.1 points
 
 
@@ -171,16 +171,16 @@ def test_what_is_constant_correlates_with_nothing(feature, scores):
     if scores is not None:
         table = np.full((6, 6), scores)
     with pytest.raises(ValueError, match="two values on either side"):
-        statistics.correlate(table, similarity, range(6), range(6), 9)
+        permutation.correlate(table, similarity, range(6), range(6), 9)
 
 
 def test_false_discovery_is_benjamini_and_hochbergs():
-    assert statistics.false_discovery([0.01, 0.04, 0.03]).tolist() == pytest.approx(
+    assert permutation.false_discovery([0.01, 0.04, 0.03]).tolist() == pytest.approx(
         [0.03, 0.04, 0.04]
     )
 
 
 def test_of_what_is_not_known_there_is_no_p_value():
-    assert np.isnan(statistics.two_sided(np.nan, np.zeros(9)))
+    assert np.isnan(permutation.two_sided(np.nan, np.zeros(9)))
     null = np.asarray([np.nan, np.nan, 0.1, 0.9])
-    assert statistics.two_sided(0.5, null) == pytest.approx(2 / 3)
+    assert permutation.two_sided(0.5, null) == pytest.approx(2 / 3)

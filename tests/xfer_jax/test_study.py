@@ -18,18 +18,21 @@ import pytest
 
 from seqio_tasks import metrics
 from seqio_tasks.errors import RequestError, RunError
-from xfer_jax import (
-    checkpoints,
-    cli,
-    configuration,
+from xfer_jax import configuration
+from xfer_jax.checkpoints import locations, store
+from xfer_jax.cli import main as cli
+from xfer_jax.engine import train
+from xfer_jax.runtime import host_memory
+from xfer_jax.study import (
     cost,
+    definition,
     execution,
     folder_lock,
-    host_memory,
-    planning,
+    job_graph,
+    job_record,
+    plan,
     scores,
-    study,
-    train,
+    status,
 )
 
 STUDY = """
@@ -60,7 +63,7 @@ FEW_SHOT = [
     "pocket_nli/sw.s0/hi.n8",
 ]
 JOBS = ["pretrained", *SOURCE_MODELS, *FEW_SHOT]
-SKIPPED = ("scores.csv", planning.STATE, execution.LOGS)  # are the whole study's
+SKIPPED = ("scores.csv", status.STATE, execution.LOGS)  # are the whole study's
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,9 @@ def file(tiny_gin, tmp_path_factory) -> Path:
     return path
 
 
-def process(*arguments: str, code: str = "from xfer_jax import cli") -> subprocess.Popen:
+def process(
+    *arguments: str, code: str = "from xfer_jax.cli import main as cli"
+) -> subprocess.Popen:
     script = f"{code}\nimport sys\nsys.exit(cli.main(sys.argv[1:]))"
     return subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
@@ -100,10 +105,10 @@ def finished(file, tmp_path_factory):
 
 def begun(finished, out: Path, *kept: str) -> Path:
     """Copies the finished study with some of its jobs alone done; returns where to."""
-    shutil.copytree(finished[0], out, ignore=shutil.ignore_patterns(study.DONE_FILE, *SKIPPED))
+    shutil.copytree(finished[0], out, ignore=shutil.ignore_patterns(job_record.DONE_FILE, *SKIPPED))
     for job in JOBS:
         if job in kept:
-            shutil.copy2(finished[0] / job / study.DONE_FILE, out / job)
+            shutil.copy2(finished[0] / job / job_record.DONE_FILE, out / job)
         elif (out / job).is_dir():
             shutil.rmtree(out / job)
     return out
@@ -115,7 +120,7 @@ def table(out: Path) -> list[dict[str, str]]:
 
 
 def parameters(out: Path, job: str) -> dict[str, np.ndarray]:
-    contents = checkpoints.read(checkpoints.locate(out / job))
+    contents = store.read(locations.locate(out / job))
     return {name: array.read(()) for name, array in contents.arrays.items()}
 
 
@@ -144,7 +149,7 @@ def test_every_cell_has_its_row(finished):
         assert (row["metric"], row["n_examples"], row["model"]) == ("accuracy", "20", "pocket")
         assert (row["seed"], row["intermediate"], row["engine"]) == ("0", "", "native")
         assert row["arm"] == ""
-        record = study.done(out, row["run"])
+        record = job_record.read(out, row["run"])
         assert record is not None
         assert record.cores == len(os.sched_getaffinity(0))
         assert record.device == "1 x cpu"
@@ -161,7 +166,7 @@ def test_scores_are_those_of_the_outputs_not_of_metric_files(finished, file, tmp
     for path in (out / "pocket_nli").rglob("scores.csv"):
         path.write_text("nonsense")
     configuration.load("study", [str(file)], [])
-    rows, complaints = scores.collect(configuration.build(study.Study), out)
+    rows, complaints = scores.collect(configuration.build(definition.Study), out)
     assert complaints == []
     assert (out / "scores.csv").read_bytes() == before
     for row in rows:
@@ -205,7 +210,8 @@ def test_the_matrix_is_printed_with_the_mean_of_the_others(finished):
 
 KILLED = """
 import os, signal
-from xfer_jax import cli, partitioning
+from xfer_jax.cli import main as cli
+from xfer_jax.mt5 import partitioning
 place, calls = partitioning.place, []
 def counted(*args):
     calls.append(1)
@@ -231,7 +237,8 @@ def test_a_study_that_is_killed_again_and_again_ends_with_the_same_bytes(finishe
 
 HELD = """
 import time
-from xfer_jax import cli, train
+from xfer_jax.cli import main as cli
+from xfer_jax.engine import train
 train.train = lambda *run: time.sleep(60)
 """
 
@@ -248,7 +255,7 @@ def test_a_second_owner_is_refused_and_a_killed_one_is_seen(file, tmp_path, caps
     out = tmp_path / "study"
     arguments = ("study", "run", str(file), "--out", str(out))
     first = process(*arguments, code=HELD)
-    wait_for((out / planning.STATE).is_file, first)
+    wait_for((out / status.STATE).is_file, first)
     line = refusal(capsys, file, "--out", str(out))
     assert f"the study in {out} is being run by process {first.pid} on " in line
     assert " since 20" in line
@@ -280,7 +287,8 @@ def test_workers_end_with_their_owner(file, tmp_path):
 
 
 FAILS = """
-from xfer_jax import cli, train
+from xfer_jax.cli import main as cli
+from xfer_jax.engine import train
 from seqio_tasks.errors import RunError
 real = train.train
 def fails(run, text):
@@ -303,7 +311,7 @@ def test_a_job_that_fails_is_tried_once_and_those_after_it_are_not_run(
         "xfer-jax: 1 of 7 jobs failed, and 2 that start from them were not run:"
         " pocket_nli/en.s0: it broke\n"
     )
-    done = {str(path.parent.relative_to(out)) for path in out.rglob(study.DONE_FILE)}
+    done = {str(path.parent.relative_to(out)) for path in out.rglob(job_record.DONE_FILE)}
     assert done == {"pretrained", "pocket_nli/sw.s0", *FEW_SHOT[2:]}
     assert {row["source"] for row in table(out)} == {"sw"}
     assert cli.main(["study", "status", str(file), "--out", str(out)]) == 0
@@ -331,7 +339,7 @@ def test_sigterm_ends_the_workers_and_leaves_what_is_done(file, tmp_path):
     out = tmp_path / "study"
     parent = process("study", "run", str(file), "--out", str(out), "--workers", "2")
     deadline = time.monotonic() + 120
-    while not (out / "pretrained" / study.DONE_FILE).is_file():
+    while not (out / "pretrained" / job_record.DONE_FILE).is_file():
         assert time.monotonic() < deadline
         assert parent.poll() is None
         time.sleep(0.05)
@@ -382,13 +390,13 @@ def test_one_job_is_run_once_what_it_starts_from_is_done(finished, file, tmp_pat
     )
     assert not out.exists()
     shutil.copytree(finished[0], out)
-    before = (out / job / study.DONE_FILE).read_bytes()
+    before = (out / job / job_record.DONE_FILE).read_bytes()
     assert cli.main([*arguments, job]) == 0
     assert capsys.readouterr().out == f"{job} is done\n"
     shutil.rmtree(out / job)
     assert cli.main([*arguments, job]) == 0
     assert "steps 8 to 10" in capsys.readouterr().out
-    assert study.Done.model_validate_json(before).wrote == study.done(out, job).wrote
+    assert job_record.Done.model_validate_json(before).wrote == job_record.read(out, job).wrote
     assert cli.main([*arguments, "pocket_nli/en"]) == 2
     assert "did you mean pocket_nli/en.s0" in capsys.readouterr().err
     assert "leave out --workers" in refusal(
@@ -412,9 +420,9 @@ def test_damaged_results_are_left_out_of_the_table_and_named(finished, file, tmp
     shutil.copytree(finished[0], out)
     (predictions,) = (out / FEW_SHOT[0] / "inference_eval").glob("*-0*.jsonl")
     predictions.write_text(predictions.read_text()[:-20])
-    (out / FEW_SHOT[1] / study.DONE_FILE).write_text("{")
-    record = study.done(out, FEW_SHOT[2]).model_copy(update={"cores": 97})
-    (out / FEW_SHOT[2] / study.DONE_FILE).write_text(record.model_dump_json())
+    (out / FEW_SHOT[1] / job_record.DONE_FILE).write_text("{")
+    record = job_record.read(out, FEW_SHOT[2]).model_copy(update={"cores": 97})
+    (out / FEW_SHOT[2] / job_record.DONE_FILE).write_text(record.model_dump_json())
     assert cli.main(["study", "collect", str(file), "--out", str(out)]) == 0
     printed = capsys.readouterr().out
     assert f"warning: {FEW_SHOT[0]} is left out: {predictions} is not as it was written" in printed
@@ -426,9 +434,9 @@ def test_damaged_results_are_left_out_of_the_table_and_named(finished, file, tmp
 
 
 def test_thousands_of_jobs_are_handed_out_in_linear_time():
-    every = [study.Job("root", "t", None, ())]
-    every += [study.Job(f"s{i}", "t", "root", ()) for i in range(200)]
-    every += [study.Job(f"s{i}/{j}", "t", f"s{i}", ()) for i in range(200) for j in range(40)]
+    every = [job_graph.Job("root", "t", None, ())]
+    every += [job_graph.Job(f"s{i}", "t", "root", ()) for i in range(200)]
+    every += [job_graph.Job(f"s{i}/{j}", "t", f"s{i}", ()) for i in range(200) for j in range(40)]
     graph = execution._Graph(every, set())
     began, taken = time.process_time(), []
     while graph.ready:
@@ -452,7 +460,7 @@ def test_a_full_disk_stops_the_study_and_keeps_what_is_done(file, tmp_path, caps
     usage = shutil.disk_usage
 
     def full(path):
-        kept = (out / "pretrained" / study.DONE_FILE).exists()
+        kept = (out / "pretrained" / job_record.DONE_FILE).exists()
         return usage(path)._replace(free=100_000 if kept else 1 << 30)
 
     monkeypatch.setattr(shutil, "disk_usage", full)
@@ -461,7 +469,9 @@ def test_a_full_disk_stops_the_study_and_keeps_what_is_done(file, tmp_path, caps
     assert f"the disk of {out} is full" in err
     assert err.count("\n") == 1
     assert {str(p.parent.relative_to(out)) for p in out.rglob("checkpoint_*")} == {"pretrained"}
-    assert {str(p.parent.relative_to(out)) for p in out.rglob(study.DONE_FILE)} == {"pretrained"}
+    assert {str(p.parent.relative_to(out)) for p in out.rglob(job_record.DONE_FILE)} == {
+        "pretrained"
+    }
     assert not list(out.rglob("*.new"))
     monkeypatch.undo()
     assert cli.main([*arguments, "--job", "pocket_nli/en.s0"]) == 0
@@ -470,7 +480,7 @@ def test_a_full_disk_stops_the_study_and_keeps_what_is_done(file, tmp_path, caps
 
 def test_an_error_that_only_says_that_the_disk_is_full_is_understood(file, tmp_path, monkeypatch):
     configuration.load("study", [str(file)], [])
-    grid = configuration.build(study.Study)
+    grid = configuration.build(definition.Study)
 
     def fails(run, text):
         raise ValueError("RESOURCE_EXHAUSTED: Failed writing: No space left on device")
@@ -567,8 +577,8 @@ def pflop(shown: str) -> float:
 
 def test_the_published_grid_has_its_174_pairs_and_24_models(capsys):
     configuration.load("study", ["gin/studies/muller2022.gin"], [])
-    grid = configuration.build(study.Study)
-    every = study.jobs(grid)
+    grid = configuration.build(definition.Study)
+    every = job_graph.lay_out(grid)
     first = [job for job in every if job.seed == 0 and not job.n_shots]
     assert len(first) == 24
     pairs = [(job.task, job.source, t) for job in first for t in job.targets if t != job.source]
@@ -578,19 +588,19 @@ def test_the_published_grid_has_its_174_pairs_and_24_models(capsys):
     for job in every:
         assert job.parent is None or names.index(job.parent) < names.index(job.name)
     with pytest.raises(RequestError, match="unknown device"):
-        planning.plan(grid, None, "abacus")
-    assert "of 16 on two CPU cores: too much for one" in planning.plan(grid, None, "cpu")
-    shown = planning.plan(grid, None, "h100")
+        plan.render(grid, None, "abacus")
+    assert "of 16 on two CPU cores: too much for one" in plan.render(grid, None, "cpu")
+    shown = plan.render(grid, None, "h100")
     assert "too much" not in shown
     assert "1638 jobs, 0 done; 24 source models, 2160 cells" in shown
     # 24 models x 3 seeds, and 3 x 174 pairs x 3 sizes; XNLI alone: 7 x 3 x 8,000 x 1,024 examples
     examples = 21 * 8000 * 1024
-    base, _ = study.load(grid, every[0], Path("out"))
+    base, _ = job_graph.load(grid, every[0], Path("out"))
     # of 50 and 2 tokens, in rows four times as long of which a fifth is padding;
     row = cost.training_flops(base.model, 200, 8)
     assert pflop(shown) == pytest.approx(examples / 4 / 0.8 * row / 1e15, rel=1e-3)
     # T5X pads each to 1,024 and 128 tokens: 0.965 TFLOP.
-    padded = planning.plan(dataclasses.replace(grid, engine="t5x"), None, "h100")
+    padded = plan.render(dataclasses.replace(grid, engine="t5x"), None, "h100")
     assert pflop(padded) == pytest.approx(examples * 0.965 / 1e3, rel=1e-3)
 
 
@@ -610,15 +620,15 @@ BETWEEN = (
 )
 
 
-def grid_of(path: Path) -> study.Study:
+def grid_of(path: Path) -> definition.Study:
     configuration.load("study", [str(path)], [])
-    return configuration.build(study.Study)
+    return configuration.build(definition.Study)
 
 
 def test_intermediate_tasks_are_shared_and_the_baseline_trains_as_long(file, tmp_path):
     path = tmp_path / "between.gin"
     path.write_text(file.read_text() + BETWEEN)
-    every = {job.name: job for job in study.jobs(grid_of(path))}
+    every = {job.name: job for job in job_graph.lay_out(grid_of(path))}
     task = "pocket_nli"
     between = "intermediate/pocket_ner.indic.n6.s0"
     assert every[between].parent == "pretrained"
@@ -634,11 +644,11 @@ def test_intermediate_tasks_are_shared_and_the_baseline_trains_as_long(file, tmp
         assert steps in every[between].bindings
         assert every[more].language == source
     grid = grid_of(path)
-    run, _ = study.load(grid, every[between], tmp_path)
+    run, _ = job_graph.load(grid, every[between], tmp_path)
     assert run.task == "xfer_pocket_ner.indic.n6.s0"
     assert (run.train_steps, run.train_steps_relative) == (None, 3)
     first, then = (
-        study.load(grid, every[name], tmp_path)[0]
+        job_graph.load(grid, every[name], tmp_path)[0]
         for name in (f"intermediate/more/{task}/en.s0", f"{task}+more/en.s0")
     )
     assert first.task == then.task
@@ -653,7 +663,7 @@ def test_a_study_with_intermediate_tasks_runs(file, tmp_path, capsys):
     assert [row["intermediate"] for row in rows[::3]] == ["", "more", "pocket_ner.indic.n6.s0"]
     assert len(rows) == 9
     steps = {
-        name: int(Path(checkpoints.locate(out / name)).name.rpartition("_")[2])
+        name: int(Path(locations.locate(out / name)).name.rpartition("_")[2])
         for name in (
             "pretrained",
             "pocket_nli/en.s0",

@@ -25,7 +25,12 @@ from gin import config_parser
 
 from seqio_tasks import metrics, miniature, registry, sentencepiece_model
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, cli, configuration, model, prediction, probe_table, t5x_bindings
+from xfer_jax import configuration, t5x_bindings
+from xfer_jax.checkpoints import locations, store
+from xfer_jax.cli import main as cli
+from xfer_jax.engine import prediction
+from xfer_jax.mt5 import model
+from xfer_jax.results import probe_table
 
 # The checkpoints are read back here on the devices that wrote them.
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
@@ -147,7 +152,7 @@ def test_periods_suit_t5x():
 def test_the_last_step_counts_from_the_initial_checkpoint(tiny_world, t5x_config, tmp_path):
     gin.parse_config("vocabulary.file.path = 'pocket'")
     tree = {"target": model.initialise(t5x_config, 0), "state": {"step": np.int32(1_000_000)}}
-    checkpoints.save(tmp_path, tree, {})
+    store.save(tmp_path, tree, {})
     initial = t5x_bindings.checkpoint(str(tmp_path))
     assert initial == str(tmp_path / "checkpoint_1000000")
     assert t5x_bindings.last_step(initial, None, 400) == 1_000_400
@@ -424,7 +429,7 @@ def test_t5x_starts_from_a_native_checkpoint_with_its_moments(ran, pretrained):
             r"xfer_pocket_ner\.en: \d+ examples, .* [1-9]\d* targets .*\(drop\)", printed
         )
         last = PRETRAINED_STEPS + STEPS
-        assert checkpoints.steps(ran.folder / run) == [PRETRAINED_STEPS, PRETRAINED_STEPS + 8, last]
+        assert locations.steps(ran.folder / run) == [PRETRAINED_STEPS, PRETRAINED_STEPS + 8, last]
         found = arrays(ran.folder / run / first)  # T5X saves what it starts from
         assert set(found) == set(expected)
         for name, array in expected.items():
@@ -539,7 +544,7 @@ def test_t5x_pretrains_the_pocket_model_by_span_corruption(ran):
     (_, first), _, (step, last) = losses(ran.printed("pretrain_pocket"))
     assert step == 24
     assert last < 0.9 * first
-    assert checkpoints.steps(ran.folder / "pretrain_pocket") == [16, 24]  # KEEP_CHECKPOINTS
+    assert locations.steps(ran.folder / "pretrain_pocket") == [16, 24]  # KEEP_CHECKPOINTS
 
 
 @needs_t5x
@@ -548,7 +553,7 @@ def test_the_native_engine_goes_on_from_t5x_s_checkpoint(ran, command, tmp_path)
     macros = {"INITIAL_CHECKPOINT_PATH": str(ran.folder / "finetuned"), "TARGETS": ()}
     steps = {"TRAIN_STEPS_RELATIVE": 1, "DROPOUT_RATE": 0.0, "BATCH_SIZE": 16}
     native(*command("train", **NER, **macros, **steps, MODEL_DIR=str(tmp_path / "run")))
-    assert checkpoints.steps(tmp_path / "run") == [last + 1]
+    assert locations.steps(tmp_path / "run") == [last + 1]
     before = arrays(ran.folder / "finetuned" / f"checkpoint_{last}")
     after = arrays(tmp_path / "run" / f"checkpoint_{last + 1}")
     assert set(after) == set(before)

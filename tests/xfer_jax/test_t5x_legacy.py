@@ -13,7 +13,8 @@ from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import checkpoints, stored, t5x_legacy
+from xfer_jax.checkpoints import locations, store, t5x_legacy
+from xfer_jax.checkpoints.arrays import Contents, Stored
 
 KERNEL = "target/encoder/layers_0/mlp/wi_0/kernel"
 
@@ -28,12 +29,11 @@ def tree_of(path: Path) -> dict:
     return flatten_dict(content["optimizer"], is_leaf=is_spec, sep="/")
 
 
-def contents(arrays: dict[str, np.ndarray], step: int = 3) -> stored.Contents:
+def contents(arrays: dict[str, np.ndarray], step: int = 3) -> Contents:
     held = {
-        name: stored.Stored(x.shape, x.dtype, lambda index, x=x: x[index])
-        for name, x in arrays.items()
+        name: Stored(x.shape, x.dtype, lambda index, x=x: x[index]) for name, x in arrays.items()
     }
-    return stored.Contents("held", "native", step, held)
+    return Contents("held", "native", step, held)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def rewrite(path: Path, change) -> None:
 
 def test_t5x_s_own_checkpoint_is_read_as_its_files_say(t5x):
     path = t5x.checkpoint("legacy")
-    found = checkpoints.read(path)
+    found = store.read(path)
     assert (found.form, found.step) == ("t5x-legacy", 30)
     expected = tree_of(path)
     assert expected.pop("state/step") == 30
@@ -120,7 +120,7 @@ def test_what_is_written_is_read_bit_for_bit(written, arrays):
 @pytest.fixture
 def chunked(arrays, tmp_path, monkeypatch):
     """A checkpoint whose kernel, of 130 rows of 512 bytes, is too large for one chunk."""
-    monkeypatch.setattr(stored, "_CHUNK_BYTES", 30 * 512)
+    monkeypatch.setattr("xfer_jax.checkpoints.arrays._CHUNK_BYTES", 30 * 512)
     folder = tmp_path / "checkpoint_3"
     folder.mkdir()
     arrays[KERNEL][26:52] = 0  # a chunk of zeros
@@ -157,7 +157,7 @@ def test_checkpoints_that_were_written_to_the_cloud_are_read(written, arrays):
 
     rewrite(written, to_cloud)
     for location in (written, f"file://{written}"):  # an address, for TensorStore, like gs://
-        found = checkpoints.read(checkpoints.locate(location))
+        found = store.read(locations.locate(location))
         for name, array in arrays.items():
             np.testing.assert_array_equal(found.arrays[name].read(()), array)
 
@@ -168,7 +168,7 @@ def test_weights_that_t5x_saved_in_bfloat16_are_read(written, arrays):
     few = arrays[KERNEL].astype(ml_dtypes.bfloat16)
     spec = {"driver": "zarr", "kvstore": f"file://{folder}/", "metadata": {"shape": few.shape}}
     ts.open(spec | {"dtype": "bfloat16"}, create=True).result().write(few).result()
-    found = checkpoints.read(written).arrays[KERNEL]
+    found = store.read(written).arrays[KERNEL]
     assert found.dtype == ml_dtypes.bfloat16
     np.testing.assert_array_equal(found.as_float32().read(()), few.astype(np.float32))
 
@@ -189,7 +189,7 @@ def test_bfloat16_that_stands_as_integers_is_refused(written):
 
     rewrite(written, as_integers)
     with pytest.raises(RequestError, match=f"{KERNEL} holds uint16 numbers, which are no weights"):
-        checkpoints.read(written)
+        store.read(written)
 
 
 @pytest.mark.parametrize("folder", ["../elsewhere", "a/../../b", "a\nb", ".."])
@@ -200,7 +200,7 @@ def test_an_array_cannot_lie_outside(written, folder):
 
     rewrite(written, move)
     with pytest.raises(RequestError, match=r"checkpoint is damaged: an array cannot lie in '"):
-        checkpoints.read(written)
+        store.read(written)
 
 
 @pytest.mark.parametrize(
@@ -218,4 +218,4 @@ def test_an_array_cannot_lie_outside(written, folder):
 def test_an_index_that_is_none_is_one_sentence(written, content):
     (written / "checkpoint").write_bytes(content)
     with pytest.raises(RequestError, match=r"^\S*checkpoint_3/checkpoint is damaged: [^\n]+$"):
-        checkpoints.read(written)
+        store.read(written)

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 
 from seqio_tasks.errors import RequestError, RunError
-from xfer_jax import tables
+from xfer_jax.analysis import analysis_folder
+from xfer_jax.results import score_table
 
 ROWS = [("en", "sw", 50.0), ("sw", "en", 40.0), ("hi", "fi", 30.0), ("fi", "hi", 20.5)]
 PLAIN = "source,target,score\n" + "".join(f"{s},{t},{v}\n" for s, t, v in ROWS)
@@ -18,15 +19,15 @@ PLAIN = "source,target,score\n" + "".join(f"{s},{t},{v}\n" for s, t, v in ROWS)
 
 @pytest.fixture
 def read(tmp_path):
-    def from_text(text: str | bytes, **options) -> tables.Scores:
+    def from_text(text: str | bytes, **options) -> score_table.Scores:
         path = tmp_path / "scores.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return tables.read(path, **options)
+        return score_table.read(path, **options)
 
     return from_text
 
 
-def cells(scores: tables.Scores) -> list[tuple]:
+def cells(scores: score_table.Scores) -> list[tuple]:
     return list(scores.table[["source", "target", "score"]].itertuples(index=False, name=None))
 
 
@@ -225,7 +226,7 @@ def test_what_cannot_be_meant_is_refused(read, case):
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(RequestError, match=r"none\.csv cannot be read: No such file"):
-        tables.read(tmp_path / "none.csv")
+        score_table.read(tmp_path / "none.csv")
 
 
 def test_a_language_that_uriel_does_not_know_is_told_of(read):
@@ -243,7 +244,7 @@ def test_a_matrix_averages_seeds(read):
     text = "source,target,score,seed\n" + "".join(
         f"{s},{t},{v + seed},{seed}\n" for s, t, v in ROWS for seed in (0, 2)
     )
-    found = tables.matrix(read(text).table, ["en", "fi"], ["hi", "sw", "en"])
+    found = score_table.matrix(read(text).table, ["en", "fi"], ["hi", "sw", "en"])
     np.testing.assert_array_equal(found, [[np.nan, 51.0, np.nan], [21.5, np.nan, np.nan]])
 
 
@@ -255,7 +256,7 @@ def test_zero_shot_rows_are_those_of_the_fewest_shots_and_the_most_training_data
     for s, t, v in ROWS:
         lines += [f"{s},{t},0,{n},,{v + n / 1000}" for n in (630, 1250)]
         lines += [f"{s},{t},100,1250,,{v + 5}", f"{s},{t},0,1250,matched,{v - 5}"]
-    chosen, notes = tables.zero_shot(read("\n".join(lines)).table)
+    chosen, notes = score_table.zero_shot(read("\n".join(lines)).table)
     assert chosen["score"].tolist() == pytest.approx([v + 1.25 for *_, v in ROWS])
     assert notes == (
         "task: of the numbers of training examples that a source has, the largest is compared:"
@@ -267,7 +268,7 @@ def test_where_there_is_no_zero_shot_the_reader_is_told(read):
     lines = ["source,target,n_shots,arm,score"]
     for s, t, v in ROWS:
         lines += [f"{s},{t},{n},matched,{v + n / 1000}" for n in (10, 100)]
-    chosen, notes = tables.zero_shot(read("\n".join(lines)).table)
+    chosen, notes = score_table.zero_shot(read("\n".join(lines)).table)
     assert set(chosen["n_shots"]) == {10}
     assert notes == (
         "task: only rows of arm matched are compared",
@@ -308,8 +309,8 @@ TABLES = {
 def test_an_analysis_is_read_as_it_was_written(tmp_path):
     (tmp_path / "outcomes.csv").write_text("of an earlier analysis")
     (tmp_path / "notes.txt").write_text("a user's own")
-    tables.write_analysis(tmp_path, ABOUT, TABLES)
-    about, found = tables.read_analysis(tmp_path)
+    analysis_folder.write(tmp_path, ABOUT, TABLES)
+    about, found = analysis_folder.read(tmp_path)
     assert {name: about[name] for name in ABOUT} == ABOUT
     assert list(found) == ["scores", "languages"]  # what is empty is not written
     for name, table in found.items():
@@ -331,23 +332,23 @@ def test_an_analysis_is_read_as_it_was_written(tmp_path):
 )
 def test_an_analysis_that_is_not_whole_is_refused(tmp_path, damage, why):
     folder = tmp_path / "out"
-    tables.write_analysis(folder, ABOUT, TABLES)
+    analysis_folder.write(folder, ABOUT, TABLES)
     damage(folder)
     with pytest.raises(RequestError, match=f"{why}.*run `xfer-jax analyze") as refused:
-        tables.read_analysis(folder)
+        analysis_folder.read(folder)
     assert "\n" not in str(refused.value)
 
 
 def test_no_table_outside_the_folder_is_read(tmp_path):
-    tables.write_analysis(tmp_path / "out", ABOUT, TABLES)
+    analysis_folder.write(tmp_path / "out", ABOUT, TABLES)
     path = tmp_path / "out" / "analysis.json"
     path.write_text(path.read_text().replace('"scores": "', '"../scores": "'))
     with pytest.raises(RequestError, match="was changed"):
-        tables.read_analysis(tmp_path / "out")
+        analysis_folder.read(tmp_path / "out")
 
 
 def test_where_an_analysis_cannot_be_written_the_earlier_one_stays(tmp_path, monkeypatch):
-    tables.write_analysis(tmp_path, ABOUT, TABLES)
+    analysis_folder.write(tmp_path, ABOUT, TABLES)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     calls = []
 
@@ -358,5 +359,5 @@ def test_where_an_analysis_cannot_be_written_the_earlier_one_stays(tmp_path, mon
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(RunError, match="No space left"):
-        tables.write_analysis(tmp_path, ABOUT | {"seed": 1}, TABLES)
+        analysis_folder.write(tmp_path, ABOUT | {"seed": 1}, TABLES)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

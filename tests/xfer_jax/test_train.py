@@ -22,7 +22,11 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from seqio_tasks import catalogue, metrics, subsets
-from xfer_jax import checkpoints, cli, data, decoding, evaluation, model, output, token_cache
+from xfer_jax.checkpoints import locations, store
+from xfer_jax.cli import main as cli
+from xfer_jax.data import loader, token_cache
+from xfer_jax.engine import evaluation, run_folder
+from xfer_jax.mt5 import decoding, model
 
 # The checkpoints are read back here on the devices that wrote them.
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
@@ -74,7 +78,7 @@ def arrays(checkpoint: Path) -> dict[str, np.ndarray]:
 
 def test_a_run_writes_t5x_s_layout(finished):
     folder, _ = finished
-    assert checkpoints.steps(folder) == [4, 8, 12]
+    assert locations.steps(folder) == [4, 8, 12]
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     for task in TARGETS:
         assert f"inference_eval/{task}-metrics.jsonl" in names
@@ -100,7 +104,7 @@ def test_predictions_parse_and_yield_the_metrics(finished):
                 features = prediction["input"]
                 assert features["inputs_pretokenized"].startswith("xnli: premise: ")
                 assert prediction["target"] == features["targets_pretokenized"]
-                assert features["targets"][-1] == features["inputs"][-1] == data.EOS_ID
+                assert features["targets"][-1] == features["inputs"][-1] == loader.EOS_ID
             targets, outputs = ([p[key] for p in predictions] for key in ("target", "prediction"))
             expected = metrics.accuracy(targets, outputs)
             assert {name: line[name] for name in expected} == pytest.approx(expected)
@@ -126,7 +130,7 @@ def test_events_hold_the_metrics_and_the_loss(events, finished):
 def test_evaluations_within_a_second_keep_their_events(events, monkeypatch, tmp_path):
     monkeypatch.setattr("time.time", lambda: 1_700_000_000.0)
     for step in (8, 12):
-        with output.events(tmp_path / TARGETS[0], suffix=f".step{step}") as writer:
+        with run_folder.events(tmp_path / TARGETS[0], suffix=f".step{step}") as writer:
             writer.add_scalar("inference/accuracy", float(step), step)
     seen = sorted(events(tmp_path / TARGETS[0]))
     assert seen == [("inference/accuracy", 8, 8.0), ("inference/accuracy", 12, 12.0)]
@@ -171,9 +175,10 @@ def test_the_log_says_what_is_trained_and_what_is_cut(finished):
 KILLED_IN_ITS_SECOND_SAVE = """
 import os, signal, sys
 from pathlib import Path
-from xfer_jax import checkpoints, cli
+from xfer_jax.checkpoints import store
+from xfer_jax.cli import main as cli
 
-save, saved = checkpoints.save, []
+save, saved = store.save, []
 
 def killed(self, target):
     assert not {"tensorflow", "seqio"} & set(sys.modules), "the caches exist"
@@ -185,7 +190,7 @@ def counted(*args):
         Path.rename = killed
     return save(*args)
 
-checkpoints.save = counted
+store.save = counted
 cli.main(sys.argv[1:])
 """
 
@@ -203,7 +208,7 @@ def killed_and_resumed(finished, command, tmp_path_factory):
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert checkpoints.steps(folder) == [4]
+    assert locations.steps(folder) == [4]
     left = [path.name for path in folder.iterdir() if path.name.startswith(".")]
     assert left
     assert left[0].startswith(".checkpoint_8")
@@ -215,8 +220,8 @@ def killed_and_resumed(finished, command, tmp_path_factory):
 def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(finished, killed_and_resumed):
     whole, (resumed, out) = finished[0], killed_and_resumed
     assert "steps 4 to 12 of 4 examples" in out
-    assert checkpoints.steps(resumed) == checkpoints.steps(whole)
-    for step in checkpoints.steps(whole):
+    assert locations.steps(resumed) == locations.steps(whole)
+    for step in locations.steps(whole):
         expected, found = (arrays(folder / f"checkpoint_{step}") for folder in (whole, resumed))
         assert set(found) == set(expected)
         for name, array in expected.items():
@@ -230,7 +235,8 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(finished, killed_and_
 
 SIGTERM = """
 import os, signal, sys
-from xfer_jax import cli, {module} as module
+from xfer_jax.cli import main as cli
+from xfer_jax.mt5 import {module} as module
 
 original, calls = module.{function}, []
 
@@ -270,7 +276,7 @@ def test_a_preempted_run_saves_and_ends_bit_for_bit_as_one_that_was_not(
         f"xfer-jax: ended by SIGTERM at step {step}, which is saved; the same command goes on from"
         " there"
     )
-    assert checkpoints.steps(folder)[-1] == step
+    assert locations.steps(folder)[-1] == step
     code, out, err = run(arguments)
     assert code == 0, err
     assert f"steps {step} to {STEPS} of 4 examples" in out
@@ -302,7 +308,7 @@ def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(finished, comm
     assert code == 0, err
     assert f"warning: {folder}/checkpoint_{STEPS} is damaged: state/" in out
     assert f"going on from {folder}/checkpoint_8\n" in out
-    assert checkpoints.damage(folder / f"checkpoint_{STEPS}") is None
+    assert store.damage(folder / f"checkpoint_{STEPS}") is None
     expected, found = (arrays(path / f"checkpoint_{STEPS}") for path in (finished[0], folder))
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
@@ -341,7 +347,7 @@ def test_an_initial_checkpoint_hands_on_step_and_moments(finished, command, tmp_
     code, out, err = run(command("train", **macros, **more))
     assert code == 0, err
     assert "training on xfer_pocket_nli.sw.n8.s3: 8 examples, steps 8 to 9 of 4 examples" in out
-    assert checkpoints.steps(folder) == [9]
+    assert locations.steps(folder) == [9]
     assert [
         line["step"] for line in jsonl(folder / "inference_eval" / f"{TARGETS[1]}-metrics.jsonl")
     ]
@@ -385,7 +391,7 @@ def tokens(words, texts: list[str], length: int) -> np.ndarray:
     """Tokenises texts, trims and ends them, and pads them to rows of `length`."""
     rows = np.zeros((len(texts), length), np.int32)
     for row, text in zip(rows, texts, strict=True):
-        ids = [*words.encode(text)[: length - 1], data.EOS_ID]
+        ids = [*words.encode(text)[: length - 1], loader.EOS_ID]
         row[: len(ids)] = ids
     return rows
 
@@ -481,7 +487,7 @@ def test_predicting_by_labels_chooses_the_likeliest_digit(
     inputs = tokens(tiny_world, texts, 24)
     labels = [tokens(tiny_world, [label] * len(lines), 4) for label in "012"]
     # The end of sequence follows in any case.
-    digits = [np.where(label == data.EOS_ID, 0, label) for label in labels]
+    digits = [np.where(label == loader.EOS_ID, 0, label) for label in labels]
     scores = [decoding.score(*network, inputs, digit) for digit in digits]
     likeliest = np.argmax(scores, axis=0)
     assert [line["prediction"] for line in lines] == [str(label) for label in likeliest]
@@ -508,7 +514,7 @@ def test_predicting_by_beam_search_writes_the_best_hypotheses(
 def test_a_step_that_is_evaluated_again_replaces_its_line(tmp_path):
     path = tmp_path / "task-metrics.jsonl"
     for step, value in ((10, 1.0), (20, 2.0), (10, 3.0)):
-        output.set_metrics(path, step, {"accuracy": value})
+        run_folder.set_metrics(path, step, {"accuracy": value})
     assert jsonl(path) == [{"step": 10, "accuracy": 3.0}, {"step": 20, "accuracy": 2.0}]
 
 
@@ -542,6 +548,6 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_step(exploded):
 
 def test_no_checkpoint_of_a_run_that_exploded_holds_what_is_no_number(exploded):
     folder = exploded[0]
-    for step in checkpoints.steps(folder):
+    for step in locations.steps(folder):
         for name, array in arrays(folder / f"checkpoint_{step}").items():
             assert np.isfinite(array).all(), (step, name)

@@ -10,7 +10,8 @@ import pytest
 from seqio_tasks import retrieval_data, xtreme_r
 from seqio_tasks.errors import RequestError
 from tests.xfer_jax.conftest import TINY_MODEL, TINY_WORLD
-from xfer_jax import cli, xtreme
+from xfer_jax.analysis import xtreme_r as xtreme_scores
+from xfer_jax.cli import main as cli
 
 SETTINGS = """
 TASK_FEATURE_LENGTHS = {'inputs': 32, 'targets': 12}
@@ -145,7 +146,7 @@ def runs(data, tmp_path_factory) -> Path:
 
 
 def test_every_task_is_trained_asked_and_scored(runs, capsys):
-    scores = xtreme.collect([runs])
+    scores = xtreme_scores.collect([runs])
     assert set(scores) == {task.name for task in xtreme_r.TASKS}
     for task in xtreme_r.TASKS:
         assert set(scores[task.name]) <= set(task.languages)
@@ -173,7 +174,7 @@ def test_the_overall_score_is_printed_when_all_is_there(monkeypatch):
         }
         for task in xtreme_r.TASKS
     }
-    printed = xtreme.text(scores)
+    printed = xtreme_scores.text(scores)
     assert "overall: 40.1" in printed  # three of ten have 40.5
     assert "qa: 40.5" in printed
     assert "missing" not in printed
@@ -184,7 +185,7 @@ def test_two_models_are_not_mixed_up(runs, tmp_path, capsys):
     for path in (runs / "xnli" / "inference_eval").glob("*sw*.jsonl"):
         (tmp_path / "inference_eval" / path.name).write_bytes(path.read_bytes())
     with pytest.raises(RequestError, match="both have xnli in sw: name one model's folders"):
-        xtreme.collect([runs, tmp_path])
+        xtreme_scores.collect([runs, tmp_path])
     assert cli.main(["xtreme-r", str(tmp_path / "nothing")]) == 2
     assert "is no folder" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from seqio_tasks.errors import RequestError
-from xfer_jax import tables
+from xfer_jax.analysis import analysis_folder
 
 _LARGEST = 1e12  # of a number that is shown: more is no score, count or correlation
 # What no text on a page or in SVG may hold: control characters, half characters, non-characters.
@@ -111,7 +111,7 @@ def read(folder: Path) -> Analysis:
       RequestError: see `tables.read_analysis`; a table lacks a column, has text in the place of a
         number, or two rows for one thing.
     """
-    about, found = tables.read_analysis(folder)
+    about, found = analysis_folder.read(folder)
     if "languages" not in found:
         raise RequestError(f"{folder} has no languages.csv: run `xfer-jax analyze` again")
     return Analysis(

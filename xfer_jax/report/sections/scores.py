@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from xfer_jax import gains as gain_tables
-from xfer_jax import outcomes
+from xfer_jax.analysis import gains as gain_tables
+from xfer_jax.analysis import outcomes
 from xfer_jax.report import figures
 from xfer_jax.report.pictures import Pictures
 from xfer_jax.report.reading import Analysis, records

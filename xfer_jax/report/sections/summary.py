@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from xfer_jax import gains as gain_tables
-from xfer_jax import outcomes
+from xfer_jax.analysis import gains as gain_tables
+from xfer_jax.analysis import outcomes
 from xfer_jax.report.reading import Analysis, records
 from xfer_jax.report.sections.features import LEVEL, significant, strongest_first
 from xfer_jax.report.sections.scores import error_shares

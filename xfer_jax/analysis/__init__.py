@@ -1,0 +1,1 @@
+"""What scores say: correlations, regressions, growth, gains. Never imports the engine."""

@@ -1,0 +1,243 @@
+"""Joins a table of scores with what is known of the languages, and says what correlates.
+
+Knows only tables and decoded outputs: those of a study, of folders in T5X's layout, or a user's own
+table. Everything that is found is written to a folder as CSV, which `report` draws.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seqio_tasks.errors import RequestError
+from xfer_jax.analysis import (
+    alignment,
+    analysis_folder,
+    correlations,
+    features,
+    gains,
+    growth,
+    summary,
+)
+from xfer_jax.analysis.correlations import Task
+from xfer_jax.analysis.features import Feature
+from xfer_jax.analysis.request import Request
+from xfer_jax.results import csv_file, language_names, predictions, probe_table, score_table
+
+# Features that are a task's own, of source and of target.
+_OF_TASK = ("in_language", "n_train", "lm_loss", "bits_per_byte", "lm_em")
+_MADE_UP = "xfer_pocket_"  # tasks in miniature languages, which mC4 knows nothing of
+_SIDES = ("source", "target")
+
+
+def analyze(request: Request) -> str:
+    """Analyses scores, writes what was found, and returns it as text.
+
+    Raises:
+      RequestError: see `tables.read`, `outputs.table` and `features.read`.
+    """
+    _check_out(request)
+    scores, root = _load(request)
+    table = scores.table
+    codes = sorted({*table["source"], *table["target"]})
+    notes = list(scores.notes)
+    zero_shot, said = score_table.zero_shot(table)
+    aligned = alignment.align(zero_shot, root) if root else None
+    notes += [*said, *(aligned.notes if aligned else ())]
+    baselines = alignment.baselines(table, aligned)
+    if not baselines.empty:
+        table, zero_shot = (_with_baselines(rows, baselines) for rows in (table, zero_shot))
+    notes += alignment.without_baseline(zero_shot)
+    made_up = bool(table["task"].str.startswith(_MADE_UP).all())
+    known = features.typology(codes, request.options)
+    if not made_up:
+        known |= features.pretraining(codes)
+    if aligned:
+        known |= features.lexical(aligned.texts, codes, aligned.pieces)
+    for path in request.features:
+        known |= _without_collisions(path, features.read(path, codes, notes), known)
+    if not made_up and np.isfinite(known["mc4_source"].values).any():
+        notes.append("mC4's sizes are recalled from Xue et al. (2021), Table 6, and not verified")
+    probe = _probe(request)
+    tasks = [
+        _task(str(name), rows, codes, known, probe) for name, rows in zero_shot.groupby("task")
+    ]
+    if probe is not None and not set(probe["task"]) & {task.name for task in tasks}:
+        notes.append(
+            f"the probes are of other tasks ({', '.join(sorted(set(probe['task'])))}), and not used"
+        )
+    enough = len(codes) >= score_table.FEWEST
+    if not enough:
+        notes.append(
+            f"there are {len(codes)} languages: of fewer than {score_table.FEWEST} no correlations"
+            " are computed"
+        )
+    names, values = features.wals(codes)
+    gained, of_gains = gains.analyse(
+        table, request.options, request.permutations, request.seed, made_up
+    )
+    notes += of_gains
+    own = {
+        task.name: dict(zip(codes, task.each["in_language"].tolist(), strict=True))
+        for task in tasks
+    }
+    found = {
+        "scores": table,
+        "features": features.table(known, codes),
+        "languages": pd.concat([correlations.by_language(task, codes, notes) for task in tasks]),
+        "shares": pd.DataFrame(
+            [row for task in tasks for row in correlations._shares(task, len(codes))]
+        ),
+        "alignment": alignment.wide(zero_shot, aligned, names, values, codes),
+        "outcomes": aligned.outcomes if aligned else pd.DataFrame(),
+        **(correlations.statistics(tasks, names, values, request, codes, notes) if enough else {}),
+        **growth.analyse(table, own, request.reach, request.seed, notes),
+        **gained,
+    }
+    if enough and found["correlations"].empty:
+        why = [_why_nothing(tasks), *(aligned.uncounted if aligned else ())]
+        raise RequestError(f"{request.scores[0]}: {'; '.join(why)}")
+    about: dict[str, Any] = {
+        "scores": [str(path) for path in request.scores],
+        "where": dict(request.where),
+        "features": [str(path) for path in request.features],
+        "options": dataclasses.asdict(request.options),
+        "permutations": request.permutations,
+        "seed": request.seed,
+        "kinds": {name: feature.of for name, feature in known.items()},
+        "made_up": made_up,
+        "notes": notes,
+    }
+    analysis_folder.write(request.out, about, found)
+    return summary.summary(found, notes)
+
+
+def _check_out(request: Request) -> None:
+    """Raises RequestError unless the output can go where it is asked for, over no input."""
+    if request.out.exists() and not request.out.is_dir():
+        raise RequestError(f"{request.out} is a file; --out takes a folder")
+    read = [*request.scores, *request.features, *filter(None, [request.probe])]
+    written = {_real(request.out) / f"{name}.csv" for name in analysis_folder.ANALYSIS_TABLES}
+    for path in read:
+        if _real(path) in written or _real(path) == _real(request.out):
+            raise RequestError(
+                f"--out {request.out} would write over {path}, which is read: name another folder"
+            )
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # unlike `resolve`, of links in a circle too
+
+
+def _without_collisions(
+    path: Path, own: Mapping[str, Feature], known: Mapping[str, Feature]
+) -> Mapping[str, Feature]:
+    """Returns a user's features; raises RequestError where a name is taken."""
+    taken = {*known, "score", *(f"{name}_{side}" for name in _OF_TASK for side in _SIDES)}
+    for name in own:
+        if name in taken:
+            raise RequestError(
+                f"{path}: the name {name!r} is taken; give this feature another name"
+            )
+    return own
+
+
+def _why_nothing(tasks: Sequence[Task]) -> str:
+    """Returns why there is no correlation at all."""
+    there = [task.matrix[task.abroad()] for task in tasks]
+    if not any(len(scores) for scores in there):
+        return "no pair of two different languages has a score"
+    if all(np.ptp(scores) == 0 for scores in there if len(scores)):
+        return "all pairs of two languages have the same score"
+    return "no feature is known of enough of its languages"
+
+
+# --- What is read ---------------------------------------------------------------------------------
+
+
+def _load(request: Request) -> tuple[score_table.Scores, Path | None]:
+    """Returns the table, and the folder that its column `run` is relative to, where it has one."""
+    first, *others = request.scores
+    if not first.is_dir():
+        if others:
+            raise RequestError("--scores takes one table, or folders of runs")
+        return score_table.read(first, request.where, request.fractions), None
+    table = first / "scores.csv"
+    if not others and table.is_file() and not predictions.is_run(first):
+        return score_table.read(table, request.where, request.fractions), first
+    runs = [run for folder in request.scores for run in predictions.runs_in(folder)]
+    if not runs:
+        raise RequestError(
+            f"{first} holds neither scores.csv nor a run's {predictions.FOLDER}/: --scores takes a"
+            " table, a study's folder, or folders in T5X's layout"
+        )
+    frame = predictions.table(runs).astype(str)
+    return score_table.check(frame, first, request.where, request.fractions), Path()
+
+
+def _probe(request: Request) -> pd.DataFrame | None:
+    path = request.probe
+    if path is None:
+        path = request.scores[0] / "probe" / probe_table.FILE  # of a study
+        if len(request.scores) > 1 or not path.is_file():
+            return None
+    frame = csv_file.read(path, ("task", "language", "lm_loss", "lm_em"))
+    for name in probe_table.names(frame):
+        frame[name] = csv_file.numbers(path, frame[name])
+    frame["language"] = language_names.codes_of(path, frame["language"])
+    return frame
+
+
+def _task(
+    name: str,
+    rows: pd.DataFrame,
+    codes: Sequence[str],
+    known: Mapping[str, Feature],
+    probe: pd.DataFrame | None,
+) -> Task:
+    here = {side: set(rows[side]) for side in ("source", "target")}
+    sources, targets = ([code for code in codes if code in here[side]] for side in here)
+    places = {code: i for i, code in enumerate(codes)}
+    own = rows[rows["source"] == rows["target"]].groupby("source")["score"].mean()
+    each = {"in_language": own}
+    sizes = rows[rows["n_train"] > 0].groupby("source")["n_train"].mean()
+    if sizes.nunique() > 1:
+        each["n_train"] = np.log10(sizes)
+    if probe is not None and name in set(probe["task"]):
+        of_task = probe[probe["task"] == name].groupby("language")
+        for column in probe_table.names(probe):
+            each[column] = of_task[column].mean()
+    values = {key: series.reindex(list(codes)).to_numpy(float) for key, series in each.items()}
+    of_task_known = dict(known)
+    for key, of_each in values.items():
+        both = features.of_each(key, of_each)
+        if key == "n_train":  # nobody was trained in the target
+            both.pop("n_train_target")
+        of_task_known |= both
+    return Task(
+        name,
+        score_table.matrix(rows, sources, targets),
+        sources,
+        targets,
+        [places[code] for code in sources],
+        [places[code] for code in targets],
+        of_task_known,
+        values,
+        _baselines(rows, targets),
+    )
+
+
+def _with_baselines(rows: pd.DataFrame, baselines: pd.Series) -> pd.DataFrame:
+    pairs = pd.MultiIndex.from_frame(rows[["task", "target"]])
+    return rows.assign(baseline=baselines.reindex(pairs).to_numpy())
+
+
+def _baselines(rows: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
+    """Returns what answers that read no input score in each target, [T]."""
+    if "baseline" not in rows:
+        return np.full(len(targets), np.nan)
+    return rows.groupby("target")["baseline"].mean().reindex(list(targets)).to_numpy(float)

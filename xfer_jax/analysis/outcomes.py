@@ -1,0 +1,228 @@
+"""What became of each answer: right, or wrong in which way; and in which language.
+
+Kinds of outcome by task. Labels: which label for which. Entities, of those that there are:
+`correct`, `wrong type` (of the right words), `wrong boundary` (other words at the same place),
+`missing`; and of those that were answered: `spurious` (words of the sentence that are no entity),
+`hallucinated` (words that are not in the sentence), `malformed`. Answers: `correct`, `partial`,
+`wrong` (words of the context), `hallucinated`, `empty`. Tags, of the tokens: `correct`,
+`wrong tag`, `no tag`; and beyond them `too many`. Besides, of texts: `other language`, outputs
+whose own words are of the source language, or in another script ("accidental translation").
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Set
+
+from seqio_tasks import languages, metrics, strict_metrics
+from seqio_tasks.families import xnli
+from seqio_tasks.words import words
+from xfer_jax.results.predictions import Outputs
+
+OTHER_LANGUAGE = "other language"
+CORRECT = "correct"
+ENTITIES = (CORRECT, "wrong type", "wrong boundary", "missing")
+ANSWERED = ("spurious", "hallucinated", "malformed")  # beyond what there was to find
+ANSWERS = (CORRECT, "partial", "wrong", "hallucinated", "empty")
+TAGS = (CORRECT, "wrong tag", "no tag", "too many")
+NO_LABEL = "no label"
+
+
+def kinds(outputs: Outputs) -> tuple[str, ...]:
+    """Returns the kinds of outcome that a task's answers can have, in the order to show them."""
+    family = outputs.task.family
+    if family.labels:
+        names = label_names(family.labels)
+        wrong = [f"{a} as {b}" for a in names for b in (*names, NO_LABEL) if a != b]
+        return (CORRECT, *wrong)
+    if family.tags:
+        return TAGS
+    return ANSWERS if family.answers_field else (*ENTITIES, *ANSWERED)
+
+
+def label_names(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns what labels mean: XNLI's are numbers."""
+    return xnli.LABELS if labels == metrics.XNLI_LABELS else labels
+
+
+def count(outputs: Outputs) -> tuple[Counter[str], int]:
+    """Counts the outcomes of a model's answers to a task.
+
+    Returns:
+      How many there are of each kind; and of how many things: of the examples, or, for entities, of
+      those that there are to find, or, for tags, of the tokens.
+    """
+    family = outputs.task.family
+    if family.labels:
+        return _labels(outputs), len(outputs.answers)
+    if family.answers_field:
+        return _answers(outputs), len(outputs.answers)
+    if family.tags:
+        return _tags(outputs)
+    return _entities(outputs)
+
+
+def _labels(outputs: Outputs) -> Counter[str]:
+    named = dict(
+        zip(outputs.task.family.labels, label_names(outputs.task.family.labels), strict=True)
+    )
+    found: Counter[str] = Counter()
+    for reference, answer in zip(outputs.references, outputs.answers, strict=True):
+        gold, guess = named[reference.strip()], named.get(answer.strip(), NO_LABEL)
+        found[CORRECT if gold == guess else f"{gold} as {guess}"] += 1
+    return found
+
+
+def _entities(outputs: Outputs) -> tuple[Counter[str], int]:
+    found: Counter[str] = Counter()
+    total = 0
+    for sentence, reference, answer in zip(
+        outputs.inputs, outputs.references, outputs.answers, strict=True
+    ):
+        tokens = strict_metrics.words(sentence.removeprefix("tag: "))
+        gold = [
+            span
+            for span in strict_metrics.align(tokens, strict_metrics.parse_spans(reference))
+            if span
+        ]
+        parsed = strict_metrics.parse_spans(answer)
+        aligned = strict_metrics.align(tokens, parsed)
+        guessed = [span for span in aligned if span]
+        total += len(gold)
+        for kind, start, end in gold:
+            overlapping = [g for g in guessed if g[1] < end and start < g[2]]
+            if (kind, start, end) in overlapping:
+                found[CORRECT] += 1
+            elif any(g[1:] == (start, end) for g in overlapping):
+                found["wrong type"] += 1
+            else:
+                found["wrong boundary" if overlapping else "missing"] += 1
+        for _, start, end in guessed:
+            if not any(start < e and s < end for _, s, e in gold):
+                found["spurious"] += 1
+        for (_, surface), span in zip(parsed, aligned, strict=True):
+            if span is None:
+                found["hallucinated" if surface else "malformed"] += 1
+    return found, total
+
+
+def _tags(outputs: Outputs) -> tuple[Counter[str], int]:
+    found: Counter[str] = Counter()
+    total = 0
+    for reference, answer in zip(outputs.references, outputs.answers, strict=True):
+        gold, guess = reference.split(), answer.split()
+        total += len(gold)
+        right = sum(a == b for a, b in zip(gold, guess, strict=False))
+        found[CORRECT] += right
+        found["wrong tag"] += min(len(gold), len(guess)) - right
+        found["no tag"] += max(0, len(gold) - len(guess))
+        found["too many"] += max(0, len(guess) - len(gold))
+    return found, total
+
+
+def _answers(outputs: Outputs) -> Counter[str]:
+    language = outputs.task.language
+    found: Counter[str] = Counter()
+    for text, references, answer in zip(
+        outputs.inputs, outputs.references, outputs.answers, strict=True
+    ):
+        golds = [strict_metrics.answer_tokens(reference, language) for reference in references]
+        guess = strict_metrics.answer_tokens(answer, language)
+        if not guess:
+            found[CORRECT if guess in golds else "empty"] += 1
+        elif guess in golds:
+            found[CORRECT] += 1
+        elif any(set(guess) & set(gold) for gold in golds):
+            found["partial"] += 1
+        else:
+            context = f" {' '.join(strict_metrics.answer_tokens(text, language))} "
+            inside = f" {' '.join(guess)} " in context
+            found["wrong" if inside else "hallucinated"] += 1
+    return found
+
+
+# --- Languages ------------------------------------------------------------------------------------
+
+
+def own_words(text: str) -> set[str]:
+    """Returns the words of a text that are not numbers, see `words.words`."""
+    return {word for word in words(text) if not word.isnumeric()}
+
+
+def in_other_language(
+    outputs: Outputs, source: str, source_words: Set[str], target_words: Set[str]
+) -> int:
+    """Counts outputs in another language than the one that was asked in.
+
+    What an output takes from its input, and the words of the format, say nothing. Of the other
+    words each speaks for another language when its letters are not of the target language's script,
+    or when it is known of texts in the source language and not of texts in the target language.
+    The output is in another language when more than half of them do.
+
+    Args:
+      outputs: of a model trained in `source`.
+      source: language.
+      source_words: of texts in the source language.
+      target_words: of texts in the target language.
+    """
+    target = outputs.task.language
+    family = outputs.task.family
+    if source == target or family.labels or family.tags:
+        return 0
+    only_source = source_words - target_words
+    foreign_script = _foreign_to(target)
+    strange = 0
+    for text, answer in zip(outputs.inputs, outputs.answers, strict=True):
+        said = own_words(_content(outputs, answer)) - own_words(text)
+        foreign = sum(1 for word in said if word in only_source or foreign_script(word))
+        strange += 2 * foreign > len(said)
+    return strange
+
+
+def _content(outputs: Outputs, answer: str) -> str:
+    """Returns an answer without the words of its format."""
+    if outputs.task.family.answers_field:
+        return answer
+    return " ".join(" ".join(surface) for _, surface in strict_metrics.parse_spans(answer))
+
+
+_SCRIPTS = {  # ISO 15924 -> how Unicode's names of its letters begin
+    "Arab": ("ARABIC",),
+    "Beng": ("BENGALI",),
+    "Cyrl": ("CYRILLIC",),
+    "Deva": ("DEVANAGARI",),
+    "Geor": ("GEORGIAN",),
+    "Grek": ("GREEK",),
+    "Gujr": ("GUJARATI",),
+    "Guru": ("GURMUKHI",),
+    "Hans": ("CJK",),
+    "Hebr": ("HEBREW",),
+    "Jpan": ("CJK", "HIRAGANA", "KATAKANA"),
+    "Kore": ("HANGUL", "CJK"),
+    "Latn": ("LATIN",),
+    "Mlym": ("MALAYALAM",),
+    "Mymr": ("MYANMAR",),
+    "Taml": ("TAMIL",),
+    "Telu": ("TELUGU",),
+    "Thai": ("THAI",),
+}
+
+
+def _foreign_to(language: str) -> Callable[[str], bool]:
+    """Returns what tells whether a word is in a script that a language is not written in.
+
+    Languages in other scripts write Latin names and abbreviations too: there a Latin word is not
+    foreign by its script alone, and nor is any in a text of a miniature language, all of which are
+    written in Latin letters.
+    """
+    expected = (*_SCRIPTS[languages.LANGUAGES[language].script], "LATIN")
+
+    def foreign(word: str) -> bool:
+        letters = [unicodedata.name(c, "") for c in word if unicodedata.category(c)[0] == "L"]
+        return bool(letters) and not any(name.startswith(expected) for name in letters)
+
+    return foreign
+
+
+def words_of(texts: Iterable[str]) -> set[str]:
+    """Returns the words of texts, see `own_words`."""
+    return {word for text in texts for word in own_words(text)}

@@ -1,0 +1,1 @@
+"""Checkpoints of this tool, of T5X and of Hugging Face: read, written, converted."""

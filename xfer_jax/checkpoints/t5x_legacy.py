@@ -1,0 +1,105 @@
+"""T5X's older checkpoints, the kind that Google's public mT5 ones are: msgpack and zarr.
+
+A folder holds the file `checkpoint` (msgpack: `version`, and `optimizer` with the tree of arrays)
+and zarr-v2 folders of an array each, `target.encoder.encoder_norm.scale`; in the tree stands, in
+such an array's place, a TensorStore spec that names the folder. Small ones are in the tree itself.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import serialization
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from seqio_tasks.errors import RequestError
+from xfer_jax.checkpoints.arrays import (
+    STEP,
+    Contents,
+    Stored,
+    checked_step,
+    kvstore,
+    open_zarr,
+    read_file,
+    reason,
+    write_zarr,
+)
+
+FILE = "checkpoint"
+VERSION = 3  # of the layout, as T5X numbers it; 2 differs for bfloat16 only, which is refused
+
+
+def read(location: str | Path) -> Contents:
+    """Opens a checkpoint.
+
+    Args:
+      location: its folder, local or gs://.
+
+    Raises:
+      RequestError: it is damaged, or of a version that T5X itself no longer reads.
+    """
+    content = read_file(location, FILE)
+    assert content is not None, "recognised by this file"
+    if content.lstrip().startswith(b"model_checkpoint_path"):
+        raise RequestError(
+            f"{location} is a TensorFlow checkpoint; take T5X's conversion of it, e.g."
+            " gs://t5-data/pretrained_models/t5x/mt5_base/checkpoint_1000000"
+        )
+    try:
+        state = serialization.msgpack_restore(content)
+        version = int(state.get("version", 0))
+        leaves = flatten_dict(state["optimizer"], is_leaf=lambda _, x: "kvstore" in x, sep="/")
+        step = checked_step(location, leaves.pop(STEP))
+        folders = {name: _folder(leaf) for name, leaf in leaves.items() if isinstance(leaf, dict)}
+    except RequestError:
+        raise
+    except Exception as error:  # msgpack raises many kinds; all mean the same
+        raise RequestError(f"{location}/{FILE} is damaged: {reason(error)}") from None
+    if version < 2:
+        raise RequestError(
+            f"{location} is of T5X's layout {version}, which T5X itself no longer reads; 2 and"
+            f" {VERSION} can be read"
+        )
+    arrays = {name: _held(leaf) for name, leaf in leaves.items() if name not in folders}
+    stores = {name: kvstore(f"{location}/{folder}") for name, folder in folders.items()}
+    return Contents(str(location), "t5x-legacy", step, arrays | open_zarr(str(location), stores))
+
+
+def _held(array: np.ndarray) -> Stored:
+    array = np.asarray(array)
+    return Stored(array.shape, array.dtype, lambda index: array[index])
+
+
+def _folder(spec: dict[str, Any]) -> str:
+    # TensorStore before 0.1.14 has the path beside the kvstore.
+    folder = (spec["kvstore"].get("path") or spec["path"]).strip("/")
+    if not folder.isprintable() or {"", ".", ".."} & set(folder.split("/")):
+        raise ValueError(f"an array cannot lie in {ascii(folder)[:100]}")
+    return folder
+
+
+def write(contents: Contents, folder: Path) -> None:
+    """Writes a checkpoint, a few arrays at a time.
+
+    Args:
+      contents: parameters and moments.
+      folder: an empty one; is whole only when this returns.
+    """
+    # T5X looks for factored moments in the tree, as for all that it does not spread over devices.
+    spread = {
+        name: array
+        for name, array in contents.arrays.items()
+        if math.prod(array.shape) > 1 and not name.endswith(("/v_row", "/v_col"))
+    }
+    folders = {name: name.replace("/", ".") for name in spread}
+    specs = write_zarr(spread, lambda name: kvstore(folder / folders[name]))
+    leaves: dict[str, Any] = {STEP: np.asarray(contents.step, np.int32)}
+    for name, array in contents.arrays.items():
+        if name in spread:
+            where = {"kvstore": {"driver": "file", "path": f"{folders[name]}/"}}
+            leaves[name] = specs[name] | where
+        else:
+            leaves[name] = array.read(())
+    tree = {"version": VERSION, "optimizer": unflatten_dict(leaves, sep="/")}
+    (folder / FILE).write_bytes(serialization.msgpack_serialize(tree))

@@ -1,0 +1,166 @@
+"""The commands `tasks` and `vocab`."""
+
+import argparse
+from typing import Any
+
+from seqio_tasks import files
+from seqio_tasks.errors import RequestError
+from xfer_jax.cli import options
+
+
+def add(commands: Any) -> None:
+    """Adds the commands to the parser."""
+    command = options.add_command(
+        commands,
+        "tasks",
+        "List the tasks: languages, splits and where their data comes from.",
+        _tasks,
+    )
+    command.add_argument("name", nargs="?", default="", help="only tasks whose name contains this")
+    command.add_argument(
+        "--filter",
+        choices=("intermediate", "xtreme_r"),  # catalogue.GROUPS
+        help="only the English intermediate tasks, or only those of XTREME-R",
+    )
+    command.add_argument(
+        "--sizes", action="store_true", help="count the examples in the data folder (slower)"
+    )
+
+    command = options.add_command(
+        commands,
+        "vocab",
+        "Train a SentencePiece vocabulary, with sentinels, from tasks' text.",
+        _vocab,
+    )
+    command.add_argument("--tasks", required=True, help="joined by commas: xfer_panx.all_langs")
+    command.add_argument("--languages", default="", help="of a mixture, only these: ar,bn,en")
+    command.add_argument("--split", default="train", help="split to read (default: train)")
+    command.add_argument(
+        "--examples", type=int, default=5000, help="texts drawn of each task (default: 5000)"
+    )
+    command.add_argument("--size", type=int, required=True, help="pieces, 100 sentinels included")
+    command.add_argument("--out", required=True, help="file to write, e.g. out/panx.model")
+
+
+def _tasks(args: argparse.Namespace, bindings: list[str]) -> None:
+    del bindings
+    from seqio_tasks import catalogue, languages, records, sources
+
+    folder = sources.data_dir()
+    shown = 0
+    for family in catalogue.families().values():
+        if args.filter and args.filter not in family.groups:
+            continue
+        for code in family.languages:
+            name = f"{records.PREFIX}{family.name}.{code}"
+            if args.name not in name:
+                continue
+            shown += 1
+            origins = [_origin(catalogue.task(name), split, args.sizes) for split in family.splits]
+            print(f"{name:<22} {languages.get(code).name:<12} {'  '.join(origins)}")
+    if args.filter in (None, records.INTERMEDIATE):
+        shown += _mixtures(args.name)
+    if args.filter in (None, records.XTREME_R):
+        shown += _retrieval(args.name, args.sizes)
+    if not shown:
+        group = f" of {args.filter}" if args.filter else ""
+        raise RequestError(
+            f"no task's name{group} contains {args.name!r}; `xfer-jax tasks` lists all"
+        )
+    where = f"files in {folder}" if folder else "TFDS (set XFER_DATA_DIR to read files instead)"
+    print(f"{shown} tasks; each family has a mixture `.{records.ALL_LANGUAGES}`; data: {where}")
+
+
+def _mixtures(part: str) -> int:
+    """Prints the intermediate tasks in families of languages; returns how many there are."""
+    from seqio_tasks import catalogue, records
+
+    names = [name for name in catalogue.intermediates() if part in name]
+    for name in names:
+        of = catalogue.tasks(name)
+        codes = " ".join(task.language for task in of)
+        print(f"{name:<42} {records.PREFIX}{of[0].family.name}: {codes}")
+    return len(names)
+
+
+def _retrieval(part: str, count: bool) -> int:
+    """Prints the retrieval tasks, which `retrieve` reads itself; returns how many there are."""
+    from seqio_tasks import retrieval_data, sources
+
+    shown = 0
+    for family in retrieval_data.FAMILIES.values():
+        if part not in family.name:
+            continue
+        shown += 1
+        there = "files in XTREME's layout alone"
+        if count and sources.data_dir() is not None:
+            sizes = []
+            for code in family.languages:
+                try:
+                    (of,) = retrieval_data.read(family.name, (code,))
+                    sizes.append(f"{code} {len(of.queries):,}")
+                except RequestError:
+                    continue
+            there = ", ".join(sizes) or "-"
+        print(f"{family.name:<22} retrieval, {len(family.languages)} languages: {there}")
+    return shown
+
+
+def _origin(task, split: str, count: bool) -> str:
+    from seqio_tasks import raw_data, sources
+
+    family = task.family
+    if family.make is not None:
+        made = sum(1 for _ in family.make(task.language, split)) if count else "made here"
+        return f"{split} {made}"
+    size = f" ({family.sizes[split]:,})" if split in family.sizes else ""
+    parts = raw_data.parts(task, split)
+    if sources.data_dir() is None:
+        return f"{split} {'+'.join(_elsewhere(part, split) for part in parts)}{size}"
+    try:
+        paths = [raw_data.find(part, split) for part in parts]
+    except RequestError:
+        return f"{split} -{size}"
+    if not count:
+        return f"{split} {'+'.join(path.name for path in paths)}{size}"
+    try:
+        return f"{split} {sum(1 for part in parts for _ in raw_data.read(part, split))}"
+    except RequestError:
+        return f"{split} unreadable"
+
+
+def _elsewhere(task, split: str) -> str:
+    """Where a task's data is when there is no data folder."""
+    tfds = task.family.tfds(task.language, split)
+    if tfds:
+        return "/".join(tfds)
+    files = task.family.files(task.language, split)
+    return f"file {files[0]}" if files else "-"
+
+
+def _vocab(args: argparse.Namespace, bindings: list[str]) -> None:
+    del bindings
+    from seqio_tasks import (
+        catalogue,
+        quiet_registry,
+        sentencepiece_model,
+        vocabulary,
+    )
+
+    languages = [code for code in args.languages.split(",") if code]
+    tasks = catalogue.of_languages(args.tasks.split(","), languages)
+    if args.examples < 1:
+        raise RequestError(f"--examples must be at least 1, not {args.examples}")
+    for task in tasks:
+        if args.split not in task.family.splits:
+            there = ", ".join(task.family.splits)
+            raise RequestError(f"--split: {task.name} has no split {args.split!r}; it has {there}")
+    registry = quiet_registry.load()
+    texts = (text for task in tasks for text in registry.texts(task, args.split, args.examples))
+    print(f"training {args.size} pieces on {len(tasks)} tasks; this can take minutes", flush=True)
+    path = sentencepiece_model.train(texts, args.size, files.absolute(args.out))
+    loaded = vocabulary.load(str(path))
+    print(
+        f"wrote {path}: {loaded.size} pieces from {len(tasks)} tasks; train with"
+        f" --gin.VOCAB_FILE=\"'{path}'\""
+    )

@@ -1,0 +1,237 @@
+"""Delivers token batches: Grain reads examples from token caches, and packs them into rows."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+
+import grain
+import numpy as np
+
+from seqio_tasks.errors import RequestError
+from seqio_tasks.records import Task
+from seqio_tasks.sentencepiece_model import Vocabulary
+from xfer_jax.data import streams
+from xfer_jax.data.packing import Layout, round_up
+from xfer_jax.data.streams import Chunks, Lengths, Supervised
+from xfer_jax.data.token_cache import INPUTS, TARGETS, Cache, open_cache
+
+# --- Batches --------------------------------------------------------------------------------------
+
+
+def length_ladder(most: int) -> np.ndarray:
+    """Lengths that evaluation pads to, whatever the target: 16, 24, 32, 48, 64, 96 … `most`."""
+    powers = [1 << i for i in range(4, 20)]
+    steps = sorted([*powers, *(p + p // 2 for p in powers)])
+    return np.asarray([*(step for step in steps if step < most), int(round_up(np.asarray(most)))])
+
+
+def _pad(rows: Sequence[np.ndarray], length: int, filler: int = 0) -> np.ndarray:
+    out = np.full((len(rows), length), filler, np.int32)
+    for i, row in enumerate(rows):
+        out[i, : len(row)] = row
+    return out
+
+
+def pad_to_ladder(rows: Sequence[np.ndarray], batch_size: int, most: int) -> np.ndarray:
+    """Returns int32 [batch_size, length of the ladder]: the rows, then rows of padding."""
+    ladder = length_ladder(most)
+    length = ladder[np.searchsorted(ladder, max(map(len, rows)))]
+    return _pad([*rows, *[np.zeros(0, np.int32)] * (batch_size - len(rows))], length)
+
+
+class TrainingBatches:
+    """Random access to the batch of any step, a pure function of (stream, step), for Grain.
+
+    A batch is the next so many examples of the stream, packed into rows, each example for itself by
+    its segment's number. So every batch is a sample of the data, whatever the lengths: batches
+    sorted by length are of very unequal loss, and Adafactor, fed sums, learns worse from them.
+    """
+
+    def __init__(
+        self,
+        stream: grain.MapDataset,
+        layout: Layout,
+        num_batches: int,
+        share: slice = slice(None),
+    ):
+        """Lays out the batches.
+
+        Args:
+          stream: of `Pick`.
+          layout: of every batch.
+          num_batches: how many.
+          share: those of the layout's shares that this process feeds to its devices.
+        """
+        self._stream, self.layout = stream, layout
+        self._num_batches, self._share = num_batches, share
+
+    def __len__(self) -> int:
+        return self._num_batches
+
+    def __getitem__(self, step: int) -> dict[str, np.ndarray]:
+        """Returns this process's rows of a step's batch, int32 [rows, length], 0 where nothing is.
+
+        `encoder_segment_ids` and `decoder_segment_ids` number a row's examples from 1.
+        `target_positions` [shares, positions] says where the tokens of the targets are: in the
+        flattened rows of a share, then -1. The loss takes only those: most of a row of targets is
+        padding where the longest decides, and a step of the vocabulary is dear.
+        """
+        first = step * self.layout.batch_size
+        picks = [self._stream[i] for i in range(first, first + self.layout.batch_size)]
+        sizes = np.asarray([pick.size for pick in picks])
+        rows = self.layout.rows(sizes)
+        positions = self.layout.positions(rows, sizes)
+        parts = range(self.layout.shares)[self._share]
+        each = len(rows) // self.layout.shares
+        own = rows[parts.start * each : parts.stop * each]
+        examples = [[picks[i].read() for i in row] for row in own]
+        inputs, targets = (
+            [[example[feature] for example in row] for row in examples]
+            for feature in (INPUTS, TARGETS)
+        )
+        before = [[np.pad(tokens, (1, 0))[:-1] for tokens in row] for row in targets]
+        numbers = [
+            [[np.full(len(tokens), i) for i, tokens in enumerate(row, 1)] for row in feature]
+            for feature in (inputs, targets)
+        ]
+        inputs_length, targets_length = self.layout.lengths
+        target_tokens = _joined(targets, targets_length)
+        real = [np.flatnonzero(of_share) for of_share in target_tokens.reshape(len(parts), -1)]
+        return {
+            "encoder_input_tokens": _joined(inputs, inputs_length),
+            "decoder_input_tokens": _joined(before, targets_length),
+            "decoder_target_tokens": target_tokens,
+            "target_positions": _pad(real, positions, -1),
+            "encoder_segment_ids": _joined(numbers[0], inputs_length),
+            "decoder_segment_ids": _joined(numbers[1], targets_length),
+        }
+
+
+def _joined(rows: Sequence[Sequence[np.ndarray]], length: int) -> np.ndarray:
+    nothing = np.zeros(0, np.int32)
+    return _pad([np.concatenate([nothing, *row]) for row in rows], length)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """A run's training batches, and what a reader wants to know of them."""
+
+    batches: TrainingBatches
+    examples: int
+    truncated_inputs: int
+    long_targets: int
+    caches: list[str]  # names of the folders that it is read from: they change with the data
+
+    def iterator(self, first_step: int) -> Iterator[dict[str, np.ndarray]]:
+        """Yields the batches from a step on, prepared ahead in a thread."""
+        dataset = grain.MapDataset.source(self.batches)[first_step:]
+        options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
+        return iter(dataset.to_iter_dataset(options))
+
+
+def _seed_of(seed: int, name: str) -> int:
+    """Returns a 32-bit seed of a task's own, so that tasks are not shuffled alike."""
+    return int.from_bytes(hashlib.sha256(f"{seed}|{name}".encode()).digest()[:4], "big")
+
+
+def training_data(
+    tasks: Sequence[Task],
+    split: str,
+    vocabulary: Vocabulary,
+    lengths: Lengths,
+    batch_size: int,
+    num_batches: int,
+    seed: int,
+    long_targets: str = "error",
+    temperature: float | None = None,
+    shares: int = 1,
+    share: slice = slice(None),
+) -> TrainingData:
+    """Opens the training batches of a task or of a mixture of tasks.
+
+    Args:
+      tasks: what to train on.
+      split: usually train.
+      vocabulary: to tokenise with.
+      lengths: most tokens of inputs and targets.
+      batch_size: examples a batch.
+      num_batches: of the whole run, which starts at batch 0.
+      seed: of the order of the data and of the masks of span corruption.
+      long_targets: `error`, `drop` or `trim`, for targets that their length would cut.
+      temperature: tasks of a mixture take part by their number of examples to the power of
+        1 / temperature (Raffel et al. 2020, arXiv 1910.10683, 3.5.2): 1, as they come; None, in
+        equal parts.
+      shares: see `Layout`.
+      share: see `TrainingBatches`.
+
+    Raises:
+      RequestError: see `open_cache`, `Supervised` and `Chunks`; a probe's text is not for training.
+    """
+    streams, all_sources, sizes = [], [], []
+    folders = []
+    for task in tasks:
+        if task.subset is not None and split != "train":
+            raise RequestError(
+                f"{task.name} is a subset of the training split; TRAIN_SPLIT is {split!r}"
+            )
+        if task.family.objective == "probe":
+            raise RequestError(f"{task.name} is a probe, which asks and does not teach")
+        cache = open_cache(task, split, vocabulary)
+        folders.append(cache.folder.name)
+        source: Supervised | Chunks
+        if task.family.objective == "supervised":
+            source = Supervised(cache, lengths, long_targets)
+            # Subsets are padded like the whole, so that all of them share what is compiled.
+            fits = "drop" if long_targets == "error" else long_targets
+            sizes.append(Supervised(cache.whole(), lengths, fits).sizes())
+        else:
+            source = Chunks(cache, lengths, vocabulary.sentinels)
+            sizes.append(source.sizes())
+        streams.append(source.stream(_seed_of(seed, task.name)))
+        all_sources.append(source)
+    weights = np.ones(len(tasks))
+    if temperature is not None:
+        weights = np.asarray([len(source) ** (1 / temperature) for source in all_sources])
+    stream = streams[0]
+    if len(streams) > 1:
+        stream = grain.MapDataset.mix(streams, None if temperature is None else weights.tolist())
+    layout = Layout(
+        np.concatenate(sizes),
+        batch_size,
+        shares,
+        np.concatenate(
+            [np.full(len(of), weight / len(of)) for of, weight in zip(sizes, weights, strict=True)]
+        ),
+    )
+    return TrainingData(
+        TrainingBatches(stream, layout, num_batches, share),
+        examples=sum(len(source) for source in all_sources),
+        truncated_inputs=sum(source.truncated_inputs for source in all_sources),
+        long_targets=sum(source.long_targets for source in all_sources),
+        caches=folders,
+    )
+
+
+def evaluation_batches(
+    cache: Cache, inputs_length: int, batch_size: int
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
+    """Batches of inputs, sorted by length so that they pad little.
+
+    Args:
+      cache: what to evaluate on.
+      inputs_length: most tokens of inputs.
+      batch_size: rows of every batch; the last is filled up with rows of padding.
+
+    Returns:
+      Pairs of the examples' indices, int [n], and `encoder_input_tokens`, int32 [batch_size, K], of
+      which the first n rows count; and how many examples lose the end of their inputs.
+    """
+    counts = cache.token_counts(INPUTS) + 1
+    sizes = np.minimum(counts, inputs_length)
+    order = np.argsort(-sizes, kind="stable")
+    batches = []
+    for start in range(0, len(order), batch_size):
+        indices = order[start : start + batch_size]
+        rows = [streams.ended(cache.tokens(INPUTS, i), inputs_length) for i in indices]
+        batches.append((indices, pad_to_ladder(rows, batch_size, inputs_length)))
+    return batches, int((counts > inputs_length).sum())

@@ -1,0 +1,384 @@
+"""Finds texts by their vectors, as XTREME-R's retrieval tasks ask: `xfer-jax retrieve`.
+
+A text's vector is the mean of the encoder's states over its tokens; candidates are ranked by cosine
+or dot product, exactly. Shapes ride in names: Q queries, C candidates, E embedding, P parts of the
+candidates, W candidates a part.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Collection, Hashable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import gin
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh
+from pydantic import Field
+
+from seqio_tasks import retrieval_data, vocabulary
+from seqio_tasks.errors import RequestError, RunError
+from seqio_tasks.sentencepiece_model import Vocabulary
+from seqio_tasks.settings import BatchSize, Count, CountFromZero, Folder, Line, Lines, settings
+from xfer_jax.checkpoints import checksums, locations, run_file
+from xfer_jax.data import loader, streams
+from xfer_jax.engine import evaluation, run_folder
+from xfer_jax.engine.prediction import Progress
+from xfer_jax.mt5 import model, partitioning
+from xfer_jax.mt5.model import Transformer
+from xfer_jax.runtime import progress
+
+COSINE, DOT = "cosine", "dot"
+RANKED = 20  # candidates kept of every query: as many as XTREME-R scores
+_QUERIES, _CANDIDATES = 1024, 131072  # at a time: 512 MiB of scores
+_FLOATS = 1 << 27  # most numbers of candidates at a time: 512 MiB
+_PART = 64  # W
+
+
+# --- Vectors --------------------------------------------------------------------------------------
+
+
+@functools.partial(jax.jit, static_argnames=("module", "layer"))
+def mean_states(
+    module: Transformer, params: dict, encoder_input_tokens: jax.Array, layer: int | None
+) -> jax.Array:
+    """Averages the encoder's states over the tokens that are no padding.
+
+    Args:
+      module: the network.
+      params: its parameters.
+      encoder_input_tokens: int32 [B, K].
+      layer: the states after so many layers, 0 for the embeddings; None: the encoder's output.
+
+    Returns:
+      float32 [B, E]; 0 for a row of padding.
+    """
+    states_BxKxE = model.call(module, params, "encode", encoder_input_tokens, layers=layer)
+    present_BxKx1 = (encoder_input_tokens > 0)[:, :, None]
+    total_BxE = jnp.sum(jnp.where(present_BxKx1, states_BxKxE.astype(jnp.float32), 0.0), axis=1)
+    return total_BxE / jnp.maximum(jnp.sum(present_BxKx1, axis=1), 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """A model with all that it needs to turn texts into vectors."""
+
+    module: Transformer
+    params: dict
+    mesh: Mesh
+    vocabulary: Vocabulary
+    length: int  # most tokens of a text, its end included
+    batch_size: int  # texts at a time; rounded up to what the devices share evenly
+    layer: int | None = None  # see `mean_states`
+
+    def encode(
+        self, texts: Sequence[str], advance: Progress = lambda n: None
+    ) -> tuple[np.ndarray, int]:
+        """Returns the vectors, float32 [texts, E], and how many texts were cut.
+
+        Args:
+          texts: in any order; those of a length are computed together.
+          advance: called after every batch.
+
+        Raises:
+          RunError: the model gives what is no number.
+        """
+        share = self.mesh.shape["data"]
+        size = -(-self.batch_size // share) * share
+        tokens = [np.asarray(self.vocabulary.encode(text), np.int32) for text in texts]
+        counts = np.asarray([len(row) + 1 for row in tokens])
+        order = np.argsort(-np.minimum(counts, self.length), kind="stable")
+        vectors = np.zeros((len(texts), self.module.config.emb_dim), np.float32)
+        for start in range(0, len(order), size):
+            indices = order[start : start + size]
+            rows = [streams.ended(tokens[i], self.length) for i in indices]
+            batch = loader.pad_to_ladder(rows, size, self.length)
+            here = partitioning.local_rows(self.mesh, size)
+            placed = partitioning.place(self.mesh, batch[here])
+            means = mean_states(self.module, self.params, placed, self.layer)
+            vectors[indices] = partitioning.fetch(means)[: len(indices)]
+            advance(len(indices))
+        if not np.isfinite(vectors).all():
+            raise RunError("the encoder's states are no numbers: is the checkpoint whole?")
+        return vectors, int((counts > self.length).sum())
+
+
+# --- Search ---------------------------------------------------------------------------------------
+
+
+def search(
+    queries_QxE: np.ndarray, candidates_CxE: np.ndarray, k: int = RANKED, similarity: str = COSINE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the nearest candidates of every query, exactly, in bounded memory.
+
+    Args:
+      queries_QxE: float32.
+      candidates_CxE: float32, at least one.
+      k: how many to find; all, if there are fewer.
+      similarity: `cosine` or `dot`.
+
+    Returns:
+      Scores, float32 [Q, k], falling; and candidates, int32 [Q, k], of equal ones the lower first.
+    """
+    count, width = candidates_CxE.shape
+    k = min(k, count)
+    most = max(min(_CANDIDATES, _FLOATS // width // _PART * _PART), -(-k // _PART) * _PART)
+    size = min(most, _few_sizes(count))
+    rows = min(_QUERIES, _few_sizes(len(queries_QxE)))
+    scores = np.full((len(queries_QxE), k), -np.inf, np.float32)
+    found = np.zeros((len(queries_QxE), k), np.int32)
+    for first in range(0, count, size):
+        block = _unit(_block(candidates_CxE, first, size), similarity).T
+        for start in range(0, len(queries_QxE), rows):
+            here = slice(start, start + rows)
+            before = (_block(scores, start, rows), _block(found, start, rows))
+            query = _unit(_block(queries_QxE, start, rows), similarity)
+            best = _merge(query, block, *before, first, min(size, count - first))
+            scores[here], found[here] = (np.asarray(x)[: len(scores[here])] for x in best)
+    return scores, found
+
+
+def _few_sizes(count: int) -> int:
+    """Rounds up to a size that other counts round up to as well: each costs a compilation."""
+    step = max(_PART, (1 << (count - 1).bit_length()) // 64)
+    return -(-count // step) * step
+
+
+def _block(rows: np.ndarray, first: int, size: int) -> jax.Array:
+    """Returns so many rows from the first on, filled up with copies of the last."""
+    block = rows[first : first + size]
+    missing = size - len(block)
+    return jnp.asarray(np.pad(block, ((0, missing), (0, 0)), mode="edge") if missing else block)
+
+
+@functools.partial(jax.jit, static_argnames="similarity")
+def _unit(x: jax.Array, similarity: str) -> jax.Array:
+    if similarity == DOT:
+        return x
+    norm = jnp.sqrt(jnp.sum(lax.square(x), axis=1, keepdims=True))
+    return x / jnp.maximum(norm, jnp.finfo(jnp.float32).tiny)
+
+
+@jax.jit
+def _merge(
+    query_QxE: jax.Array,
+    candidate_ExC: jax.Array,
+    scores_QxN: jax.Array,
+    found_QxN: jax.Array,
+    first: int,
+    count: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Merges a block of candidates, numbered from `first`, into the best N of those before it.
+
+    To sort the scores would take longer than to compute them. But the best N lie in the N parts of
+    the largest maxima, of equal ones the first: whatever lies elsewhere comes after these maxima.
+    The candidates from `count` on are copies of the one before: they alter no maximum of a part
+    that has another.
+    """
+    best = scores_QxN.shape[1]
+    score_QxC = jnp.matmul(query_QxE, candidate_ExC, precision=lax.Precision.HIGHEST)
+    score_QxPxW = score_QxC.reshape(len(query_QxE), -1, _PART)
+    part_P = jnp.arange(score_QxPxW.shape[1])
+    largest_QxP = jnp.where(part_P * _PART < count, jnp.max(score_QxPxW, axis=2), -jnp.inf)
+    part_QxN = jnp.sort(lax.top_k(largest_QxP, min(best, len(part_P)))[1], axis=1)
+    inside_QxNxW = jnp.take_along_axis(score_QxPxW, part_QxN[:, :, None], axis=1)
+    index_QxNxW = part_QxN[:, :, None] * _PART + jnp.arange(_PART)
+    inside_QxNxW = jnp.where(index_QxNxW < count, inside_QxNxW, -jnp.inf)
+    flat = len(query_QxE), -1
+    all_scores = jnp.concatenate([scores_QxN, inside_QxNxW.reshape(flat)], axis=1)
+    all_found = jnp.concatenate([found_QxN, first + index_QxNxW.reshape(flat)], axis=1)
+    scores_QxN, place_QxN = lax.top_k(all_scores, best)  # of equal ones the first
+    return scores_QxN, jnp.take_along_axis(all_found, place_QxN, axis=1)
+
+
+# --- Scores ---------------------------------------------------------------------------------------
+
+Ranked = Sequence[Sequence[Hashable]]  # of every query, the candidates that were found, best first
+Gold = Sequence[Collection[Hashable]]  # of every query, the right ones
+
+
+def accuracy(ranked: Ranked, gold: Gold) -> float:
+    """Returns the share of queries whose first candidate is right."""
+    hits = [bool(found) and found[0] in right for found, right in zip(ranked, gold, strict=True)]
+    return sum(hits) / len(hits) if hits else 0.0
+
+
+def mean_average_precision(ranked: Ranked, gold: Gold, k: int = RANKED) -> float:
+    """Returns mAP@k as LAReQA defines it, in [0, 1]; with one right candidate, it is MRR@k.
+
+    A query's average precision is divided by the number of its right candidates, at most k; it is 0
+    for a query that has none. Of candidates that are listed twice the first counts.
+    """
+    every = [_average_precision(f, set(r), k) for f, r in zip(ranked, gold, strict=True)]
+    return sum(every) / len(every) if every else 0.0
+
+
+def _average_precision(found: Sequence[Hashable], right: set[Hashable], k: int) -> float:
+    total, hits, most = 0.0, 0, min(len(right), k)
+    for place, candidate in enumerate(found[:k], start=1):
+        if candidate in right:
+            right.remove(candidate)
+            hits += 1
+            total += hits / place
+    return total / most if most else 0.0
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+@gin.configurable(module="xfer_jax.engine.retrieval")
+@settings(
+    {
+        "checkpoint": "CHECKPOINT_PATH",
+        "folder": "RETRIEVAL_OUTPUT_DIR",
+        "languages": "TARGETS",
+        "split": "EVAL_SPLIT",
+        "length": "RETRIEVAL_LENGTH",
+        "batch_size": "EVAL_BATCH_SIZE",
+    }
+)
+class Retrieval:
+    """What `xfer-jax retrieve` does."""
+
+    checkpoint: Line
+    folder: Folder
+    model: model.Config
+    task: Line
+    languages: Lines = ()  # of the queries; all by default
+    split: Line | None = None  # the task's own by default
+    layer: CountFromZero | None = None  # see `mean_states`
+    similarity: Literal["cosine", "dot"] = "cosine"
+    length: Annotated[int, Field(ge=2, le=1 << 20)] = 128  # most tokens of a text
+    batch_size: BatchSize = 256
+    num_partitions: Count = 1
+
+    def __post_init__(self):
+        retrieval_data.family(self.task)
+        layers = self.model.num_encoder_layers
+        if self.layer is not None and (
+            type(self.layer) is not int or self.layer not in range(layers + 1)
+        ):
+            raise RequestError(
+                f"LAYER must be an integer from 0 to {layers}, the model's number of layers, or"
+                f" None for the encoder's output, not {self.layer!r}"
+            )
+
+    def inputs(self) -> dict[str, str]:
+        """Returns digests of what is read, see `output.check_inputs`."""
+        vocab = vocabulary.load_for(self.model.vocab_size)
+        location = locations.locate(self.checkpoint)
+        return {"checkpoint": checksums.identity(location), "vocabulary": vocab.digest}
+
+    def open(self) -> Encoder:
+        """Loads the model.
+
+        Raises:
+          RequestError: a wrong request.
+        """
+        vocab = vocabulary.load_for(self.model.vocab_size)
+        location = locations.locate(self.checkpoint)
+        run_file.check_vocabulary(location, run_file.about(location), vocab)
+        mesh = partitioning.make_mesh(self.num_partitions)
+        params, _ = evaluation.restore(location, self.model, mesh)
+        module = Transformer(self.model)
+        return Encoder(module, params, mesh, vocab, self.length, self.batch_size, self.layer)
+
+
+def retrieve(how: Retrieval, config_text: str) -> None:
+    """Ranks every query's candidates, one file a language, and prints and writes the table.
+
+    A language whose file is there is not ranked again.
+
+    Raises:
+      RequestError: a wrong request, or a folder that holds the results of another.
+    """
+    folder, inputs = how.folder, how.inputs()
+    run_folder.check(folder, config_text)
+    run_folder.check_inputs(folder, inputs)
+    sets = list(retrieval_data.read(how.task, how.languages, how.split))
+    paths = [folder / f"{how.task}.{of.language}.jsonl" for of in sets]
+    missing = [(of, file) for of, file in zip(sets, paths, strict=True) if not file.is_file()]
+    encoder = how.open() if missing else None
+    run_folder.claim(folder, config_text, inputs)
+    if encoder is not None:
+        _rank(encoder, missing, how.similarity)
+    metric = retrieval_data.family(how.task).metric
+    scores = [100 * _score(file, metric) for file in paths]
+    progress.say(_table(how, sets, scores))
+    _write_scores(folder / "retrieval.csv", how, sets, scores)
+    progress.say(f"wrote {folder / 'retrieval.csv'}")
+
+
+def _rank(
+    encoder: Encoder, missing: Sequence[tuple[retrieval_data.Set, Path]], similarity: str
+) -> None:
+    """Writes the ranked candidates of every set into its file."""
+    searched = {id(of.candidates): of.candidates for of, _ in missing}
+    texts = sum(len(of.queries) for of, _ in missing)
+    texts += sum(len(candidates.texts) for candidates in searched.values())
+    bar = progress.Bar("encode", texts, 0)
+    cut, of_last, vectors = 0, None, None
+    for of, file in missing:
+        if vectors is None or of.candidates is not of_last:
+            vectors, truncated = encoder.encode(of.candidates.texts, lambda n: bar.advance(n, n))
+            of_last, cut = of.candidates, cut + truncated
+        queries, truncated = encoder.encode(of.queries, lambda n: bar.advance(n, n))
+        cut += truncated
+        scores, found = search(queries, vectors, RANKED, similarity)
+        ids = of.candidates.ids
+        records = (
+            {
+                "query": query,
+                "gold": [ids[i] for i in sorted(gold)],
+                "ranked": [ids[i] for i in row],
+                "scores": [round(score, 6) for score in row_scores],
+            }
+            for query, gold, row, row_scores in zip(
+                of.queries, of.gold, found.tolist(), scores.tolist(), strict=True
+            )
+        )
+        run_folder.write_jsonl(file, records)
+    bar.close()
+    if cut:
+        progress.say(f"{cut} of {texts} texts were cut to {encoder.length} tokens")
+
+
+def _score(file: Path, metric: str) -> float:
+    with file.open(encoding="utf-8") as lines:
+        records = [json.loads(line) for line in lines]
+    ranked, gold = ([record[key] for record in records] for key in ("ranked", "gold"))
+    measure = accuracy if metric == retrieval_data.ACCURACY else mean_average_precision
+    return measure(ranked, gold)
+
+
+def _table(how: Retrieval, sets: Sequence[retrieval_data.Set], scores: Sequence[float]) -> str:
+    """Renders the scores, in percent, and their mean."""
+    layer = "output" if how.layer is None else f"states after layer {how.layer}"
+    metric = retrieval_data.family(how.task).metric
+    lines = [f"{how.task}: {metric} in percent, {how.similarity} of the encoder's mean {layer}"]
+    rows = [("queries in", metric, "queries", "candidates")]
+    rows += [
+        (of.language, f"{score:.1f}", str(len(of.queries)), str(len(of.candidates.ids)))
+        for of, score in zip(sets, scores, strict=True)
+    ]
+    rows.append(("mean", f"{sum(scores) / len(scores):.1f}", "", ""))
+    lines += [f"  {a:<10}  {b:>8}  {c:>7}  {d:>10}".rstrip() for a, b, c, d in rows]
+    return "\n".join(lines)
+
+
+def _write_scores(
+    path: Path, how: Retrieval, sets: Sequence[retrieval_data.Set], scores: Sequence[float]
+) -> None:
+    metric = retrieval_data.family(how.task).metric
+    layer = "output" if how.layer is None else how.layer
+    rows = [
+        f"{how.task},{of.language},{len(of.queries)},{len(of.candidates.ids)},{metric},"
+        f"{score:.6g},{layer}"
+        for of, score in zip(sets, scores, strict=True)
+    ]
+    header = "task,language,n_queries,n_candidates,metric,score,layer"
+    run_folder.write(path, "\n".join([header, *rows, ""]))

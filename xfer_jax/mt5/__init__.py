@@ -1,0 +1,1 @@
+"""mT5 in JAX: the model, its loss, decoding, optimizer and partitioning."""

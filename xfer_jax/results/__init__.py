@@ -1,0 +1,1 @@
+"""What runs leave and others bring: tables and predictions, read without JAX."""

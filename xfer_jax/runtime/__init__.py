@@ -1,0 +1,1 @@
+"""The process: progress, preemption, compiled programs, memory."""
