@@ -32,10 +32,11 @@ quickstart: $(STAMP) ## a first look: pre-train, fine-tune and score a pocket mT
 test: $(STAMP) ## run the tests; XFER_DATA_DIR=... adds those that read real data
 	$(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-lint: $(STAMP) ## check formatting, style and types
+lint: $(STAMP) ## check formatting, style, types, and that imports point one way
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
+	.venv/bin/lint-imports --no-cache
 
 bench: $(STAMP) ## measure speed beside its peers (EXTRAS=test,parity adds Hugging Face's), into benchmarks/results
 	$(PY) -m benchmarks

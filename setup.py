@@ -71,6 +71,7 @@ EXTRAS = {
         "safetensors>=0.8,<0.9",  # what is written here is read by the library itself
         "ruff>=0.17.6,<0.18",  # a newer minor version may format differently
         "mypy>=2.4,<3",
+        "import-linter>=2.17,<3",
     ],
     # Hugging Face's mT5, which the engine's logits and checkpoints are compared with; and what
     # XTREME scores tags with.

@@ -26,7 +26,7 @@ from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
 from seqio_tasks.errors import RequestError
-from xfer_jax.checkpoints import arrays, convert, huggingface, locations, run_file, store
+from xfer_jax.checkpoints import arrays, checksums, convert, huggingface, locations, run_file, store
 from xfer_jax.cli import main as cli
 from xfer_jax.mt5 import model, optimizer
 
@@ -961,7 +961,7 @@ def test_paths_may_have_dots(forms, answer, tmp_path, monkeypatch):
     code, _, err = answer(source, "../there/../out/", "--to", "hf")
     assert code == 0, err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "out"]
-    assert store.damage(tmp_path / "out") is None
+    assert checksums.damage(tmp_path / "out") is None
 
 
 def test_of_conversions_to_one_place_one_is_kept_and_the_others_refused(tmp_path):

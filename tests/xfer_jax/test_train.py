@@ -22,9 +22,10 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from seqio_tasks import catalogue, metrics, subsets
-from xfer_jax.checkpoints import locations, store
+from seqio_tasks.sentencepiece_model import EOS_ID
+from xfer_jax.checkpoints import checksums, locations
 from xfer_jax.cli import main as cli
-from xfer_jax.data import loader, token_cache
+from xfer_jax.data import token_cache
 from xfer_jax.engine import evaluation, run_folder
 from xfer_jax.mt5 import decoding, model
 
@@ -104,7 +105,7 @@ def test_predictions_parse_and_yield_the_metrics(finished):
                 features = prediction["input"]
                 assert features["inputs_pretokenized"].startswith("xnli: premise: ")
                 assert prediction["target"] == features["targets_pretokenized"]
-                assert features["targets"][-1] == features["inputs"][-1] == loader.EOS_ID
+                assert features["targets"][-1] == features["inputs"][-1] == EOS_ID
             targets, outputs = ([p[key] for p in predictions] for key in ("target", "prediction"))
             expected = metrics.accuracy(targets, outputs)
             assert {name: line[name] for name in expected} == pytest.approx(expected)
@@ -308,7 +309,7 @@ def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(finished, comm
     assert code == 0, err
     assert f"warning: {folder}/checkpoint_{STEPS} is damaged: state/" in out
     assert f"going on from {folder}/checkpoint_8\n" in out
-    assert store.damage(folder / f"checkpoint_{STEPS}") is None
+    assert checksums.damage(folder / f"checkpoint_{STEPS}") is None
     expected, found = (arrays(path / f"checkpoint_{STEPS}") for path in (finished[0], folder))
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array, err_msg=name)
@@ -391,7 +392,7 @@ def tokens(words, texts: list[str], length: int) -> np.ndarray:
     """Tokenises texts, trims and ends them, and pads them to rows of `length`."""
     rows = np.zeros((len(texts), length), np.int32)
     for row, text in zip(rows, texts, strict=True):
-        ids = [*words.encode(text)[: length - 1], loader.EOS_ID]
+        ids = [*words.encode(text)[: length - 1], EOS_ID]
         row[: len(ids)] = ids
     return rows
 
@@ -487,7 +488,7 @@ def test_predicting_by_labels_chooses_the_likeliest_digit(
     inputs = tokens(tiny_world, texts, 24)
     labels = [tokens(tiny_world, [label] * len(lines), 4) for label in "012"]
     # The end of sequence follows in any case.
-    digits = [np.where(label == loader.EOS_ID, 0, label) for label in labels]
+    digits = [np.where(label == EOS_ID, 0, label) for label in labels]
     scores = [decoding.score(*network, inputs, digit) for digit in digits]
     likeliest = np.argmax(scores, axis=0)
     assert [line["prediction"] for line in lines] == [str(label) for label in likeliest]
