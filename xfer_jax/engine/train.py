@@ -1,23 +1,25 @@
 """Fine-tunes or pre-trains an mT5, and scores it on its targets. Read from top to bottom.
 
 A run is a pure function of its configuration: batch and dropout key of a step depend on nothing but
-the seed and the step. How it resumes: (1) MODEL_DIR holds checkpoints: from the latest that is
-whole; (2) else INITIAL_CHECKPOINT_PATH: from there, with its step and optimizer state, as T5X does;
-(3) else new.
+the seed and the step. `resume` says where it starts.
 """
 
+import dataclasses
 import math
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import gin
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax.sharding import Mesh
 
-from seqio_tasks import catalogue, files, records, vocabulary
+from seqio_tasks import catalogue, records, vocabulary
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
+from seqio_tasks.records import Task
+from seqio_tasks.sentencepiece_model import Vocabulary
 from seqio_tasks.settings import (
     AboveZero,
     BatchSize,
@@ -30,18 +32,17 @@ from seqio_tasks.settings import (
     Seed,
     settings,
 )
-from xfer_jax.checkpoints import checksums, locations, run_file, store
+from xfer_jax.checkpoints import locations, store
 from xfer_jax.data import loader, streams, token_cache
-from xfer_jax.engine import evaluation, run_folder
+from xfer_jax.engine import evaluation, resume, run_folder, train_step
 from xfer_jax.engine.prediction import Method, Predictor
+from xfer_jax.engine.train_step import PER_TARGET_TOKEN
 from xfer_jax.mt5 import model, partitioning
 from xfer_jax.mt5.model import Transformer
 from xfer_jax.runtime import host_memory, preemption, progress
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
-from xfer_jax.engine import train_step
-from xfer_jax.engine.train_step import PER_TARGET_TOKEN
 
 
 @gin.configurable(module="xfer_jax.engine.train")
@@ -104,7 +105,6 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
       RequestError: a wrong request; nothing has been written then.
       RunError: the loss is no longer finite.
     """
-    # ---- Vocabulary, mesh, tasks ----
     vocab = vocabulary.load_for(run.model.vocab_size)
     mesh = partitioning.make_mesh(run.num_partitions)
     if run.batch_size % mesh.shape["data"]:
@@ -117,102 +117,23 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     source = train_tasks[0].language if len(train_tasks) == 1 else records.ALL_LANGUAGES
     for task in target_tasks:
         run.method.check(task)
-    model_dir = run.model_dir
-    run_folder.check(model_dir, config_text)
+    run_folder.check(run.model_dir, config_text)
 
-    # ---- Where to start ----
-    if partitioning.is_first():
-        locations.tidy(model_dir)
-        files.tidy(model_dir)
-        files.tidy(model_dir / "inference_eval")
-    partitioning.meet("leftovers are gone")
-    origin: str | Path | None
-    origin, damaged = locations.latest(model_dir)
-    resumed = origin is not None
-    inputs = {"vocabulary": vocab.digest}
-    if run.initial_checkpoint:
-        try:
-            initial = locations.locate(run.initial_checkpoint)
-        except RequestError:
-            if not resumed:  # else it is no longer needed
-                raise
-        else:
-            inputs["initial checkpoint"] = checksums.identity(initial)
-            origin = origin or initial
-    run_folder.check_inputs(model_dir, inputs)
-    about = run_file.about(origin) if origin else {}
+    origin = resume.find(run.model_dir, run.initial_checkpoint, vocab)
     shared = train_step.programs(run.model, mesh, run.z_loss, run.loss_normalizing_factor or 1.0)
-    if origin:
-        run_file.check_vocabulary(origin, about, vocab)
-        # Of a run's own checkpoint `latest` has compared the hashes just now.
-        tree = store.restore(origin, train_step.layout(run.model, mesh), compare_hashes=not resumed)
-        params, step = tree["target"], int(tree["state"]["step"])
-    else:
-        tree, params, step = {"state": {}}, shared.initialise(np.uint32(run.seed)), 0
-    if "param_states" in tree["state"]:
-        state = store.optimizer_state(tree, None)
-    else:
-        state = shared.fresh(params)
-    counter = jax.device_put(np.asarray(step, np.int32), partitioning.replicated(mesh))
-    state = state._replace(count=counter)
-    del tree
-    first_step = about.get("first_step", step) if resumed else step
-    last_step = run.train_steps
-    if run.train_steps_relative is not None:
-        last_step = first_step + run.train_steps_relative
-    assert last_step is not None, "a Run has one of the two"
-    if last_step < step:
-        raise RequestError(
-            f"TRAIN_STEPS is {last_step}, but the run starts at step {step}: the total includes the"
-            " initial checkpoint's steps; TRAIN_STEPS_RELATIVE counts from there"
-        )
-
-    # ---- Data ----
-    shares = mesh.shape["data"]
-    share = partitioning.local_rows(mesh, shares)
-    with partitioning.first_goes_first():
-        training = loader.training_data(
-            train_tasks,
-            run.train_split,
-            vocab,
-            run.lengths,
-            run.batch_size,
-            last_step - first_step,
-            run.seed,
-            run.long_targets,
-            run.mixing_temperature,
-            shares,
-            share,
-        )
-        targets = [
-            token_cache.open_cache(task, run.eval_split, vocab).sample(run.eval_examples)
-            for task in target_tasks
-        ]
-    if resumed and about.get("data", training.caches) != training.caches:
-        raise RequestError(
-            f"the data of {run.task} have changed since {origin} was written; go on with the data"
-            " it was trained on, or choose another MODEL_DIR"
-        )
-    run_folder.claim(model_dir, config_text, inputs)
-    for complaint in damaged:
-        progress.say(f"warning: {complaint}" + (f"; going on from {origin}" if origin else ""))
-    progress.say(
-        f"training on {run.task}: {training.examples} examples,"
-        f" steps {step} to {last_step} of {run.batch_size} examples"
+    params, state, step = resume.restore(origin, run.model, mesh, shared, run.seed)
+    first_step, last_step = _steps(run, origin, step)
+    training, targets = _open_data(
+        run, mesh, vocab, train_tasks, target_tasks, last_step - first_step
     )
-    if training.long_targets:
-        what = {"drop": "left out", "trim": "cut"}[run.long_targets]
-        progress.say(f"{training.long_targets} training targets are too long and {what}")
-    if training.truncated_inputs:
-        progress.say(
-            f"{training.truncated_inputs} training inputs are cut to {run.lengths['inputs']}"
+    if origin.resumed and origin.about.get("data", training.caches) != training.caches:
+        raise RequestError(
+            f"the data of {run.task} have changed since {origin.checkpoint} was written; go on with"
+            " the data it was trained on, or choose another MODEL_DIR"
         )
+    run_folder.claim(run.model_dir, config_text, origin.inputs)
+    _announce(run, origin, training, step, last_step)
 
-    # ---- Loop ----
-    steps = np.arange(first_step, last_step)
-    rates = np.broadcast_to(np.asarray(run.schedule(steps)), steps.shape)
-    seed = np.asarray(run.seed, np.uint32)
-    writer = run_folder.events(model_dir / "train")
     meta = {
         "first_step": first_step,
         "vocabulary": vocab.digest,
@@ -225,84 +146,188 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         "data": training.caches,
     }
 
-    def save() -> int:
-        if not _all_finite(params):
-            raise RunError(f"the parameters are no longer finite at step {step}; nothing is saved")
-        store.save(model_dir, store.to_tree(params, state, step), meta)
-        if partitioning.is_first():
-            locations.keep(model_dir, run.keep_checkpoints)
-        return step
+    def score(params: dict, step: int) -> list[evaluation.Scores]:
+        network, size = Transformer(run.model), run.eval_batch_size
+        predictor = Predictor(network, params, mesh, vocab, run.lengths, size, run.method)
+        return evaluation.evaluate_all(predictor, targets, run.model_dir, step)
 
-    def evaluate() -> list[evaluation.Scores]:
-        predictor = Predictor(
-            Transformer(run.model),
-            params,
-            mesh,
-            vocab,
-            run.lengths,
-            run.eval_batch_size,
-            run.method,
-        )
-        return evaluation.evaluate_all(predictor, targets, model_dir, step)
-
-    def evaluate_if_due() -> None:
-        if run.eval_period and step % run.eval_period == 0 and step < last_step:
-            bar.pause()
-            watch.steps(running=False)
-            evaluate()
-            watch.steps(running=True)
-            bar.resume()
-
-    bar = progress.Bar("train", last_step, step)
-    pending: list[dict[str, jax.Array]] = []
-    batches = training.iterator(step - first_step)
-    saved = step if resumed else None
-    with preemption.Watch() as watch:
-        try:
-            if resumed:  # it may have ended between saving and evaluating
-                evaluate_if_due()
-            watch.steps(running=True)
-            while step < last_step:
-                batch = next(batches)
-                rows = partitioning.all_rows(mesh, len(batch["encoder_input_tokens"]))
-                bar.add_tokens(batch, rows)
-                rate = rates[step - first_step]
-                on_mesh = partitioning.place(mesh, batch)
-                params, state, sums = shared.update(params, state, on_mesh, seed, rate)
-                if not pending:  # it may have been compiled just now
-                    host_memory.give_back()
-                step += 1
-                pending.append(sums)
-                bar.advance(1, run.batch_size)
-                at_end = step == last_step
-                saving = at_end or bool(run.save_period and step % run.save_period == 0)
-                if step % run.log_period == 0 or saving:
-                    bar.show(**_log(writer, pending, step, float(rate)))
-                    pending.clear()
-                if saving:
-                    saved = save()
-                if watch.wanted(step):
-                    raise PreemptedError("ended by SIGTERM")
-                evaluate_if_due()
-            if saved is None:  # a new run of no steps
-                save()
-            bar.close()
-            writer.close()
-            watch.steps(running=False)
-            if bar.padding is not None:
-                progress.say(f"{bar.padding:.0%} of the tokens of the packed batches are padding")
-            scores = evaluate()
-        except PreemptedError as end:
-            watch.steps(running=True)
-            if saved != step:
-                save()
-            raise PreemptedError(
-                f"{end} at step {step}, which is saved; the same command goes on from there"
-            ) from None
+    loop = _Loop(run, mesh, shared, training, score, meta, last_step, params, state, step)
+    del params, state  # the loop's alone: it donates them
+    loop.saved = step if origin.resumed else None
+    scores = loop.run_to_the_end()
     if scores:
         progress.say(evaluation.table(scores, source))
-        evaluation.write_scores(model_dir, scores, meta)
+        evaluation.write_scores(run.model_dir, scores, meta)
     return scores
+
+
+def _steps(run: Run, origin: resume.Origin, step: int) -> tuple[int, int]:
+    """Returns the run's first and last step, given the step that it starts or goes on from."""
+    first_step = origin.about.get("first_step", step) if origin.resumed else step
+    last_step = run.train_steps
+    if run.train_steps_relative is not None:
+        last_step = first_step + run.train_steps_relative
+    assert last_step is not None, "a Run has one of the two"
+    if last_step < step:
+        raise RequestError(
+            f"TRAIN_STEPS is {last_step}, but the run starts at step {step}: the total includes the"
+            " initial checkpoint's steps; TRAIN_STEPS_RELATIVE counts from there"
+        )
+    return first_step, last_step
+
+
+def _open_data(
+    run: Run,
+    mesh: Mesh,
+    vocab: Vocabulary,
+    train_tasks: Sequence[Task],
+    target_tasks: Sequence[Task],
+    steps: int,
+) -> tuple[loader.TrainingData, list[token_cache.Cache]]:
+    """Returns the training data, and the examples of each task to evaluate on."""
+    shares = mesh.shape["data"]
+    with partitioning.first_goes_first():
+        training = loader.training_data(
+            train_tasks,
+            run.train_split,
+            vocab,
+            run.lengths,
+            run.batch_size,
+            steps,
+            run.seed,
+            run.long_targets,
+            run.mixing_temperature,
+            shares,
+            partitioning.local_rows(mesh, shares),
+        )
+        targets = [
+            token_cache.open_cache(task, run.eval_split, vocab).sample(run.eval_examples)
+            for task in target_tasks
+        ]
+    return training, targets
+
+
+def _announce(
+    run: Run, origin: resume.Origin, training: loader.TrainingData, step: int, last_step: int
+) -> None:
+    """Prints what is trained on, and what a user should know of it."""
+    going_on = f"; going on from {origin.checkpoint}" if origin.checkpoint else ""
+    for complaint in origin.damaged:
+        progress.say(f"warning: {complaint}{going_on}")
+    progress.say(
+        f"training on {run.task}: {training.examples} examples,"
+        f" steps {step} to {last_step} of {run.batch_size} examples"
+    )
+    if training.long_targets:
+        what = {"drop": "left out", "trim": "cut"}[run.long_targets]
+        progress.say(f"{training.long_targets} training targets are too long and {what}")
+    if training.truncated_inputs:
+        progress.say(
+            f"{training.truncated_inputs} training inputs are cut to {run.lengths['inputs']}"
+        )
+
+
+@dataclasses.dataclass
+class _Loop:
+    """The steps of a run, its checkpoints and its evaluations."""
+
+    run: Run
+    mesh: Mesh
+    shared: train_step.Programs
+    training: loader.TrainingData
+    score: Callable[[dict, int], list[evaluation.Scores]]  # (parameters, step)
+    meta: dict[str, Any]  # what checkpoints know besides arrays
+    last_step: int
+    params: dict
+    state: optax.FactoredState
+    step: int  # the next
+    saved: int | None = None  # the step of the latest checkpoint
+
+    def run_to_the_end(self) -> list[evaluation.Scores]:
+        """Trains, saves and evaluates; returns the scores at the last step.
+
+        Raises:
+          PreemptedError: SIGTERM; the step is saved.
+        """
+        bar = progress.Bar("train", self.last_step, self.step)
+        with preemption.Watch() as watch:
+            try:
+                self._train(bar, watch)
+                return self.score(self.params, self.step)
+            except PreemptedError as end:
+                watch.steps(running=True)
+                if self.saved != self.step:
+                    self._save()
+                raise PreemptedError(
+                    f"{end} at step {self.step}, which is saved; the same command goes on from"
+                    " there"
+                ) from None
+
+    def _train(self, bar: progress.Bar, watch: preemption.Watch) -> None:
+        run, first_step = self.run, self.meta["first_step"]
+        steps = np.arange(first_step, self.last_step)
+        rates = np.broadcast_to(np.asarray(run.schedule(steps)), steps.shape)
+        writer = run_folder.events(run.model_dir / "train")
+        batches = self.training.iterator(self.step - first_step)
+        pending: list[dict[str, jax.Array]] = []  # sums of the loss that are not fetched yet
+        if self.saved is not None:  # it may have ended between saving and evaluating
+            self._evaluate_if_due(bar, watch)
+        watch.steps(running=True)
+        while self.step < self.last_step:
+            rate = float(rates[self.step - first_step])
+            pending.append(self._update(next(batches), rates[self.step - first_step], bar))
+            if len(pending) == 1:  # it may have been compiled just now
+                host_memory.give_back()
+            at_end = self.step == self.last_step
+            saving = at_end or bool(run.save_period and self.step % run.save_period == 0)
+            if self.step % run.log_period == 0 or saving:
+                bar.show(**_log(writer, pending, self.step, rate))
+                pending.clear()
+            if saving:
+                self._save()
+            if watch.wanted(self.step):
+                raise PreemptedError("ended by SIGTERM")
+            self._evaluate_if_due(bar, watch)
+        if self.saved is None:  # a new run of no steps
+            self._save()
+        bar.close()
+        writer.close()
+        watch.steps(running=False)
+        if bar.padding is not None:
+            progress.say(f"{bar.padding:.0%} of the tokens of the packed batches are padding")
+
+    def _update(self, batch: dict[str, np.ndarray], rate: Any, bar: progress.Bar) -> dict:
+        """Takes one step; returns the sums of its loss, which may still be computed."""
+        rows = partitioning.all_rows(self.mesh, len(batch["encoder_input_tokens"]))
+        bar.add_tokens(batch, rows)
+        on_mesh = partitioning.place(self.mesh, batch)
+        seed = np.asarray(self.run.seed, np.uint32)
+        self.params, self.state, sums = self.shared.update(
+            self.params, self.state, on_mesh, seed, rate
+        )
+        self.step += 1
+        bar.advance(1, self.run.batch_size)
+        return sums
+
+    def _save(self) -> None:
+        if not _all_finite(self.params):
+            raise RunError(
+                f"the parameters are no longer finite at step {self.step}; nothing is saved"
+            )
+        tree = store.to_tree(self.params, self.state, self.step)
+        store.save(self.run.model_dir, tree, self.meta)
+        if partitioning.is_first():
+            locations.keep(self.run.model_dir, self.run.keep_checkpoints)
+        self.saved = self.step
+
+    def _evaluate_if_due(self, bar: progress.Bar, watch: preemption.Watch) -> None:
+        period = self.run.eval_period
+        if period and self.step % period == 0 and self.step < self.last_step:
+            bar.pause()
+            watch.steps(running=False)
+            self.score(self.params, self.step)
+            watch.steps(running=True)
+            bar.resume()
 
 
 @jax.jit

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,6 @@ from xfer_jax.checkpoints import store
 from xfer_jax.mt5 import model, optimizer, partitioning
 from xfer_jax.mt5.loss import MAX_LOGITS, sequence_loss
 from xfer_jax.mt5.model import Transformer
-
-if TYPE_CHECKING:
-    pass
-
 
 # T5X's name for a LOSS_NORMALIZING_FACTOR that is each batch's own number of target tokens, without
 # padding: the gradient is then the mean over target tokens, of the same size whatever the batch's.

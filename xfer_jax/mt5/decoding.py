@@ -137,14 +137,6 @@ def beam_search(
     inputs = each_beam(encoder_input_tokens)
     empty = ~jnp.any(encoder_input_tokens > 0, axis=1)
 
-    def penalty(length: jax.Array | int) -> jax.Array:
-        return ((5.0 + length) / 6.0) ** alpha
-
-    def best(scores_BxN: jax.Array, *others: jax.Array) -> tuple[jax.Array, ...]:
-        """Keeps of N hypotheses the best, and what else is known of them."""
-        scores_BxK, chosen_BxK = jax.lax.top_k(scores_BxN, beams)
-        return scores_BxK, *(_take(x, chosen_BxK) for x in others)
-
     no_tokens = jnp.zeros((batch, beams, max_length), jnp.int32)
     state: dict[str, Any] = {
         "position": jnp.zeros((), jnp.int32),
@@ -159,61 +151,83 @@ def beam_search(
     }
 
     def going_on(state: dict) -> jax.Array:
-        hope_B = state["log_p"][:, 0] / penalty(max_length + 1)  # T5X counts the start token here
+        # T5X counts the start token here.
+        hope_B = state["log_p"][:, 0] / _length_penalty(max_length + 1, alpha)
         settled_B = jnp.all(state["ended"], axis=1) & (state["scores"][:, -1] > hope_B)
         return (state["position"] < max_length) & ~jnp.all(settled_B | empty)
 
     def advance(state: dict) -> dict:
-        position = state["position"]
         logits_NxV, caches = call(
             module,
             params,
             "decode_step",
             state["last"].reshape(-1),
             state["caches"],
-            position,
+            state["position"],
             cross_kv,
             inputs,
         )
-        # The best of all are among the best of each.
-        top_NxC, token_NxC = jax.lax.top_k(logits_NxV, min(2 * beams, logits_NxV.shape[-1]))
-        log_p_NxC = top_NxC - nn.logsumexp(logits_NxV, axis=-1)[:, None]
-        log_p_BxC = (state["log_p"].reshape(-1, 1) + log_p_NxC).reshape(batch, -1)
-        log_p_BxC, chosen_BxC = jax.lax.top_k(log_p_BxC, 2 * beams)
-        parent_BxC = chosen_BxC // top_NxC.shape[-1]
-        token_BxC = _take(token_NxC.reshape(batch, -1), chosen_BxC)
-        tokens_BxCxL = jax.lax.dynamic_update_slice_in_dim(
-            _take(state["tokens"], parent_BxC), token_BxC[:, :, None], position, axis=2
-        )
-        ends_BxC = token_BxC == EOS_ID
-        log_p, last, tokens, parent = best(
-            jnp.where(ends_BxC, _NEVER, log_p_BxC), token_BxC, tokens_BxCxL, parent_BxC
-        )
-        scores, ended, ended_tokens = best(
-            jnp.concatenate(
-                [state["scores"], jnp.where(ends_BxC, log_p_BxC / penalty(position + 1), _NEVER)],
-                axis=1,
-            ),
-            jnp.concatenate([state["ended"], ends_BxC], axis=1),
-            jnp.concatenate([state["ended_tokens"], tokens_BxCxL], axis=1),
-        )
-        flat_parent = (jnp.arange(batch)[:, None] * beams + parent).reshape(-1)
-        return {
-            "position": position + 1,
-            "last": last,
-            "tokens": tokens,
-            "log_p": log_p,
-            "ended_tokens": jnp.where(ended[:, :, None], ended_tokens, 0),
-            "scores": scores,
-            "ended": ended,
-            "caches": jax.tree.map(lambda cache: cache[flat_parent], caches),
-        }
+        return _extended(state, logits_NxV, caches, alpha)
 
     state = jax.lax.while_loop(going_on, advance, state)
     none_ended = ~jnp.any(state["ended"], axis=1)
     tokens = jnp.where(none_ended[:, None, None], state["tokens"], state["ended_tokens"])
     scores = jnp.where(none_ended[:, None], state["log_p"], state["scores"])
     return jnp.where(empty[:, None, None], PAD_ID, tokens), scores
+
+
+def _length_penalty(length: jax.Array | int, alpha: float) -> jax.Array:
+    return ((5.0 + length) / 6.0) ** alpha
+
+
+def _extended(state: dict[str, Any], logits_NxV: jax.Array, caches: Any, alpha: float) -> dict:
+    """Returns the state of a beam search after one more token.
+
+    Args:
+      state: before it, see `beam_search`.
+      logits_NxV: of the next token, of every live hypothesis of every row.
+      caches: of the decoder, after the last token.
+      alpha: of the length penalty.
+    """
+    batch, beams = state["log_p"].shape
+    position = state["position"]
+
+    def best(scores_BxN: jax.Array, *others: jax.Array) -> tuple[jax.Array, ...]:
+        """Keeps of N hypotheses the best, and what else is known of them."""
+        scores_BxK, chosen_BxK = jax.lax.top_k(scores_BxN, beams)
+        return scores_BxK, *(_take(x, chosen_BxK) for x in others)
+
+    # The best of all are among the best of each.
+    top_NxC, token_NxC = jax.lax.top_k(logits_NxV, min(2 * beams, logits_NxV.shape[-1]))
+    log_p_NxC = top_NxC - nn.logsumexp(logits_NxV, axis=-1)[:, None]
+    log_p_BxC = (state["log_p"].reshape(-1, 1) + log_p_NxC).reshape(batch, -1)
+    log_p_BxC, chosen_BxC = jax.lax.top_k(log_p_BxC, 2 * beams)
+    parent_BxC = chosen_BxC // top_NxC.shape[-1]
+    token_BxC = _take(token_NxC.reshape(batch, -1), chosen_BxC)
+    tokens_BxCxL = jax.lax.dynamic_update_slice_in_dim(
+        _take(state["tokens"], parent_BxC), token_BxC[:, :, None], position, axis=2
+    )
+    ends_BxC = token_BxC == EOS_ID
+    log_p, last, tokens, parent = best(
+        jnp.where(ends_BxC, _NEVER, log_p_BxC), token_BxC, tokens_BxCxL, parent_BxC
+    )
+    ended_scores_BxC = log_p_BxC / _length_penalty(position + 1, alpha)
+    scores, ended, ended_tokens = best(
+        jnp.concatenate([state["scores"], jnp.where(ends_BxC, ended_scores_BxC, _NEVER)], axis=1),
+        jnp.concatenate([state["ended"], ends_BxC], axis=1),
+        jnp.concatenate([state["ended_tokens"], tokens_BxCxL], axis=1),
+    )
+    flat_parent = (jnp.arange(batch)[:, None] * beams + parent).reshape(-1)
+    return {
+        "position": position + 1,
+        "last": last,
+        "tokens": tokens,
+        "log_p": log_p,
+        "ended_tokens": jnp.where(ended[:, :, None], ended_tokens, 0),
+        "scores": scores,
+        "ended": ended,
+        "caches": jax.tree.map(lambda cache: cache[flat_parent], caches),
+    }
 
 
 def _take(array_BxN: jax.Array, chosen_BxK: jax.Array) -> jax.Array:

@@ -125,21 +125,8 @@ def sequence_loss(
             return to_kernel_ExSxV.reshape(kernel.shape)
 
     else:
-
-        def add_piece(start: Any, width: int, so_far: tuple[jax.Array, jax.Array]) -> Any:
-            columns_ExSxC = lax.dynamic_slice_in_dim(kernel_ExSxV, start, width, axis=2)
-            logits_NxSxC = _product("ne,esc->nsc", tokens.states, columns_ExSxC)
-            raised_NxSxC = jnp.exp(logits_NxSxC - found.largest[:, None, None])
-            to_logits_NxSxC = to_logits(start, width, raised_NxSxC)
-            to_columns_ExSxC = _product("ne,nsc->esc", tokens.states, to_logits_NxSxC)
-            return (
-                so_far[0] + _product("nsc,esc->ne", to_logits_NxSxC, columns_ExSxC),
-                lax.dynamic_update_slice_in_dim(so_far[1], to_columns_ExSxC, start, axis=2),
-            )
-
         width = _width(tokens, kernel_ExSxV, max_logits)
-        nothing = (jnp.zeros_like(tokens.states), jnp.zeros_like(kernel_ExSxV))
-        to_hidden_NxE, of_kernel = _over_pieces(add_piece, nothing, kernel_ExSxV, width)
+        to_hidden_NxE, of_kernel = _backward(tokens, kernel_ExSxV, found.largest, to_logits, width)
 
         def to_kernel(after: jax.Array) -> jax.Array:
             return of_kernel.reshape(kernel.shape)
@@ -194,6 +181,38 @@ def _forward(
     else:
         found = _over_pieces(lambda *piece: add_piece(*piece)[0], found, kernel_ExSxV, width)
     return found, raised
+
+
+def _backward(
+    tokens: _Tokens,
+    kernel_ExSxV: jax.Array,
+    largest_N: jax.Array,
+    to_logits: Callable[[Any, int, jax.Array], jax.Array],
+    width: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the gradients [N, E] of the states and [E, S, V] of the kernel, piece by piece.
+
+    Args:
+      tokens: of the batch.
+      kernel_ExSxV: of the logits.
+      largest_N: logit of each token.
+      to_logits: (first column, columns, exp(logit - largest)) -> gradient of a piece's logits.
+      width: columns of a piece in every shard.
+    """
+
+    def add_piece(start: Any, width: int, so_far: tuple[jax.Array, jax.Array]) -> Any:
+        columns_ExSxC = lax.dynamic_slice_in_dim(kernel_ExSxV, start, width, axis=2)
+        logits_NxSxC = _product("ne,esc->nsc", tokens.states, columns_ExSxC)
+        raised_NxSxC = jnp.exp(logits_NxSxC - largest_N[:, None, None])
+        to_logits_NxSxC = to_logits(start, width, raised_NxSxC)
+        to_columns_ExSxC = _product("ne,nsc->esc", tokens.states, to_logits_NxSxC)
+        return (
+            so_far[0] + _product("nsc,esc->ne", to_logits_NxSxC, columns_ExSxC),
+            lax.dynamic_update_slice_in_dim(so_far[1], to_columns_ExSxC, start, axis=2),
+        )
+
+    nothing = (jnp.zeros_like(tokens.states), jnp.zeros_like(kernel_ExSxV))
+    return _over_pieces(add_piece, nothing, kernel_ExSxV, width)
 
 
 def _flat(hidden: jax.Array) -> jax.Array:
