@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+TAG_PROMPT = "tag: "  # before the tokens of an input
 SPAN_DELIMITER = " $$ "
 NO_TAG = "O"  # stands for no tag: in outputs that are too short, and in seqeval
 NO_SPANS = "None"  # what TFDS's wikiann writes for a sentence without entities

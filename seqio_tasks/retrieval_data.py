@@ -182,7 +182,6 @@ def _numbered(texts: Sequence[str]) -> Candidates:
 
 MEWSLIX = ("ar", "de", "en", "es", "fa", "ja", "pl", "ro", "ta", "tr", "uk")
 _BRACES = re.compile(r"\{(.*?)\}")
-_MEWSLIX_SPLITS = {"validation": "dev", "test": "test"}
 
 
 class _Span(sources.Form):
@@ -227,7 +226,7 @@ def _mewslix(languages: Sequence[str], split: str) -> Iterator[Set]:
     candidates = Candidates(tuple(descriptions.values()), tuple(descriptions))
     index = {entity: i for i, entity in enumerate(candidates.ids)}
     for language in languages:
-        name = f"mewslix/wikinews_mentions/{_MEWSLIX_SPLITS[split]}-{language}.jsonl"
+        name = f"mewslix/wikinews_mentions/{sources.XTREME_SPLITS[split]}-{language}.jsonl"
         path = sources.find((name,), f"mewslix.{language}", split, None)
         queries, gold = [], []
         for where, record in sources.records(path):
@@ -342,7 +341,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         for family in (
             Family("tatoeba", TATOEBA, ("test",), ACCURACY, _tatoeba),
             Family("tatoeba_to_en", TATOEBA, ("test",), ACCURACY, _tatoeba_to_english),
-            Family("mewslix", MEWSLIX, tuple(_MEWSLIX_SPLITS), MAP, _mewslix),
+            Family("mewslix", MEWSLIX, ("validation", "test"), MAP, _mewslix),
             Family("lareqa", LAREQA, ("test",), MAP, _lareqa),
         )
     }

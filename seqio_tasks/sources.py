@@ -18,6 +18,7 @@ from seqio_tasks.errors import RequestError
 # A cell may be longer than the 131,072 characters that Python's csv module allows.
 csv.field_size_limit(2**31 - 1)
 
+XTREME_SPLITS = {"train": "train", "validation": "dev", "test": "test"}  # in names of files
 _TAG = re.compile("[A-Z]+(-[A-Z]+)?")  # what tags look like, of one set or another
 _SHOWN = 80  # characters of a bad value that an error shows
 

@@ -42,7 +42,7 @@ def span_f1(
     metrics.check_lengths(inputs=inputs, targets=targets, predictions=predictions)
     matched = n_gold = n_predicted = 0
     for sentence, target, prediction in zip(inputs, targets, predictions, strict=True):
-        tokens = words(sentence.removeprefix("tag: "))
+        tokens = words(sentence.removeprefix(metrics.TAG_PROMPT))
         gold = align(tokens, parse_spans(target))
         predicted = align(tokens, parse_spans(prediction))
         # aligned spans do not overlap, so that each is there once

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from statistics import fmean
 
+from seqio_tasks import retrieval_data
 from seqio_tasks.families import choice, panx, squad, tagging, tydiqa, xnli
 
 CLASSIFICATION, TAGGING, QA, RETRIEVAL = "classification", "tagging", "qa", "retrieval"
@@ -27,16 +28,7 @@ class Task:
     family: str | None = None  # in the catalogue; None: not text to text
 
 
-# fmt: off
-_TATOEBA = (
-    "af", "ar", "az", "bg", "bn", "de", "el", "es", "et", "eu", "fa", "fi", "fr", "he", "hi",
-    "hu", "id", "it", "ja", "jv", "ka", "kk", "ko", "lt", "ml", "mr", "nl", "pl", "pt", "ro",
-    "ru", "sw", "ta", "te", "th", "tl", "tr", "uk", "ur", "vi", "zh",
-)
-_MEWSLIX = ("ar", "de", "en", "es", "fa", "ja", "pl", "ro", "ta", "tr", "uk")
-# fmt: on
 _XCOPA = tuple(code for code in choice.XCOPA_LANGUAGES if code != "en")  # which is COPA
-_LAREQA = tuple(code for code in squad.XQUAD_LANGUAGES if code != "ro")
 
 TASKS = (
     Task("xnli", CLASSIFICATION, xnli.LANGUAGES, ("accuracy",), "xnli"),
@@ -46,9 +38,9 @@ TASKS = (
     Task("xquad", QA, squad.XQUAD_LANGUAGES, ("em", "f1"), "xquad"),
     Task("mlqa", QA, squad.MLQA_LANGUAGES, ("em", "f1"), "mlqa"),
     Task("tydiqa", QA, tuple(tydiqa.NAMES), ("em", "f1"), "tydiqa"),
-    Task("tatoeba", RETRIEVAL, _TATOEBA, ("accuracy",)),
-    Task("mewslix", RETRIEVAL, _MEWSLIX, ("map@20",)),
-    Task("lareqa", RETRIEVAL, _LAREQA, ("map@20",)),
+    Task("tatoeba", RETRIEVAL, retrieval_data.TATOEBA, ("accuracy",)),
+    Task("mewslix", RETRIEVAL, retrieval_data.MEWSLIX, ("map@20",)),
+    Task("lareqa", RETRIEVAL, retrieval_data.LAREQA, ("map@20",)),
 )
 
 

@@ -19,7 +19,6 @@ from seqio_tasks.records import INTERMEDIATE, Example, Family
 PAWSX_LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "zh")
 PAWSX_LABELS = ("different_meaning", "paraphrase")
 QQP_LABELS = ("not_duplicate", "duplicate")
-_FILE_SPLIT = {"train": "train", "validation": "dev", "test": "test"}
 _QQP_COLUMNS = ("question1", "question2", "is_duplicate")
 _ANLI_LABELS = {"e": 0, "n": 1, "c": 2}
 
@@ -171,7 +170,7 @@ PAWSX = _family(
     PAWSX_LABELS,
     title="PAWS-X paraphrases",
     languages=PAWSX_LANGUAGES,
-    files=lambda language, split: (f"pawsx/{_FILE_SPLIT[split]}-{language}.tsv",),
+    files=lambda language, split: (f"pawsx/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
     read=read_pawsx,
     tfds=lambda language, split: (f"paws_x_wiki/{language}:1.0.0", split),
 )
@@ -183,7 +182,7 @@ QQP = _family(
     QQP_LABELS,
     title="Quora question pairs",
     languages=("en",),
-    files=lambda language, split: (f"qqp/{_FILE_SPLIT[split]}.tsv",),
+    files=lambda language, split: (f"qqp/{sources.XTREME_SPLITS[split]}.tsv",),
     read=read_qqp,
     tfds=lambda language, split: ("glue/qqp:2.0.0", split),
     splits=("train", "validation"),
@@ -223,7 +222,7 @@ def _round(number: int) -> Family:
     return dataclasses.replace(
         MNLI,
         name="anli",
-        files=lambda language, split: (f"anli/R{number}/{_FILE_SPLIT[split]}.jsonl",),
+        files=lambda language, split: (f"anli/R{number}/{sources.XTREME_SPLITS[split]}.jsonl",),
         read=read_anli,
         tfds=lambda language, split: (f"anli/r{number}:0.1.0", split),
         preprocess=_anli_preprocess,
@@ -236,7 +235,7 @@ _ROUNDS = tuple(_round(number) for number in (1, 2, 3))
 _SNLI = dataclasses.replace(
     MNLI,
     name="anli",
-    files=lambda language, split: (f"snli/snli_1.0_{_FILE_SPLIT[split]}.jsonl",),
+    files=lambda language, split: (f"snli/snli_1.0_{sources.XTREME_SPLITS[split]}.jsonl",),
     tfds=lambda language, split: ("snli:1.1.0", split),
     preprocess=_snli,
     remedy="put SNLI's files there",

@@ -12,7 +12,6 @@ from seqio_tasks import languages, metrics, sources, strict_metrics
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import XTREME_R, Example, Family
 
-PROMPT = "tag: "  # before the tokens of an input
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 SEPARATOR = " $$ "  # between the entities of a target
 # the 48 languages of XTREME-R's WikiANN
@@ -37,7 +36,6 @@ SMALL = {
     "te": 1000,
     "yo": 100,
 }  # fmt: skip
-_FILE_SPLIT = {"train": "train", "validation": "dev", "test": "test"}
 
 
 def spans(tokens: list[str], tags: list[str]) -> list[str]:
@@ -104,7 +102,7 @@ def preprocess(dataset: Any, language: str) -> Any:
         # TFDS says ["None"] of a sentence without entities, where the format has an empty target.
         entities = tf.boolean_mask(example["spans"], example["spans"] != "None")
         return {
-            "inputs": PROMPT + tf.strings.reduce_join(example["tokens"], separator=" "),
+            "inputs": metrics.TAG_PROMPT + tf.strings.reduce_join(example["tokens"], separator=" "),
             "targets": tf.strings.reduce_join(entities, separator=SEPARATOR),
         }
 
@@ -115,11 +113,11 @@ FAMILY = Family(
     name="panx",
     title="PAN-X (WikiANN) named entities",
     languages=LANGUAGES,
-    files=lambda language, split: (f"panx/{_FILE_SPLIT[split]}-{language}.tsv",),
+    files=lambda language, split: (f"panx/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
     read=read,
     tfds=lambda language, split: (f"wikiann/{language}:1.0.0", split),
     preprocess=preprocess,
-    plain_text=lambda inputs: inputs.removeprefix(PROMPT),
+    plain_text=lambda inputs: inputs.removeprefix(metrics.TAG_PROMPT),
     metric=metrics.span_f1,
     strict_metric=strict_metrics.span_f1,
     score="span_f1",

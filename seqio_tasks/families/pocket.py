@@ -13,7 +13,7 @@ from typing import Any
 
 import gin
 
-from seqio_tasks import miniature, sentencepiece_model, sources
+from seqio_tasks import metrics, miniature, sentencepiece_model, sources
 from seqio_tasks.families import panx, tydiqa, xnli
 from seqio_tasks.records import Example, Family
 
@@ -43,7 +43,7 @@ def _all_text(world: miniature.World) -> Iterator[str]:
     for language in miniature.LANGUAGES:
         yield from world.text(language)
         for example in world.examples("ner", language, "validation"):
-            yield "tag: " + " ".join(example["tokens"])
+            yield metrics.TAG_PROMPT + " ".join(example["tokens"])
             yield panx.SEPARATOR.join(example["spans"])
         for example in world.examples("nli", language, "validation"):
             yield f"xnli: premise: {example['premise']} hypothesis: {example['hypothesis']}"

@@ -28,7 +28,6 @@ TAGS = (
     "PUNCT", "SCONJ", "SYM", "VERB", "X",
 )
 # fmt: on
-_FILE_SPLIT = {"train": "train", "validation": "dev", "test": "test"}
 
 
 def _reader(known: tuple[str, ...]) -> Callable[[Path, str, str], Iterator[Example]]:
@@ -83,7 +82,7 @@ FAMILIES = (
         TAGS,
         title="Universal Dependencies parts of speech",
         languages=LANGUAGES,
-        files=lambda language, split: (f"udpos/{_FILE_SPLIT[split]}-{language}.tsv",),
+        files=lambda language, split: (f"udpos/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
         # TFDS has one configuration a treebank, where XTREME joins all of a language
         tfds=lambda language, split: None,
         metric=metrics.tag_f1,
@@ -96,7 +95,7 @@ FAMILIES = (
         (),
         title="CCG supertags",
         languages=("en",),
-        files=lambda language, split: (f"ccg/{_FILE_SPLIT[split]}.tsv",),
+        files=lambda language, split: (f"ccg/{sources.XTREME_SPLITS[split]}.tsv",),
         tfds=lambda language, split: None,
         metric=metrics.token_accuracy,
         score="token_accuracy",

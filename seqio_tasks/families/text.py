@@ -11,7 +11,6 @@ from seqio_tasks import languages, sources
 from seqio_tasks.records import TEXT, Example, Family
 
 TFDS_NAME = "wikipedia/20230601.{}:1.0.0"
-_FILE_SPLIT = {"train": "train", "validation": "dev"}
 
 
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
@@ -32,7 +31,7 @@ FAMILY = Family(
     name=TEXT,
     title="plain text, for span corruption",
     languages=languages.XTREME_R,
-    files=lambda language, split: (f"text/{_FILE_SPLIT[split]}-{language}.txt",),
+    files=lambda language, split: (f"text/{sources.XTREME_SPLITS[split]}-{language}.txt",),
     read=read,
     tfds=lambda language, split: (
         (TFDS_NAME.format(language), "train") if split == "train" else None

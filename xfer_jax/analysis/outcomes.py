@@ -78,7 +78,7 @@ def _entities(outputs: Outputs) -> tuple[Counter[str], int]:
     for sentence, reference, answer in zip(
         outputs.inputs, outputs.references, outputs.answers, strict=True
     ):
-        tokens = strict_metrics.words(sentence.removeprefix("tag: "))
+        tokens = strict_metrics.words(sentence.removeprefix(metrics.TAG_PROMPT))
         gold = [
             span
             for span in strict_metrics.align(tokens, strict_metrics.parse_spans(reference))
