@@ -9,7 +9,7 @@ def code(text: str) -> str:
         return ""
     fence = "``" if "`" in text else "`"
     space = " " if "`" in text else ""
-    return f"{fence}{space}{text}{space}{fence}".replace("|", "\\|")
+    return f"{fence}{space}{text}{space}{fence}"
 
 
 def escape(text: str) -> str:

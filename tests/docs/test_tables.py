@@ -14,11 +14,10 @@ from docgen import columns
 from seqio_tasks import catalogue
 from xfer_jax.analysis import analysis_folder, analyze, features
 from xfer_jax.results import csv_file, probe_table
-from xfer_jax.study import scores
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("ar", "bn", "de", "en", "es", "fi", "hi", "id", "ru", "sw")
-SOURCES = ("ar", "de", "en", "fi", "hi", "id")
+SOURCES = ("ar", "de", "en", "fi")
 SENTENCE = "tag: rick sanchez went to new york"
 ANSWERS = ("PER: rick sanchez", "LOC: rick sanchez", "PER: morty", "", "nonsense")
 
@@ -40,7 +39,7 @@ def analysis(tmp_path_factory) -> Path:
                     "target": "PER: rick sanchez",
                     "output": ANSWERS[int(rng.integers(len(ANSWERS)))],
                 }
-                for _ in range(20)
+                for _ in range(5)
             ]
             text = "".join(json.dumps(line) + "\n" for line in lines)
             (run / f"{task.name}-000010.jsonl").write_text(text)
@@ -104,24 +103,33 @@ def test_every_figure_of_the_report_is_listed():
     assert drawn == set(columns.FIGURES)
 
 
+def tree(module: str) -> ast.Module:
+    """Returns a module's syntax: importing those of the engine would take seconds."""
+    return ast.parse((ROOT / "xfer_jax" / module).read_text("utf-8"))
+
+
 def test_the_columns_of_a_study_are_those_written():
-    check("scores.csv of a study", list(scores.COLUMNS))
+    (named,) = (
+        node.value
+        for node in tree("study/scores.py").body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "COLUMNS"
+    )
+    check("scores.csv of a study", list(ast.literal_eval(named)))
 
 
 def literal(module: str, begins: str) -> list[str]:
-    """Returns the columns that a module of the engine writes as one text, without importing it."""
-    tree = ast.parse((ROOT / "xfer_jax" / "engine" / module).read_text("utf-8"))
-    texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    """Returns the columns that a module writes as one text."""
+    texts = {node.value for node in ast.walk(tree(module)) if isinstance(node, ast.Constant)}
     (line,) = (text for text in texts if isinstance(text, str) and text.startswith(begins))
     return line.split(",")
 
 
 def test_the_columns_of_a_run_are_those_written():
-    check("scores.csv of a run", literal("evaluation.py", "task,source,target,n_shots"))
+    check("scores.csv of a run", literal("engine/evaluation.py", "task,source,target,n_shots"))
 
 
 def test_the_columns_of_retrieval_are_those_written():
-    check("retrieval.csv", literal("retrieval.py", "task,language,n_queries"))
+    check("retrieval.csv", literal("engine/retrieval.py", "task,language,n_queries"))
 
 
 def test_the_columns_of_probes_are_those_written(analysis):
