@@ -432,7 +432,7 @@ def page() -> str:
         rows = [(code(column), prose(what)) for column, what in found.columns.items()]
         rows += [(f"others ({code(p)})", prose(what)) for p, what in found.patterns.items()]
         parts += [
-            f"## `{name.split('/')[-1]}`" if "/" in name else f"## {_heading(name)}",
+            f"## {_heading(name)}",
             f"Written by {found.writer}. A row is {found.row}.",
             *([found.note] if found.note else []),
             table(("column", "meaning"), rows),
@@ -450,6 +450,8 @@ def page() -> str:
 
 
 def _heading(name: str) -> str:
+    if name.startswith("analysis/"):
+        name = f"{name.removeprefix('analysis/')} of an analysis"
     file, _, rest = name.partition(" ")
     return f"{code(file)} {rest}".rstrip()
 

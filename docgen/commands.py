@@ -47,8 +47,8 @@ def _exit_codes() -> str:
 def _command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     yield f"## `xfer-jax {name}` {{ #xfer-jax-{name} }}"
     yield prose(parser.description or "")
-    usage = parser.format_usage().removeprefix("usage: ")
-    yield block("\n".join(line.rstrip() for line in usage.splitlines()))
+    usage = parser.format_usage().splitlines()  # "usage: xfer-jax …", the rest below it
+    yield block("\n".join(line[len("usage: ") :].rstrip() for line in usage))
     rows = [
         (_names(action), prose(_help(action)), _default(action))
         for action in parser._actions

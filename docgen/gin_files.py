@@ -105,7 +105,7 @@ def studies_page() -> str:
         " code declares them. A field can also be set on the command line:"
         ' `--gin.study.Study.seeds="(0, 1, 2)"`. `gin/studies/template.gin`, at the end of this'
         " page, is a file to copy.",
-        table(("field", "values", "default", "meaning"), settings()),
+        *_settings(),
         "## Studies that ship",
         table(
             ("file", "what it is"),
@@ -117,21 +117,24 @@ def studies_page() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def settings() -> list[tuple[str, str, str, str]]:
-    """Returns the fields of what a study file sets: name, type, default, meaning."""
+def _settings() -> Iterator[str]:
+    """Yields what a study file sets: a heading and a table for each record of `definition`."""
     source = inspect.getsource(definition)
-    lines = source.splitlines()
-    found = []
     for record in ast.walk(ast.parse(source)):
-        if not isinstance(record, ast.ClassDef):
-            continue
-        for field in record.body:
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                default = "required" if field.value is None else code(ast.unparse(field.value))
-                kind = ast.unparse(field.annotation).replace("Sequence", "tuple")
-                note = _comment(lines, field)
-                found.append((code(field.target.id), code(kind), default, prose(note)))
-    return found
+        if isinstance(record, ast.ClassDef):
+            yield f"## `{record.name}`"
+            yield prose((ast.get_docstring(record) or "").partition("\n\n")[0])
+            header = ("field", "values", "default", "meaning")
+            yield table(header, _fields(record, source.splitlines()))
+
+
+def _fields(record: ast.ClassDef, lines: list[str]) -> Iterator[tuple[str, str, str, str]]:
+    """Yields the fields of a record: name, type, default, meaning."""
+    for field in record.body:
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            default = "required" if field.value is None else code(ast.unparse(field.value))
+            kind = ast.unparse(field.annotation).replace("Sequence", "tuple")
+            yield code(field.target.id), code(kind), default, prose(_comment(lines, field))
 
 
 def _comment(lines: list[str], field: ast.AnnAssign) -> str:
