@@ -57,10 +57,14 @@ def pages() -> dict[str, str]:
 
 
 def layout() -> str:
-    """Renders a table of the packages, a line each."""
+    """Renders a table of the packages, and of the modules of `xfer_jax` beside them."""
+    found = packages()
+    beside = [module for module in found["xfer_jax"] if module != "xfer_jax"]
+    rows = [(f"[`{name}`](../reference/api/{name}.md)", name) for name in found]
+    rows += [(f"[`{name}`](../reference/api/xfer_jax.md#{name})", name) for name in beside]
     return table(
-        ("package", "what it holds"),
-        ((f"[`{name}`](../reference/api/{name}.md)", prose(summary(name))) for name in packages()),
+        ("package or module", "what it holds"),
+        ((link, prose(summary(name))) for link, name in sorted(rows, key=lambda row: row[1])),
     )
 
 
@@ -89,14 +93,14 @@ def _package(parts: Sequence[str]) -> str:
 def arrows() -> str:
     """Renders which packages import which, those that import the fewest first."""
     found = imports()
-    ordered = sorted(found, key=lambda name: (len(_below(name, found)), name))
+    ordered = sorted(found, key=lambda name: (len(below(name, found)), name))
     return table(
         ("package", "imports"),
         ((code(name), ", ".join(map(code, sorted(found[name])))) for name in ordered),
     )
 
 
-def _below(name: str, found: Mapping[str, set[str]]) -> set[str]:
+def below(name: str, found: Mapping[str, set[str]]) -> set[str]:
     """Returns all packages that a package imports, by way of others too."""
     seen: set[str] = set()
     ahead = [name]

@@ -278,6 +278,17 @@ def test_every_task_and_shipped_file_is_in_the_reference():
             assert file in everything, file
 
 
+def test_imports_point_one_way():
+    found = api.imports()
+    for name in found:
+        assert name not in api.below(name, found), f"{name} imports itself, by way of others"
+    for name in ("xfer_jax.analysis", "xfer_jax.report", "xfer_jax.results"):
+        assert "xfer_jax.engine" not in api.below(name, found), name
+    texts = {path: path.read_text("utf-8") for path in (ROOT / "seqio_tasks").rglob("*.py")}
+    importers = [path for path, text in texts.items() if re.search(r"(import|from) xfer_jax", text)]
+    assert not importers
+
+
 def test_every_module_is_in_the_reference():
     text = "".join(text for name, text in pages.generated().items() if "/api/" in name)
     for top in ("xfer_jax", "seqio_tasks"):
