@@ -16,6 +16,22 @@ _MACRO = re.compile(r"(?P<name>[A-Z][A-Z0-9_]*) *= *(?P<value>.*)")
 _COMMANDS = ("common", "train", "eval", "infer", "probe", "retrieve", "from_scratch")
 
 
+# What the names of types say to a reader; others stay as they are.
+_KINDS = {
+    "FileName": "name",
+    "TaskName": "name",
+    "Line": "text",
+    "Lines": "tuple[text]",
+    "Count": "number from 1",
+    "CountFromZero": "number from 0",
+    "Number": "number from 0",
+    "Seed": "number from 0",
+    "Sequence": "tuple",
+    "Literal": "one of ",
+    "bool": "True or False",
+}
+
+
 class Macro(NamedTuple):
     """A macro of a gin file."""
 
@@ -132,9 +148,14 @@ def _fields(record: ast.ClassDef, lines: list[str]) -> Iterator[tuple[str, str, 
     """Yields the fields of a record: name, type, default, meaning."""
     for field in record.body:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            default = "required" if field.value is None else code(ast.unparse(field.value))
-            kind = ast.unparse(field.annotation).replace("Sequence", "tuple")
-            yield code(field.target.id), code(kind), default, prose(_comment(lines, field))
+            name = field.target.id
+            default = "required"
+            if field.value is not None:
+                default = code(repr(getattr(getattr(definition, record.name), name)))
+            kind = re.sub(
+                r"\w+", lambda word: _KINDS.get(word[0], word[0]), ast.unparse(field.annotation)
+            )
+            yield code(name), prose(kind), default, prose(_comment(lines, field))
 
 
 def _comment(lines: list[str], field: ast.AnnAssign) -> str:

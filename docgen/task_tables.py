@@ -62,7 +62,7 @@ def _family(name: str, family: Family) -> Iterator[str]:
     if mixtures:
         rows.append(("mixtures", " ".join(map(code, (records.ALL_LANGUAGES, *mixtures)))))
     rows += _sources(family)
-    yield table(("", ""), rows)
+    yield table(("property", "value"), rows)
 
 
 def _split(family: Family, split: str) -> str:
