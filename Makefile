@@ -44,7 +44,7 @@ bench: $(STAMP) ## measure speed beside its peers (EXTRAS=test,parity adds Huggi
 	$(PY) -m benchmarks
 
 clean: ## remove .venv, builds and caches; results stay
-	rm -rf .venv .workflow build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .workflow build dist out/site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --use-pep517: or pip builds seqeval in the old way, which fails, once wheel is installed.

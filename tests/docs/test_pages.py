@@ -278,6 +278,15 @@ def test_every_task_and_shipped_file_is_in_the_reference():
             assert file in everything, file
 
 
+def test_every_environment_variable_is_in_the_reference():
+    texts = [path.read_text("utf-8") for top in ("xfer_jax", "seqio_tasks")
+             for path in (ROOT / top).rglob("*.py")]  # fmt: skip
+    named = {name for text in texts for name in re.findall(r"\bXFER_[A-Z_]+\b", text)}
+    assert "XFER_DATA_DIR" in named
+    for name in named:
+        assert f"| `{name}` |" in MARKDOWN[DOCS / "reference" / "index.md"], name
+
+
 def test_imports_point_one_way():
     found = api.imports()
     for name in found:
