@@ -15,11 +15,11 @@ STAMP := .venv/.installed
 comma := ,
 space := $(subst ,, )
 installed := $(shell cat $(STAMP) 2>/dev/null)
-extras := $(sort $(installed) $(subst $(comma),$(space),$(EXTRAS)))
+extras := $(sort $(installed) $(subst $(comma),$(space),$(EXTRAS)) $(filter docs,$(MAKECMDGOALS)))
 listed := $(subst $(space),$(comma),$(extras))
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint bench clean new-extras
+.PHONY: help install quickstart test lint docs bench clean new-extras
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,11 +38,14 @@ lint: $(STAMP) ## check formatting, style, types, and that imports point one way
 	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
 
+docs: $(STAMP) ## build the documentation into out/site, where every link must lead somewhere
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 bench: $(STAMP) ## measure speed beside its peers (EXTRAS=test,parity adds Hugging Face's), into benchmarks/results
 	$(PY) -m benchmarks
 
 clean: ## remove .venv, builds and caches; results stay
-	rm -rf .venv .workflow build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .workflow build dist out/site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --use-pep517: or pip builds seqeval in the old way, which fails, once wheel is installed.

@@ -80,6 +80,12 @@ EXTRAS = {
         "torch==2.13.0",
         "transformers>=5.23,<6",
     ],
+    # The documentation's site, see mkdocs.yml.
+    "docs": [
+        "mkdocs>=1.6.1,<2",
+        "mkdocs-material>=9.7,<10",
+        "mkdocstrings-python>=2,<3",
+    ],
     # T5X itself is not on PyPI, and pip cannot resolve the six git dependencies of its setup.py.
     # This extra brings what T5X needs from PyPI; T5X is then three commits without dependencies:
     #   pip install --no-deps \
