@@ -111,7 +111,7 @@ def baselines(table: pd.DataFrame, aligned: Aligned | None) -> pd.Series:
     """Returns what answers that read no input score, in percent, by task and target language.
 
     That is the table's column `baseline`, or else computed from the outputs, see
-    `outputs.Outputs.baseline`. Empty where neither is known.
+    `predictions.Outputs.baseline`. Empty where neither is known.
     """
     key = ["task", "target"]
     known = [rows for rows in (table, aligned.scores if aligned else table) if "baseline" in rows]

@@ -38,7 +38,7 @@ def analyze(request: Request) -> str:
     """Analyses scores, writes what was found, and returns it as text.
 
     Raises:
-      RequestError: see `tables.read`, `outputs.table` and `features.read`.
+      RequestError: see `score_table.read`, `predictions.table` and `features.read`.
     """
     _check_out(request)
     scores, root = _load(request)

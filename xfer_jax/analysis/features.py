@@ -69,7 +69,7 @@ def typology(codes: Sequence[str], options: Options) -> dict[str, Feature]:
     """Returns the similarities that URIEL knows, by name.
 
     Args:
-      codes: languages, as `tables.code_of` calls them.
+      codes: languages, as `language_names.code_of` calls them.
       options: how to compare.
     """
     found = {}

@@ -43,7 +43,7 @@ def analyse(
     """Says what intermediate tasks add.
 
     Args:
-      table: of scores, see `tables.check`.
+      table: of scores, see `score_table.check`.
       options: of the similarities.
       permutations: of the targets.
       seed: of permutations and resampling.
@@ -291,7 +291,7 @@ def _judge(
 def _without_levels(values: np.ndarray, there: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Takes away what rows and columns have for a level, by weighted least squares.
 
-    What `statistics.without_levels` does, of many draws of the columns at once. A column's level is
+    What `permutation.without_levels` does, of many draws of the columns at once. A column's level is
     its mean once the rows' levels are gone, so that these alone have to be solved for.
 
     Args:

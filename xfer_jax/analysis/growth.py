@@ -21,7 +21,7 @@ def analyse(
     """Judges the laws of growth by held-out numbers of examples, and counts the examples needed.
 
     Args:
-      table: of scores, see `tables.check`.
+      table: of scores, see `score_table.check`.
       own: in-language scores by task and language, in percent; NaN where there is none.
       reach: the score that examples are counted for, in percent; None: most of the target's own.
       seed: of the intervals.

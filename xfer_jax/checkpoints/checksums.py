@@ -253,7 +253,7 @@ def identity(location: str | Path) -> str:
     first and last part of its files; of an address without a list, the address.
 
     Args:
-      location: from `checkpoints.locate`.
+      location: from `locations.locate`.
     """
     folder, _, name = str(location).rpartition("/")
     is_file = not arrays.is_remote(location) and Path(location).is_file()

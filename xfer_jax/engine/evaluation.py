@@ -224,12 +224,12 @@ def restore(location: str | Path, config: model.Config, mesh: Mesh) -> tuple[dic
     """Reads a checkpoint's parameters, laid out over the mesh, and its step.
 
     Args:
-      location: from `checkpoints.locate`.
+      location: from `locations.locate`.
       config: the sizes that it must have.
       mesh: of the devices.
 
     Raises:
-      RequestError: see `checkpoints.restore`.
+      RequestError: see `store.restore`.
     """
     axes, shapes = model.logical_axes(config), model.parameter_shapes(config)
     step = jax.ShapeDtypeStruct((), jnp.int32, sharding=partitioning.replicated(mesh))

@@ -268,7 +268,7 @@ class Retrieval:
             )
 
     def inputs(self) -> dict[str, str]:
-        """Returns digests of what is read, see `output.check_inputs`."""
+        """Returns digests of what is read, see `run_folder.check_inputs`."""
         vocab = vocabulary.load_for(self.model.vocab_size)
         location = locations.locate(self.checkpoint)
         return {"checkpoint": checksums.identity(location), "vocabulary": vocab.digest}

@@ -1,6 +1,6 @@
 """Reads an analysis for the page, and checks every column that the page uses.
 
-`tables.read_analysis` says that the files belong together; their values can still be anybody's.
+`analysis_folder.read` says that the files belong together; their values can still be anybody's.
 """
 
 import dataclasses
@@ -91,7 +91,7 @@ _TABLES = {
 class Analysis:
     """What `analyze` wrote, checked."""
 
-    about: dict[str, Any]  # see `tables.About`
+    about: dict[str, Any]  # see `analysis_folder.About`
     tables: Mapping[str, pd.DataFrame]  # text without NaN; numbers finite or NaN, but `unbounded`
 
     @property
@@ -108,7 +108,7 @@ def read(folder: Path) -> Analysis:
     """Reads the analysis in a folder.
 
     Raises:
-      RequestError: see `tables.read_analysis`; a table lacks a column, has text in the place of a
+      RequestError: see `analysis_folder.read`; a table lacks a column, has text in the place of a
         number, or two rows for one thing.
     """
     about, found = analysis_folder.read(folder)

@@ -163,7 +163,7 @@ class _Graph:
                 yield from self._descendants(child)
 
     def state(self) -> str:
-        """Renders what `planning.status` shows beside what is done."""
+        """Renders what `status.render` shows beside what is done."""
         return json.dumps({"running": self.running, "failed": self.failed})
 
     def raise_failures(self) -> None:
