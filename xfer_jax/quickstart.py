@@ -1,8 +1,9 @@
 """A first look, `make quickstart`: miniature languages, a pocket mT5, no download, minutes.
 
 Runs the pocket study: pre-trains a pocket mT5 on the text of ten miniature languages, fine-tunes it
-on named entities in each, and asks each model in all ten. Then probes what it knew of each language
-before, says what goes together with the scores, and draws it all on one page.
+on named entities in each, and evaluates each model on all ten. Then it probes how well the
+pre-trained model knows each language, correlates the scores with language features, and draws the
+results on one page.
 """
 
 import sys
@@ -24,7 +25,7 @@ OUT = Path("out/quickstart")
 
 
 def main(out: Path = OUT) -> None:
-    """Runs it all; what was finished before is not done again.
+    """Runs everything; what is done already is not done again.
 
     Args:
       out: folder for checkpoints, scores and the picture.
@@ -48,16 +49,16 @@ def main(out: Path = OUT) -> None:
     alike, unlike = scores.thirds(cells, miniature.World().syntactic_similarity)
     progress.say(f"\n{why}")
     progress.say(
-        "\nThese are made-up languages: word order and affixes are those that WALS gives for"
-        "\nar, bn, … hi; the words are invented. They test the tool, not the languages."
-        f"\nAsked in another language, models score {alike:.1f} on the third of the pairs whose"
-        f" grammars\nare most alike, and {unlike:.1f} on the third whose grammars are least alike."
+        "\nThese languages are invented: their word order and affixes are those of ar, bn, … hi in"
+        "\nWALS, their words are made up. They test the tool and say nothing about real languages."
+        f"\nMean score in another language: {alike:.1f} for the third of the pairs with the most"
+        f" similar grammars,\n{unlike:.1f} for the third with the least similar grammars."
         f"\npicture: {picture}\nreport:  {page}\ndone in {time.monotonic() - began:.0f} s"
     )
 
 
 def probe_pretrained(out: Path) -> None:
-    """Probes the pre-trained model with the text that the source models were taught on."""
+    """Probes the pre-trained model with the training text of the source models."""
     compilation.keep_programs()
     bindings = [
         f"CHECKPOINT_PATH = {str(out / 'pretrained')!r}",
@@ -71,7 +72,7 @@ def probe_pretrained(out: Path) -> None:
 
 
 def draw(cells: Mapping[tuple[str, str], float], path: Path) -> Path:
-    """Draws the scores, languages of like grammar next to each other."""
+    """Draws the matrix of scores; languages with similar grammars are neighbours."""
     world = miniature.World()
     grammars = {code: world.grammar(code) for code in miniature.LANGUAGES}
     order = sorted(grammars, key=lambda c: (grammars[c].order, grammars[c].adposition))

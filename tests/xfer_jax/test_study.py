@@ -270,9 +270,7 @@ def test_a_second_owner_is_refused_and_a_killed_one_is_seen(file, tmp_path, caps
     first.wait()
     assert cli.main(["study", "status", str(file), "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert (
-        "nobody runs it: the last run ended before its time, in pretrained; 7 jobs to go" in shown
-    )
+    assert "not running: the last run was killed during pretrained; 7 jobs to go" in shown
 
 
 def test_workers_end_with_their_owner(file, tmp_path):
@@ -566,7 +564,7 @@ def test_running_and_following_need_a_folder(file, capsys):
 
 def test_a_study_that_has_not_begun_says_so(file, tmp_path, capsys):
     assert cli.main(["study", "status", str(file), "--out", str(tmp_path / "none")]) == 0
-    assert "nobody runs it; 7 jobs to go" in capsys.readouterr().out
+    assert "not running; 7 jobs to go" in capsys.readouterr().out
 
 
 def pflop(shown: str) -> float:

@@ -18,7 +18,7 @@ _COMPUTING = ("train", "eval", "infer", "probe", "retrieve", "study")
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="xfer-jax",
-        description="Measures how mT5 carries knowledge from language to language, and says why.",
+        description="Measures how mT5 carries knowledge from one language to another, and why.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for group in (tasks, runs, studies, tables):

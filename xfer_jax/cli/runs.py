@@ -13,34 +13,36 @@ from xfer_jax.cli import options
 def add(commands: Any) -> None:
     """Adds the commands to the parser."""
     for name, summary in (
-        ("train", "Pre-train or fine-tune an mT5, then score it on its targets."),
-        ("eval", "Score a checkpoint on its targets."),
-        ("infer", "Write a checkpoint's predictions, or the scores it gives to the targets."),
+        ("train", "Pre-train or fine-tune an mT5, then evaluate it on its targets."),
+        ("eval", "Evaluate a checkpoint on its targets."),
+        ("infer", "Write a checkpoint's predictions, or its log-probabilities of the targets."),
     ):
         command = options.add_command(
             commands, name, summary, _gin_command, options.GIN_HELP.format(command=name)
         )
         options.add_gin(command)
-        processes = command.add_argument_group("several processes, one a machine or GPU")
+        processes = command.add_argument_group("several processes, one per machine or per GPU")
         processes.add_argument(
             "--multiprocess",
             action="store_true",
-            help="join the others; on TPU pods, Slurm and Open MPI nothing else has to be said",
+            help="join the other processes; TPU pods, Slurm and Open MPI need no other option",
         )
-        processes.add_argument("--coordinator_address", help="HOST:PORT of process 0")
-        processes.add_argument("--process_count", type=int, help="how many there are")
-        processes.add_argument("--process_index", type=int, help="which one this is, from 0")
+        processes.add_argument("--coordinator_address", help="address of process 0: HOST:PORT")
+        processes.add_argument("--process_count", type=int, help="number of processes")
+        processes.add_argument("--process_index", type=int, help="number of this process, from 0")
 
     command = options.add_command(
         commands,
         "probe",
-        "Ask a checkpoint for masked spans of a task's own text: LM_L and LM_EM per language.",
+        "Probe a checkpoint with span corruption of a task's text: LM_L and LM_EM per language.",
         _probe,
         options.GIN_HELP.format(command="probe"),
     )
     options.add_gin(command)
     command.add_argument(
-        "--outputs", metavar="DIR", help="only sum up what T5X's infer, or this, left in a folder"
+        "--outputs",
+        metavar="DIR",
+        help="only compute the table from predictions in DIR, by T5X's infer or by this command",
     )
 
     command = options.add_command(
@@ -63,18 +65,21 @@ def _add_convert(commands: Any) -> None:
     )
     forms = ("native", "t5x", "t5x-legacy", "hf")
     command.add_argument("source", metavar="SRC", help="a checkpoint or a run's folder, or gs://…")
-    command.add_argument("destination", metavar="DST", nargs="?", help="folder to make")
+    command.add_argument("destination", metavar="DST", nargs="?", help="folder to write")
     command.add_argument(
         "--to",
         choices=forms,
-        help="what DST is to be: this tool's (Orbax, with run.json), T5X's (Orbax), T5X's older"
-        " (zarr and msgpack) or Hugging Face's (safetensors)",
+        help="format of DST: native (Orbax, with run.json), t5x (Orbax), t5x-legacy (zarr and"
+        " msgpack) or hf (Hugging Face's safetensors)",
     )
     command.add_argument(
-        "--from", dest="came_from", choices=forms, help="what SRC must be (default: recognised)"
+        "--from",
+        dest="came_from",
+        choices=forms,
+        help="format that SRC must have (default: found out)",
     )
     command.add_argument(
-        "--step", type=int, help="step that DST stands at (default: SRC's; Hugging Face's: 0)"
+        "--step", type=int, help="step of DST (default: that of SRC; 0 for Hugging Face)"
     )
 
 

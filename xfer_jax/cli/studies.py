@@ -11,15 +11,15 @@ from xfer_jax.cli import options
 
 _STUDY_HELP = """\
 actions:
-  plan     the jobs, what is shared, operations, memory, hours and disk; runs nothing
-  run      does the jobs that are not done, and collects the scores
-  status   how far it is; on a terminal a table that renews itself while somebody runs it
-  collect  makes the table of scores of the jobs that are done
-  emit     writes it as a Snakemake workflow, or as Slurm arrays
+  plan     prints the jobs and their cost: operations, memory, hours and disk; runs nothing
+  run      runs the jobs that are not done, and collects the scores
+  status   prints the progress; on a terminal it is updated while the study runs
+  collect  writes the table of scores of the jobs that are done
+  emit     writes the study as a Snakemake workflow, or as Slurm arrays
 
 settings: --gin.NAME=VALUE sets a field of the study, e.g. --gin.study.Study.seeds="(0, 1, 2)"
 
-One process runs a study, with as many workers as --workers says. On a cluster, emit it.
+One process runs a study, with --workers processes that do its jobs. For a cluster, use emit.
 """
 
 
@@ -28,29 +28,27 @@ def add(commands: Any) -> None:
     command = options.add_command(
         commands,
         "study",
-        "Plan, run and follow a grid of tasks, languages, shots and seeds.",
+        "Plan, run and follow a study: tasks, languages, shots and seeds.",
         _study,
         _STUDY_HELP,
     )
     command.add_argument("action", choices=("plan", "run", "status", "collect", "emit"))
-    command.add_argument("file", metavar="FILE.gin", help="the study: see gin/studies/")
-    command.add_argument(
-        "--out", help="the study's folder; of plan: what is done there is left out"
-    )
+    command.add_argument("file", metavar="FILE.gin", help="study file, see gin/studies/")
+    command.add_argument("--out", help="the study's folder; plan leaves out what is done there")
     command.add_argument(
         "--workers",
         type=int,
-        help="run: so many processes on this machine, with a GPU or some of the cores each",
+        help="run: number of worker processes on this machine; each has a GPU or some of the cores",
     )
     command.add_argument(
-        "--job", metavar="JOB", help="run: only this job; what it starts from must be done"
+        "--job", metavar="JOB", help="run: only this job; the job that it starts from must be done"
     )
     command.add_argument(
-        "--engine", choices=("native", "t5x"), help="who does the jobs (default: the file's)"
+        "--engine", choices=("native", "t5x"), help="what runs the jobs (default: as the file says)"
     )
-    command.add_argument("--device", default="cpu", help="plan: cpu, a100, h100, v4, v5e, …")
-    command.add_argument("--once", action="store_true", help="status: do not renew it")
-    command.add_argument("--to", choices=("snakemake", "slurm"), help="emit: what for")
+    command.add_argument("--device", default="cpu", help="plan, emit: cpu, a100, h100, v4, v5e, …")
+    command.add_argument("--once", action="store_true", help="status: print it once")
+    command.add_argument("--to", choices=("snakemake", "slurm"), help="emit: for which engine")
     for name, help_of in (
         ("gpus", "GPUs of a job"),
         ("cpus", "processors of a job"),

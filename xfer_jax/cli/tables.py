@@ -8,12 +8,12 @@ from seqio_tasks.errors import RequestError
 from xfer_jax.cli import options
 
 _ANALYZE_HELP = """\
-A table needs the columns source, target and score (percent); task, n_shots, n_train, seed,
-intermediate, arm and baseline are understood. Languages are ISO 639 codes, BCP 47 tags, FLORES
-codes, Glottocodes or names. Folders of runs, by T5X or by this tool, are scored anew from their
-outputs, and their errors counted. A table of features has source and target, or language, and a
-column a feature. Zero-shot scores are correlated, or those of the fewest shots; of several training
-sizes, those of the largest.
+A table of scores needs the columns source, target and score (percent). It may have task, n_shots,
+n_train, seed, intermediate, arm and baseline. Languages are ISO 639 codes, BCP 47 tags, FLORES
+codes, Glottocodes or names. For folders of runs, by T5X or by this tool, scores are computed from
+the predictions, and errors are counted by type. A table of features has the columns source and
+target, or language, and one column for each feature. The correlations use zero-shot scores, or
+those with the fewest shots; of several training sizes, they use the largest.
 """
 
 
@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     command = options.add_command(
         commands,
         "features",
-        "Write what is known of pairs of languages: typology, descent, place.",
+        "Write features of pairs of languages: typology, language family, geography.",
         _features,
     )
     command.add_argument("--languages", required=True, help="codes or names: ar,bn,en,Finnish")
@@ -32,26 +32,29 @@ def add(commands: Any) -> None:
     command = options.add_command(
         commands,
         "xtreme-r",
-        "Compute XTREME-R's score of what a model's runs answered.",
+        "Compute XTREME-R's score from the predictions of a model's runs.",
         _xtreme_r,
     )
     command.add_argument(
-        "folders", nargs="+", metavar="DIR", help="of runs in T5X's layout, and of `retrieve`"
+        "folders",
+        nargs="+",
+        metavar="DIR",
+        help="folders of runs in T5X's layout, and of `retrieve`",
     )
     command = options.add_command(
         commands,
         "report",
-        "Draw what an analysis found as one page, DIR/report.html.",
+        "Draw the results of an analysis as one page, DIR/report.html.",
         _report,
     )
-    command.add_argument("folder", metavar="DIR", help="that `xfer-jax analyze` wrote")
+    command.add_argument("folder", metavar="DIR", help="folder that `xfer-jax analyze` wrote")
 
 
 def _add_analyze(commands: Any) -> None:
     command = options.add_command(
         commands,
         "analyze",
-        "Correlate a table of scores with what is known of its languages.",
+        "Correlate a table of scores with features of its languages.",
         _analyze,
         _ANALYZE_HELP,
     )
@@ -62,30 +65,44 @@ def _add_analyze(commands: Any) -> None:
         metavar="PATH",
         help="CSV with source, target, score; a study's folder; or folders of runs, T5X's too",
     )
-    command.add_argument("--out", required=True, help="folder for the tables that are found")
+    command.add_argument("--out", required=True, help="folder to write the tables to")
     command.add_argument(
-        "--where", action="append", default=[], metavar="COLUMN=VALUE", help="only such rows"
+        "--where",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="use only rows with this value",
     )
     command.add_argument(
         "--fractions", action="store_true", help="scores are fractions of 1, not percentages"
     )
     command.add_argument(
-        "--features", action="append", default=[], metavar="CSV", help="features of your own"
+        "--features",
+        action="append",
+        default=[],
+        metavar="CSV",
+        help="table with your own features",
     )
     command.add_argument(
-        "--probe", metavar="CSV", help="of `xfer-jax probe`; a study's own is found"
+        "--probe",
+        metavar="CSV",
+        help="table of `xfer-jax probe` (default: the one in the study's folder)",
     )
     command.add_argument(
         "--predictors",
         default="",
         metavar="A,B",
-        help="of the regression (default: of pairs, known)",
+        help="predictors of the regression (default: the known features of pairs)",
     )
     command.add_argument(
-        "--reach", type=float, help="score to count examples for (default: 90%% of in-language)"
+        "--reach",
+        type=float,
+        help="estimate the examples needed for this score (default: 90%% of the in-language score)",
     )
     command.add_argument("--permutations", type=int, default=10_000, help="(default: 10000)")
-    command.add_argument("--seed", type=int, default=0, help="of permutations and resampling")
+    command.add_argument(
+        "--seed", type=int, default=0, help="random seed of permutations and bootstrap"
+    )
     _add_options(command)
 
 
@@ -94,10 +111,12 @@ def _add_options(command: argparse.ArgumentParser) -> None:
         "--measure",
         choices=("cosine", "agreement"),
         default="cosine",
-        help="of typology: cosine, or the share of values that agree (default: cosine)",
+        help="similarity of typology: cosine, or the share of equal values (default: cosine)",
     )
     command.add_argument(
-        "--imputed", action="store_true", help="fill gaps of WALS by URIEL's nearest neighbours"
+        "--imputed",
+        action="store_true",
+        help="fill gaps of WALS with the values that URIEL imputes",
     )
 
 

@@ -32,13 +32,19 @@ def add(commands: Any) -> None:
         "Train a SentencePiece vocabulary, with sentinels, from tasks' text.",
         _vocab,
     )
-    command.add_argument("--tasks", required=True, help="joined by commas: xfer_panx.all_langs")
-    command.add_argument("--languages", default="", help="of a mixture, only these: ar,bn,en")
+    command.add_argument(
+        "--tasks", required=True, help="names, separated by commas: xfer_panx.all_langs"
+    )
+    command.add_argument(
+        "--languages", default="", help="only these languages of a mixture: ar,bn,en"
+    )
     command.add_argument("--split", default="train", help="split to read (default: train)")
     command.add_argument(
-        "--examples", type=int, default=5000, help="texts drawn of each task (default: 5000)"
+        "--examples", type=int, default=5000, help="number of texts from each task (default: 5000)"
     )
-    command.add_argument("--size", type=int, required=True, help="pieces, 100 sentinels included")
+    command.add_argument(
+        "--size", type=int, required=True, help="number of pieces, with the 100 sentinels"
+    )
     command.add_argument("--out", required=True, help="file to write, e.g. out/panx.model")
 
 

@@ -1,4 +1,4 @@
-"""What a study costs, and how far it is."""
+"""What a study costs."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""How far a study is, from its jobs' folders and what its owner says."""
+"""The progress of a study, from its jobs' folders and its owner's state file."""
 
 import contextlib
 import time
@@ -24,7 +24,7 @@ _RENEW_SECONDS = 1.0  # between looks at the jobs' folders
 
 
 def render(every: Sequence[Job], out: Path) -> str:
-    """Renders how far a study is, from its jobs' folders and what its owner says.
+    """Renders the progress of a study, from its jobs' folders and its owner's state file.
 
     Args:
       every: the study's jobs.
@@ -55,16 +55,16 @@ def render(every: Sequence[Job], out: Path) -> str:
         lines.append(f"run by {owner}; {left} jobs to go")
     elif running:
         lines.append(
-            f"nobody runs it: the last run ended before its time, in {', '.join(running)}; {left}"
-            " jobs to go, and the same command goes on"
+            f"not running: the last run was killed during {', '.join(running)}; {left}"
+            " jobs to go, run the same command to continue"
         )
     elif left:
-        lines.append(f"nobody runs it; {left} jobs to go")
+        lines.append(f"not running; {left} jobs to go")
     return "\n".join(lines)
 
 
 class Display(contextlib.AbstractContextManager):
-    """A table of how far a study is that renews itself on a terminal; nothing in a log."""
+    """A table of a study's progress, updated in place on a terminal; nothing in a log."""
 
     def __init__(self, every: Sequence[Job], out: Path):
         self._every, self._out = every, out
@@ -79,14 +79,14 @@ class Display(contextlib.AbstractContextManager):
         self._live.__exit__(*error)
 
     def show(self) -> None:
-        """Renews the table, at most once a second."""
+        """Updates the table, at most once a second."""
         if self._live.console.is_terminal and time.monotonic() - self._shown > _RENEW_SECONDS:
             self._live.update(Text(render(self._every, self._out)), refresh=True)
             self._shown = time.monotonic()
 
 
 def follow(every: Sequence[Job], out: Path) -> None:
-    """Shows how far a study is, until nobody runs it."""
+    """Shows the progress of a study until it ends."""
     with Display(every, out) as display:
         while folder_lock.owner(out):
             display.show()
