@@ -76,7 +76,7 @@ def collect(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, float]]]:
     return scores
 
 
-def text(scores: xtreme_r.Scores) -> str:
+def text(scores: xtreme_r.ScoresByTask) -> str:
     """Renders the score of each task, each group and overall, or which scores are missing."""
     found = xtreme_r.overall(scores, partial=True)
     lines = ["XTREME-R, percent: mean over languages; for QA, mean of F1 and EM"]
