@@ -146,7 +146,7 @@ def _tatoeba_pairs(language: str) -> tuple[list[str], list[str], list[int]]:
     return texts, english, list(range(len(texts)))
 
 
-def _alike(texts: Sequence[str]) -> list[frozenset[int]]:
+def _equal_texts(texts: Sequence[str]) -> list[frozenset[int]]:
     """Returns for every text the indices of all equal texts, which are all relevant."""
     places: dict[str, list[int]] = defaultdict(list)
     for i, text in enumerate(texts):
@@ -160,8 +160,8 @@ def _tatoeba_to_english(languages: Sequence[str], split: str) -> Iterator[Set]:
     for language in languages:
         texts, english, pairs = _tatoeba_pairs(language)
         line_of = {number: line for line, number in enumerate(pairs)}
-        alike = _alike(english)
-        gold = tuple(alike[line_of[i]] for i in range(len(texts)))
+        equal = _equal_texts(english)
+        gold = tuple(equal[line_of[i]] for i in range(len(texts)))
         yield Set(language, tuple(texts), _numbered(english), gold)
 
 
@@ -170,8 +170,8 @@ def _tatoeba(languages: Sequence[str], split: str) -> Iterator[Set]:
     del split
     for language in languages:
         texts, english, pairs = _tatoeba_pairs(language)
-        alike = _alike(texts)
-        yield Set(language, tuple(english), _numbered(texts), tuple(alike[i] for i in pairs))
+        equal = _equal_texts(texts)
+        yield Set(language, tuple(english), _numbered(texts), tuple(equal[i] for i in pairs))
 
 
 def _numbered(texts: Sequence[str]) -> Candidates:
@@ -315,20 +315,20 @@ def _lareqa(languages: Sequence[str], split: str) -> Iterator[Set]:
         for number, paragraph in enumerate(paragraphs, start=1):
             spans = paragraph.sentence_breaks
             sentences = [paragraph.context[start:end] for start, end in spans]
-            asked = []
+            answerable = []
             for qa in paragraph.qas:
                 at = qa.answers[0].answer_start
                 right = next((i for i, (a, b) in enumerate(spans) if a <= at < b), None)
                 if (
                     right is not None
                 ):  # otherwise no sentence contains it, and LAReQA drops the question
-                    asked.append((qa, sentences[right]))
-            if not asked:
+                    answerable.append((qa, sentences[right]))
+            if not answerable:
                 continue
-            for qa, right_sentence in asked:
+            for qa, right_sentence in answerable:
                 questions[language].append((qa.question, qa.id))
-                alike = (i for i, text in enumerate(sentences) if text == right_sentence)
-                answers[qa.id].update(len(texts) + i for i in alike)
+                equal = (i for i, text in enumerate(sentences) if text == right_sentence)
+                answers[qa.id].update(len(texts) + i for i in equal)
             texts += map(_one_line, sentences)
             ids += (f"{language}_{number}_{i}" for i in range(len(sentences)))
     candidates = Candidates(tuple(texts), tuple(ids))

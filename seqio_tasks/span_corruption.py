@@ -16,7 +16,7 @@ import numpy as np
 from seqio_tasks.errors import RequestError
 from seqio_tasks.sentencepiece_model import EOS_ID, NUM_SENTINELS, PAD_ID
 
-NOISE_DENSITY = 0.15  # share of tokens masked
+NOISE_DENSITY = 0.15  # share of masked tokens
 MEAN_SPAN_LENGTH = 3.0  # tokens per span
 MOST_TOKENS = 1 << 16  # most tokens of a text, the same limit as in T5
 

@@ -69,21 +69,21 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
 def _example(qa: dict[str, Any], context: str, path: Path, number: int) -> Example:
     known = isinstance(qa.get("id"), str | int)
     name = sources.one_line(qa["id"]) if known else f"number {number}"
-    asked = sources.formed(_Question, qa, f"{path}, question {name}: not of SQuAD's form")
-    texts = [answer.text for answer in asked.answers if answer.text.strip()]
-    if not texts and not asked.is_impossible:
+    question = sources.formed(_Question, qa, f"{path}, question {name}: not of SQuAD's form")
+    texts = [answer.text for answer in question.answers if answer.text.strip()]
+    if not texts and not question.is_impossible:
         raise RequestError(
             f"{path}: question {name} has no answer; XTREME removes the dev and test"
             " answers, use the data set's original files"
         )
-    if texts and asked.is_impossible:
+    if texts and question.is_impossible:
         raise RequestError(
             f"{path}: question {name} is marked impossible but has the answer"
             f" {sources.shown(texts[0])}; remove one of the two"
         )
     return {
-        "id": asked.id,
-        "question": asked.question,
+        "id": question.id,
+        "question": question.question,
         "context": context,
         "answers": {"text": texts},
     }

@@ -247,15 +247,15 @@ def _draft_nli(draws: Draws, names: Sequence[str], number: int) -> Draft:
 
 def _question(clause: Clause, role: str, names: Collection[str]) -> Clause:
     """Returns a question for the subject (S), object (O) or place (L), question word in situ."""
-    asked = clause._replace(time=None)
+    question = clause._replace(time=None)
     if role == "L":
         assert clause.place is not None
-        return asked._replace(place=(clause.place[0], "where"))
+        return question._replace(place=(clause.place[0], "where"))
     head = (clause.subject if role == "S" else clause.object).head
     word = Phrase("who" if head in names else "what")
     if role == "S":
-        return asked._replace(subject=word, place=None)
-    return asked._replace(object=word, place=None)
+        return question._replace(subject=word, place=None)
+    return question._replace(object=word, place=None)
 
 
 def _mirror(writer: _Writer, clause: Clause, role: str) -> Clause:

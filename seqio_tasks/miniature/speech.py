@@ -98,10 +98,12 @@ def nli_example(draft: Draft, speaker: Speaker) -> dict:
 
 def qa_example(draft: Draft, speaker: Speaker, name: str) -> dict:
     *context, question = draft.sentences
-    asked, role = draft.answer
-    before = [word for sentence in context[:asked] for word, _ in speaker.sentence(sentence)]
+    answer_sentence, role = draft.answer
+    before = [
+        word for sentence in context[:answer_sentence] for word, _ in speaker.sentence(sentence)
+    ]
     answer: list[str] = []
-    for word, word_role in speaker.sentence(context[asked]):
+    for word, word_role in speaker.sentence(context[answer_sentence]):
         if word_role == role:
             answer.append(word)
         elif answer:

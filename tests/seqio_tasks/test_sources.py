@@ -212,12 +212,14 @@ def test_a_cache_that_cannot_be_written_is_answered_with_the_remedy(tmp_path, mo
     with pytest.raises(RequestError) as caught:
         sources.writable_cache("tokens")
     assert str(caught.value) == (
-        f"the cache folder {tmp_path}/file/cache/tokens cannot be written, name another by"
-        " XFER_CACHE_DIR: Not a directory"
+        f"the cache folder {tmp_path}/file/cache/tokens cannot be written, set"
+        " XFER_CACHE_DIR to another one: Not a directory"
     )
     monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("os.access", lambda *_: False)  # root may write everything
-    with pytest.raises(RequestError, match="XFER_CACHE_DIR: Permission denied, or a read-only"):
+    with pytest.raises(
+        RequestError, match="XFER_CACHE_DIR to another one: Permission denied, or a read-only"
+    ):
         sources.writable_cache()
 
 
@@ -422,7 +424,7 @@ def test_a_quotation_mark_is_that_of_csv_or_named(folder, name, file, label):
     assert (first, second) == (['a "x"\nb', 'c "d" e'], ["f", ""])
     write(path, f'a\tb\t{label}\n"A quote" b\tC\t{label}\n')
     assert complaint(name, "train") == (
-        f"{path}, line 2: a cell begins with a quotation mark and does not end with its closing"
+        f"{path}, line 2: a cell begins with a quotation mark and has text after its closing"
         f" one; {QUOTE}"
     )
     write(path, f'a\tb\t{label}\n"Only start\tD\t{label}\nc\td\t{label}\n')

@@ -623,7 +623,7 @@ DAMAGES = {
     "hf: header nested deeply": (
         "hf",
         lambda path: replace_header(path, lambda text: b'{"a":' * 50_000),
-        r"is damaged: this JSON is nested too deeply",
+        r"is damaged: JSON that is nested too deeply",
     ),
     "hf: header that is no JSON": (
         "hf",

@@ -227,7 +227,7 @@ def _correlated(
     values = grid.to_numpy(float)
     found: list[dict[str, float | str]] = []
     for name, similarity in known.items():
-        alike = np.asarray(
+        similarities = np.asarray(
             [
                 [
                     _mean_similarity(similarity, codes, str(joined).split("."), other)
@@ -236,7 +236,7 @@ def _correlated(
                 for joined in grid.index
             ]
         )
-        tested = _partial_correlation(values, alike, permutations, seed)
+        tested = _partial_correlation(values, similarities, permutations, seed)
         if tested is not None:
             found.append({"feature": name, **tested})
     return found
@@ -254,7 +254,7 @@ def _mean_similarity(
 
 
 def _partial_correlation(
-    gains: np.ndarray, alike: np.ndarray, permutations: int, seed: int
+    gains: np.ndarray, similarities: np.ndarray, permutations: int, seed: int
 ) -> dict[str, float] | None:
     """Correlates gains [I, T] with similarities, controlling for intermediate and target language.
 
@@ -265,25 +265,29 @@ def _partial_correlation(
       similarity of each language; `low` and `high`, its 95% confidence interval, from resampling
       targets. None if there are too few pairs.
     """
-    both = np.isfinite(gains) & np.isfinite(alike)
+    both = np.isfinite(gains) & np.isfinite(similarities)
     intermediates, others = both.any(axis=1).sum(), both.any(axis=0).sum()
     if both.sum() < _FEWEST_CELLS or intermediates < 2 or others < score_table.FEWEST:
         return None
 
-    alike = alike - np.nanmean(np.where(both, alike, np.nan), axis=1, keepdims=True)
+    similarities = similarities - np.nanmean(
+        np.where(both, similarities, np.nan), axis=1, keepdims=True
+    )
     once = np.ones((1, gains.shape[1]))
-    clear, alike_clear = (_without_main_effects(v, both, once)[0] for v in (gains, alike))
-    x, y = alike_clear[both], clear[both]
+    residuals, residual_similarities = (
+        _without_main_effects(v, both, once)[0] for v in (gains, similarities)
+    )
+    x, y = residual_similarities[both], residuals[both]
     if x @ x < 1e-12 * len(x) or y @ y < 1e-12 * len(y):
         return None
     rng = np.random.default_rng((seed, 3))
     places = np.argsort(rng.random((permutations, gains.shape[1])), axis=1)
-    null = _correlations(alike, clear, both, places)
-    observed = _correlations(alike, clear, both, np.arange(gains.shape[1])[None])[0]
+    null = _correlations(similarities, residuals, both, places)
+    observed = _correlations(similarities, residuals, both, np.arange(gains.shape[1])[None])[0]
     n = gains.shape[1]
     drawn = rng.multinomial(n, np.full(n, 1 / n), size=_DRAWS).astype(float)
     contrasts = _contrasts(
-        _without_main_effects(alike, both, drawn),
+        _without_main_effects(similarities, both, drawn),
         _without_main_effects(gains, both, drawn),
         drawn,
     )
@@ -292,7 +296,7 @@ def _partial_correlation(
         "pairs": int(both.sum()),
         "within": float(np.corrcoef(x, y)[0, 1]),
         "p": permutation.two_sided(float(observed), null),
-        "contrast": float(_contrasts(alike_clear[None], clear[None], once)[0]),
+        "contrast": float(_contrasts(residual_similarities[None], residuals[None], once)[0]),
         "low": float(low),
         "high": float(high),
     }
@@ -327,7 +331,7 @@ def _without_main_effects(values: np.ndarray, mask: np.ndarray, weights: np.ndar
 
 
 def _correlations(
-    alike: np.ndarray, clear: np.ndarray, both: np.ndarray, places: np.ndarray
+    similarities: np.ndarray, residuals: np.ndarray, both: np.ndarray, places: np.ndarray
 ) -> np.ndarray:
     """Correlates gains without main effects [I, T] with similarities of permuted columns [B, T].
 
@@ -336,9 +340,9 @@ def _correlations(
     found = []
     block = max(1, _BLOCK_SIZE // both.size)
     for start in range(0, len(places), block):
-        moved = np.moveaxis(alike[:, places[start : start + block]], 0, 1)  # [B, I, T]
+        moved = np.moveaxis(similarities[:, places[start : start + block]], 0, 1)  # [B, I, T]
         count = (both & np.isfinite(moved)).astype(float)
-        x, y = np.where(count > 0, moved, 0.0), np.where(both, clear, 0.0)
+        x, y = np.where(count > 0, moved, 0.0), np.where(both, residuals, 0.0)
         n, sx, sy, sxx, syy, sxy = (
             np.sum(values, axis=(1, 2))
             for values in (count, x, y * count, x * x, y * y * count, x * y)
@@ -349,11 +353,11 @@ def _correlations(
     return np.concatenate(found)
 
 
-def _contrasts(alike: np.ndarray, gains: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _contrasts(similarities: np.ndarray, gains: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Returns the mean gain of the most similar third of the pairs minus the least similar third.
 
     Args:
-      alike: similarities [B, I, T], NaN where a pair does not count.
+      similarities: [B, I, T], NaN where a pair does not count.
       gains: [B, I, T], likewise.
       weights: [B, T], how often a column counts.
 
@@ -361,8 +365,8 @@ def _contrasts(alike: np.ndarray, gains: np.ndarray, weights: np.ndarray) -> np.
       [B], NaN if there are fewer than three pairs.
     """
     draws = len(weights)
-    x, y = alike.reshape(draws, -1), np.nan_to_num(gains).reshape(draws, -1)
-    w = np.where(np.isfinite(alike), weights[:, None], 0.0).reshape(draws, -1)
+    x, y = similarities.reshape(draws, -1), np.nan_to_num(gains).reshape(draws, -1)
+    w = np.where(np.isfinite(similarities), weights[:, None], 0.0).reshape(draws, -1)
     order = np.argsort(np.where(np.isfinite(x), x, np.inf), axis=1, kind="stable")
     y, w = (np.take_along_axis(values, order, axis=1) for values in (y, w))
     total = w.sum(axis=1, keepdims=True)

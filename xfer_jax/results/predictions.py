@@ -54,7 +54,7 @@ class Outputs:
 
     @property
     def expects_something(self) -> bool:
-        """Whether any reference contains an answer or an entity."""
+        """True if any reference contains an answer or an entity."""
         if self.task.family.answers_field:
             return any(answer for answers in self.references for answer in answers)
         return any(strict_metrics.parse_spans(reference) for reference in self.references)

@@ -154,7 +154,7 @@ def probes(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] 
 
     return {
         "loss": bars("lm_loss", 1, "LM_L: nats per target token"),
-        "exact": bars("lm_em", 100, "LM_EM: masked spans reproduced exactly, percent"),
+        "exact": bars("lm_em", 100, "LM_EM: masked spans predicted exactly, percent"),
     }
 
 
