@@ -55,7 +55,7 @@ def p_values(
     return {
         "qap": found.qap_p,
         "qap_spearman": found.qap_p_spearman,
-        "within": regression.within(pairs, permutations, seed)[1],
+        "within": regression.partial_correlation(pairs, permutations, seed)[1],
         "wals": float(single["fdr"].min()),
         "naive": found.naive_p,
     }

@@ -1,15 +1,20 @@
-"""Which tasks there are, by name; plain Python, so that a name costs no TensorFlow.
+"""The catalogue of tasks, by name. It is plain Python: resolving a name needs no TensorFlow.
 
-A task's name is `xfer_<family>.<language>`, e.g. `xfer_panx.sw`, with an optional subset of its
-training data: `.n100.s0` (100 examples drawn with seed 0; the 10 of `.n10.s0` are among them) or
-`.matched.s0` (as many as the family's smallest language has). `xfer_<family>.all_langs` is the
-mixture of all its languages, `xfer_<family>.uralic` that of a language family's
-(`languages.GROUPS`), of which `.n3000.s0` takes 3,000 examples in all, equally many of each where
-there are as many (of `all_langs` it takes 3,000 of each).
-`xfer_intermediate.ner.uralic` is the same by the kind of task (`KINDS`), and
-`xfer_intermediate.ner_and_text.uralic` also keeps span corruption of plain text in the mixture.
-`xfer_probe.<family>.<language>` is the plain text of the same examples, masked, to ask what a
-language model knows of it (see `seqio_tasks.families.probes`).
+The name of a task is `xfer_<family>.<language>`, such as `xfer_panx.sw`, with an optional subset of
+its training data:
+
+- `.n100.s0`: 100 examples, drawn with seed 0; they include the 10 examples of `.n10.s0`.
+- `.matched.s0`: as many examples as the smallest language of the family has.
+
+Mixtures and variants:
+
+- `xfer_<family>.all_langs`: all languages of the family; `.n3000.s0` takes 3,000 examples of each.
+- `xfer_<family>.uralic`: the languages of a language family (`languages.GROUPS`); `.n3000.s0` takes
+  3,000 examples in total, as equally as the sizes of the languages allow.
+- `xfer_intermediate.ner.uralic`: the same, by kind of task (`KINDS`);
+  `xfer_intermediate.ner_and_text.uralic` adds span corruption of plain text.
+- `xfer_probe.<family>.<language>`: the plain text of the same examples, masked, to measure how well
+  a model knows the language (see `seqio_tasks.families.probes`).
 """
 
 import functools
@@ -36,7 +41,7 @@ from seqio_tasks.families import (
 from seqio_tasks.records import ALL_LANGUAGES, INTERMEDIATE, PREFIX, PROBE, TEXT, Family, Task
 
 AND_TEXT = "_and_text"
-# Kinds of intermediate tasks, and the family of tasks that each is; any other goes by its own name.
+# Kinds of intermediate tasks, and their family of tasks; any other kind is the name of its family.
 KINDS = {
     "nli": "xnli", "paraphrase": "pawsx", "ner": "panx", "qa": "tydiqa", "tagging": "udpos",
     TEXT: TEXT,
@@ -70,10 +75,10 @@ def tasks(name: str) -> tuple[Task, ...]:
     """Resolves a name to its task, or a mixture's name to its tasks.
 
     Raises:
-      RequestError: no such task; names the nearest.
+      RequestError: there is no such task; names the most similar ones.
     """
     if not isinstance(name, str):
-        raise RequestError(f"a task's name must be text, such as 'xfer_panx.sw', not {name!r:.80}")
+        raise RequestError(f"a task name must be text, such as 'xfer_panx.sw', not {name!r:.80}")
     match = _NAME.fullmatch(name)
     if match is None:
         raise _unknown(name)
@@ -81,7 +86,7 @@ def tasks(name: str) -> tuple[Task, ...]:
         if number and len(number) > _DIGITS:
             raise RequestError(
                 f"{sources.shown(name)}: {number[:_DIGITS]}… is too large for a subset or a seed,"
-                f" which have {_DIGITS} digits at most"
+                f" which have at most {_DIGITS} digits"
             )
     size = int(match["size"]) if match["size"] else None
     seed, matched = int(match["seed"] or 0), bool(match["matched"])
@@ -98,8 +103,8 @@ def tasks(name: str) -> tuple[Task, ...]:
     return found
 
 
-_LONGEST_NAME = 80  # characters of an unknown name that are looked at
-_DIGITS = 9  # of a subset's size or seed
+_LONGEST_NAME = 80  # characters of an unknown name that are compared and shown
+_DIGITS = 9  # most digits of a subset's size or seed
 _NAME = re.compile(
     rf"{PREFIX}(?:{INTERMEDIATE}\.(?P<kind>[a-z_]+)"
     rf"|(?P<family>(?:{re.escape(PROBE)})?[a-z0-9_]+))\.(?P<language>\w+?)"
@@ -110,13 +115,13 @@ _NAME = re.compile(
 def _of_family(
     name: str, family_name: str, language: str, size: int | None, seed: int, matched: bool
 ) -> tuple[Task, ...]:
-    """Returns the tasks of a family in a language, or in several."""
+    """Returns the tasks of a family in a language, in a group of languages, or in all."""
     family = {**families(), **probe_families()}.get(family_name)
     if family is None:
         raise _unknown(name)
     if family.objective == "probe" and (size or matched):
         raise RequestError(
-            f"{name}: a probe has no subsets; EVALUATOR_NUM_EXAMPLES says how many texts it takes"
+            f"{name}: a probe has no subsets; set EVALUATOR_NUM_EXAMPLES to the number of texts"
         )
     if matched:
         if family.matched_size is None:
@@ -132,17 +137,20 @@ def _of_family(
     if size is None or matched:
         return tuple(Task(family, code, size, seed, matched) for code in codes)
     if size < len(codes):
-        raise RequestError(f"{name}: {size} examples are fewer than its {len(codes)} languages")
+        raise RequestError(
+            f"{name}: {size} examples are too few for {len(codes)} languages; choose at least"
+            f" {len(codes)}"
+        )
     shares = _shares(size, codes, family.small)
     if sum(shares.values()) < size:
         raise RequestError(
-            f"{name} asks for {size} training examples; its languages have {sum(shares.values())}"
+            f"{name} needs {size} training examples; its languages have {sum(shares.values())}"
         )
     return tuple(Task(family, code, shares[code], seed) for code in codes)
 
 
 def _shares(total: int, codes: Sequence[str], small: Mapping[str, int]) -> dict[str, int]:
-    """Shares out examples as equally as the data of small languages allow."""
+    """Divides examples among languages, as equally as the data of small languages allow."""
     shares: dict[str, int] = {}
     for code in sorted(codes, key=lambda code: small.get(code, total)):
         equal = (total - sum(shares.values())) // (len(codes) - len(shares))
@@ -151,7 +159,7 @@ def _shares(total: int, codes: Sequence[str], small: Mapping[str, int]) -> dict[
 
 
 def mixtures(family: Family) -> tuple[str, ...]:
-    """Returns the names of the language families that a family of tasks has languages of."""
+    """Returns the names of the language groups with languages in a family of tasks."""
     return tuple(
         group
         for group, codes in languages.GROUPS.items()
@@ -160,7 +168,7 @@ def mixtures(family: Family) -> tuple[str, ...]:
 
 
 def intermediates() -> tuple[str, ...]:
-    """Returns the names of the intermediate tasks in language families, by kind and group."""
+    """Returns the names of the intermediate tasks in groups of languages."""
     return tuple(
         f"{PREFIX}{INTERMEDIATE}.{kind}.{group}"
         for kind, family in KINDS.items()
@@ -184,23 +192,23 @@ def task(name: str) -> Task:
     """Resolves the name of a single task.
 
     Raises:
-      RequestError: no such task, or a mixture.
+      RequestError: there is no such task, or it is a mixture.
     """
     found = tasks(name)
     if len(found) > 1:
-        raise RequestError(f"{name} is a mixture of {len(found)} tasks where one task is needed")
+        raise RequestError(f"{name} is a mixture of {len(found)} tasks; name a single task")
     return found[0]
 
 
 def of_languages(names: Sequence[str], languages: Sequence[str] = ()) -> list[Task]:
-    """Resolves names of tasks and mixtures, and keeps those of some languages.
+    """Resolves names of tasks and mixtures, and keeps the tasks in some languages.
 
     Args:
-      names: of tasks and mixtures.
-      languages: to keep; all by default.
+      names: names of tasks and mixtures.
+      languages: languages to keep; all by default.
 
     Raises:
-      RequestError: an unknown task, or a language that none of them has.
+      RequestError: a task is unknown, or none of the tasks is in a language.
     """
     for given, what in ((names, "tasks"), (languages, "languages")):
         if not isinstance(given, Sequence) or isinstance(given, str):
@@ -221,10 +229,10 @@ def _text(value: Any, what: str, example: str) -> str:
 
 @gin.configurable(module="seqio_tasks.catalogue")
 def name(task: str, language: str, subset: str = "") -> str:
-    """Builds a task's name from its parts, for gin: `xfer_panx`, `sw`, `n100.s0`.
+    """Builds the name of a task from its parts, for gin: `xfer_panx`, `sw`, `n100.s0`.
 
     Raises:
-      RequestError: a part is no text.
+      RequestError: a part is not text.
     """
     parts = (
         _text(task, "a task", "xfer_panx"),
@@ -239,11 +247,11 @@ def names(task: str, languages: Sequence[str]) -> tuple[str, ...]:
     """Builds the names of a task in several languages, for gin.
 
     Raises:
-      RequestError: the languages are no list or tuple, or one of them no text.
+      RequestError: the languages are not a list or tuple of texts.
     """
     if not isinstance(languages, list | tuple):
         raise RequestError(
-            "languages (TARGETS) must be a tuple, such as ('en', 'sw') or, of one, ('en',), not"
+            "languages (TARGETS) must be a tuple, such as ('en', 'sw') or ('en',), not"
             f" {languages!r:.80}"
         )
     return tuple(name(task, language, subset="") for language in languages)
@@ -251,10 +259,10 @@ def names(task: str, languages: Sequence[str]) -> tuple[str, ...]:
 
 @gin.configurable(module="seqio_tasks.catalogue")
 def probe(task: str) -> str:
-    """Returns the name of a task's probe, for gin: `xfer_probe.panx` of `xfer_panx`.
+    """Returns the name of a task's probe, for gin: `xfer_probe.panx` for `xfer_panx`.
 
     Raises:
-      RequestError: the task is no text.
+      RequestError: the name is not text.
     """
     task = _text(task, "a task", "xfer_panx")
     return task if task.startswith(PREFIX + PROBE) else PREFIX + PROBE + task.removeprefix(PREFIX)
@@ -262,13 +270,13 @@ def probe(task: str) -> str:
 
 @gin.configurable(module="seqio_tasks.catalogue")
 def evaluation_examples(count: int | None = None) -> int | None:
-    """Returns how many examples SeqIO delivers of a task, see `sample_indices`; None: all.
+    """Returns how many examples of a task SeqIO delivers, see `sample_indices`; None: all.
 
     Args:
-      count: EVALUATOR_NUM_EXAMPLES, for gin to bind.
+      count: the value of EVALUATOR_NUM_EXAMPLES; gin binds it.
 
     Raises:
-      RequestError: it is neither None nor an integer of at least 1.
+      RequestError: the value is neither None nor an integer of at least 1.
     """
     if count is not None and (type(count) is not int or count < 1):
         raise RequestError(
@@ -279,13 +287,13 @@ def evaluation_examples(count: int | None = None) -> int | None:
 
 @gin.configurable(module="seqio_tasks.catalogue")
 def longest_target(tokens: int | None = None) -> int | None:
-    """Returns how long a target may be, its end included, or SeqIO leaves the example out.
+    """Returns the most tokens of a target, end of sequence included; SeqIO drops longer examples.
 
     Args:
-      tokens: for gin to bind; None: nothing is left out.
+      tokens: the value; gin binds it. None: no example is dropped.
 
     Raises:
-      RequestError: it is no positive whole number.
+      RequestError: the value is not a positive whole number.
     """
     return _positive(tokens, "the length of a target")
 

@@ -1,4 +1,4 @@
-"""SHA-256 of files that are opened again and again, read once a process."""
+"""SHA-256 of files that are opened many times; each file is read once per process."""
 
 import functools
 from pathlib import Path
@@ -7,10 +7,10 @@ from seqio_tasks import sources
 
 
 def sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file; one that was not written since is not read again.
+    """Returns the SHA-256 of a file; reads a file again only if it has changed.
 
     Raises:
-      OSError: it cannot be read.
+      OSError: the file cannot be read.
     """
     status = path.stat()
     return _digest(path, status.st_ino, status.st_size, status.st_mtime_ns)

@@ -1,7 +1,7 @@
-"""Files of users and of this tool: where they are, read whole, written whole or not at all.
+"""Reads files, and writes files atomically.
 
-The one place that makes paths absolute, reads text and JSON, and names temporary files. Everything
-is UTF-8, whatever the locale says.
+Only this module makes paths absolute, reads text and JSON, and names temporary files. All text is
+UTF-8, whatever the locale is.
 """
 
 import errno
@@ -19,20 +19,20 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errn
 
 
 def absolute(path: str | os.PathLike[str], name: str = "a path") -> Path:
-    """Returns a local path as an absolute one, with `~` expanded and without `..`.
+    """Returns a local path as an absolute path, with `~` expanded and without `..`.
 
-    Links are followed only where `..` makes that necessary, so that a path which is written into a
-    script stays the one that the user knows.
+    Follows links only if the path contains `..`, so that a path in a script stays the path that the
+    user knows.
 
     Args:
-      path: as the user wrote it.
-      name: what the user calls it, for the error.
+      path: the path as the user wrote it.
+      name: the user's name for it, for the error message.
 
     Raises:
-      RequestError: it is empty, no text, or no path at all.
+      RequestError: the path is empty, not text, or invalid.
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path).strip():
-        raise RequestError(f"{name} must be text that is not empty, not {path!r:.80}")
+        raise RequestError(f"{name} must be a path that is not empty, not {path!r:.80}")
     if "\0" in str(path):
         raise RequestError(f"{name} must not contain a NUL character: {str(path)!r:.80}")
     try:
@@ -46,12 +46,12 @@ def refusal(error: OSError, doing: str) -> RequestError | RunError:
     """Returns the error to raise for a file that cannot be read or written.
 
     Args:
-      error: what the operating system says.
-      doing: what was tried, e.g. 'out/scores.csv cannot be written'.
+      error: the error of the operating system.
+      doing: what failed, e.g. 'out/scores.csv cannot be written'.
 
     Returns:
-      RunError where the disk or the machine is at its limit, so that the same command can succeed
-      later; RequestError where the request names something that cannot work.
+      RunError if the disk or the machine is at its limit, so that the same command can succeed
+      later; RequestError if the request cannot work.
     """
     reason = error.strerror or str(error)
     if error.errno in _DISK:
@@ -66,7 +66,7 @@ def read_bytes(path: Path) -> bytes:
     """Reads a file.
 
     Raises:
-      RequestError: it is missing, a folder, or may not be read.
+      RequestError: the file is missing, is a folder, or must not be read.
     """
     try:
         return path.read_bytes()
@@ -75,10 +75,10 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Reads a file as UTF-8, with or without a byte order mark; line ends stay as they are.
+    """Reads a file as UTF-8, with or without a byte order mark; does not change line ends.
 
     Raises:
-      RequestError: see `read_bytes`; it is not UTF-8, or holds NUL characters.
+      RequestError: see `read_bytes`; or the file is not UTF-8, or contains NUL characters.
     """
     content = read_bytes(path)
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -90,7 +90,7 @@ def read_text(path: Path) -> str:
         raise RequestError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
-        raise RequestError(f"{path}, line {line}: a NUL character; this is no text file")
+        raise RequestError(f"{path}, line {line}: a NUL character; this is not a text file")
     return text
 
 
@@ -98,7 +98,7 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file.
 
     Raises:
-      RequestError: see `read_text`; it is no JSON.
+      RequestError: see `read_text`; or the file is not JSON.
     """
     return parse_json(read_text(path), str(path))
 
@@ -108,11 +108,11 @@ def parse_json(text: str | bytes, where: str, unique_keys: bool = False) -> Any:
 
     Args:
       text: UTF-8.
-      where: it comes from, for the error: a file, or a file and a line.
-      unique_keys: whether an object that has a key twice is refused; else the last one counts.
+      where: the file, or the file and the line, for the error message.
+      unique_keys: whether to refuse an object with a repeated key; otherwise the last value counts.
 
     Raises:
-      RequestError: it is no JSON, or nested too deeply.
+      RequestError: the text is not JSON, or is nested too deeply.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique if unique_keys else None)
@@ -120,7 +120,7 @@ def parse_json(text: str | bytes, where: str, unique_keys: bool = False) -> Any:
         line = f", line {error.lineno}" if error.lineno > 1 else ""
         raise RequestError(f"{where}{line}: not JSON ({error.msg})") from None
     except RecursionError:
-        raise RequestError(f"{where}: JSON that is nested too deeply") from None
+        raise RequestError(f"{where}: this JSON is nested too deeply") from None
     except ValueError as error:  # not UTF-8; a number of thousands of digits
         raise RequestError(f"{where}: not JSON ({str(error).partition(';')[0]})") from None
 
@@ -130,7 +130,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:40]!r} stands twice in one object")
+        raise ValueError(f"the key {twice[:40]!r} occurs twice in one object")
     return found
 
 
@@ -138,13 +138,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write(path: Path, content: str | bytes) -> Path:
-    """Writes a file whole or not at all, and its folder where it is missing.
+    """Writes a file atomically, and creates its folder if it is missing.
 
     Returns:
       `path`.
 
     Raises:
-      RequestError: it cannot be written there.
+      RequestError: the file cannot be written.
       RunError: the disk is full or fails.
     """
     try:
@@ -163,19 +163,19 @@ def write(path: Path, content: str | bytes) -> Path:
 def write_all(
     folder: Path, contents: Mapping[str, str | bytes], last: str, remove: Iterable[str] = ()
 ) -> None:
-    """Writes several files that belong together: a reader finds all of the new ones, or no `last`.
+    """Writes several files that belong together: a reader finds all new files, or no file `last`.
 
-    All are written under temporary names first: if that fails, the files of before are untouched.
+    First writes all files under temporary names: if that fails, the old files stay unchanged.
 
     Args:
-      folder: made where it is missing.
-      contents: by file name.
-      last: the file of `contents` that says that the others are complete. It is removed before the
-        first of them is replaced, and comes back after the last.
-      remove: names of files of before that do not belong to the new ones.
+      folder: created if it is missing.
+      contents: contents by file name.
+      last: the file of `contents` that marks the others as complete. It is removed before the first
+        of them is replaced, and is written after all others.
+      remove: names of old files that do not belong to the new ones.
 
     Raises:
-      RequestError: they cannot be written there.
+      RequestError: the files cannot be written.
       RunError: the disk is full or fails.
     """
     staged: dict[Path, Path] = {}
@@ -196,8 +196,8 @@ def write_all(
 
 
 def _staged(path: Path, content: str | bytes) -> Path:
-    """Writes a new file beside `path` under a name that nobody can foresee, and returns it."""
-    # A lone surrogate, which JSON can hold, is no text: it is written as its escape.
+    """Writes a new file in the folder of `path`, with an unpredictable name, and returns it."""
+    # A lone surrogate, which JSON can contain, is not valid text: write its escape sequence.
     data = content if isinstance(content, bytes) else content.encode("utf-8", "backslashreplace")
     temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(6)}{_UNFINISHED}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
@@ -214,11 +214,11 @@ def _staged(path: Path, content: str | bytes) -> Path:
 
 
 def tidy(folder: Path, name: str = "") -> None:
-    """Removes what writers that were killed have left in a folder.
+    """Removes the temporary files of killed writers from a folder.
 
     Args:
-      folder: that nobody else writes now.
-      name: of the file that they were writing, where others write other files there.
+      folder: no other process may be writing these files now.
+      name: the file that they were writing, if other processes write other files there.
     """
     for leftover in folder.glob(f".{name}*{_UNFINISHED}"):
         if leftover.is_file() and not leftover.is_symlink():

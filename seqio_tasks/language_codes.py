@@ -1,12 +1,12 @@
-"""Any language under any of its usual codes or its English name, and what is known of it.
+"""Resolves codes and names of any language, and looks up its name, family and URIEL row.
 
 Codes are ISO 639-1, 639-2 (bibliographic and terminological), 639-3, BCP 47 tags (`pt-PT`), FLORES
-codes (`arb_Arab`) and Glottocodes (`stan1293`). Different languages never become one, however near
-they are: Egyptian Arabic `arz` is not `ar`, nor Dari `prs` Persian. Where URIEL knows too little of
-a language, its typology is borrowed from its macrolanguage, and `borrowed` says so.
+codes (`arb_Arab`) and Glottocodes (`stan1293`). Different languages stay different, even if they
+are closely related: Egyptian Arabic `arz` is not `ar`, and Dari `prs` is not Persian. If URIEL has
+too few values for a language, its typology is borrowed from its macrolanguage; see `borrowed`.
 
 Sources: ISO 639 from pycountry; BCP 47's registry (for macrolanguages) and CLDR's likely scripts
-and regions from langcodes; Glottocodes from URIEL+ (urielplus). All are imported when first needed.
+and regions from langcodes; Glottocodes from URIEL+ (urielplus). Each is imported on first use.
 """
 
 import csv
@@ -26,8 +26,8 @@ _CODE = re.compile(r"[a-z]{2,3}")
 _TAG = re.compile(r"([a-z]{2,3})([-_][a-z0-9]{2,8})+", re.IGNORECASE)
 _GLOTTOCODE = re.compile(r"[a-z0-9]{4}[0-9]{4}")
 _PRIVATE = re.compile(r"q[a-t][a-z]")  # ISO 639-3 leaves these to its users
-# Rows that sum up others, which tables have beside those of languages, and ISO's codes for several
-# languages or none. Of the words only `all` is a language's code: Allar is `all-Latn` here.
+# Names of summary rows in tables of languages, and ISO codes for several languages or for none. One
+# of the words, `all`, is also the code of a language: Allar is `all-Latn` here.
 SUMMARIES = frozenset(
     (
         "all", "avg", "average", "macro", "mean", "median", "micro", "overall", "std", "stdev",
@@ -35,7 +35,7 @@ SUMMARIES = frozenset(
     )
 )  # fmt: skip
 _ALLAR = "all-Latn"
-_FEW = 10  # known values of a table of WALS: with fewer, a language's typology is borrowed
+_FEW = 10  # a language with fewer known values in a WALS table borrows its typology
 _EXPECTED = (
     "expected an ISO 639 code such as 'sw' or 'swh', a tag such as 'pt-BR', or an English name such"
     " as 'Swahili'"
@@ -45,21 +45,21 @@ _STANDS_IN = {"fil": "tgl"}
 
 
 def code_of(name: str) -> str:
-    """Returns the one code that this project calls a language by.
+    """Returns the code that this project uses for a language.
 
-    It is that of `languages.LANGUAGES`, else the language's ISO 639-1 code, else its ISO 639-3
-    code; with a script or region after it where that is not the usual one (`zh-Hant`, `pt-PT`).
+    It is the code in `languages.LANGUAGES`, or else the ISO 639-1 code, or else the ISO 639-3 code.
+    A script or region that is not the default follows (`zh-Hant`, `pt-PT`).
 
     Args:
-      name: a code or English name, see the module; case does not matter.
+      name: a code or English name, see the module; upper and lower case are the same.
 
     Raises:
-      RequestError: an unknown language; names the nearest.
+      RequestError: the language is unknown; names the most similar ones.
     """
     query = name.strip()
     lower = query.lower()
     if lower in SUMMARIES:
-        raise RequestError(f"{query!r:.80} is no language, but a name for several or for none")
+        raise RequestError(f"{query!r:.80} is not a language, but a name for several or for none")
     if lower in languages.BY_NAME:
         return languages.BY_NAME[lower].code
     if _GLOTTOCODE.fullmatch(lower):
@@ -70,7 +70,7 @@ def code_of(name: str) -> str:
     if _TAG.fullmatch(query):
         return _code_of_tag(query)
     if _PRIVATE.fullmatch(lower) or (len(lower) == 3 and uriel.known(lower)):
-        return lower  # URIEL has codes that were retired since
+        return lower  # URIEL has codes that ISO has retired
     if len(lower) == 2 and _CODE.fullmatch(lower):
         import langcodes
 
@@ -81,10 +81,10 @@ def code_of(name: str) -> str:
 
 
 def _nearest(query: str) -> str:
-    """Returns a hint with what is nearest to a query: names to names, codes to codes.
+    """Returns a hint with the most similar names (for a name) or codes (for a code).
 
-    Compared are languages with a code of two letters: of all 7,900 some are like any word. Two
-    codes of two letters that differ in one are not alike.
+    Only languages with a two-letter code are compared, because among all 7,900 languages some are
+    similar to any word. Two-letter codes get no hint.
     """
     if len(query) < 3:
         return ""
@@ -123,7 +123,7 @@ def _iso() -> dict[str, Any]:
 
 
 def _plain(name: str) -> str:
-    """Returns a name of ISO 639 without what it adds in brackets: 'Greek, Modern (1453-)'."""
+    """Returns a name of ISO 639 without the part in brackets: 'Greek, Modern (1453-)'."""
     return re.sub(r" \(.*\)$", "", name)
 
 
@@ -141,7 +141,9 @@ def _code_of_tag(tag: str) -> str:
 
     if tag.lower().replace("_", "-") == _ALLAR.lower():
         return _ALLAR
-    wrong = f"{tag!r:.80} is no language tag: expected one such as 'pt-BR', 'zh-Hans' or 'arb_Arab'"
+    wrong = (
+        f"{tag!r:.80} is not a language tag: expected one such as 'pt-BR', 'zh-Hans' or 'arb_Arab'"
+    )
     try:
         parsed = langcodes.get(tag.replace("_", "-"), normalize=False)
     except langcodes.tag_parser.LanguageTagError:
@@ -185,17 +187,17 @@ def _iso_of_glottocode(glottocode: str) -> str:
     found = _glottocodes().get(glottocode)
     if found is None:
         raise RequestError(
-            f"no ISO 639-3 code is known of the Glottocode {glottocode!r:.80}:"
+            f"no ISO 639-3 code is known for the Glottocode {glottocode!r:.80}:"
             " give the ISO 639-3 code"
         )
     return found
 
 
-# --- What is known of a language ------------------------------------------------------------------
+# --- Properties of a language ---------------------------------------------------------------------
 
 
 def is_listed(code: str) -> bool:
-    """Whether ISO 639 has a code, or leaves it to its users."""
+    """Returns whether ISO 639 lists a code, or reserves it for private use."""
     base = code.partition("-")[0]
     return base in languages.LANGUAGES or base in _iso() or bool(_PRIVATE.fullmatch(base))
 
@@ -211,7 +213,7 @@ def alpha3(code: str) -> str:
 
 
 def name_of(code: str) -> str:
-    """Returns the English name of a language of `code_of`; the code where there is none."""
+    """Returns the English name of a language of `code_of`; the code if there is no name."""
     base, _, rest = code.partition("-")
     if base in languages.LANGUAGES:
         name = languages.LANGUAGES[base].name
@@ -224,11 +226,11 @@ def name_of(code: str) -> str:
 
 @functools.cache
 def family_of(code: str) -> str:
-    """Returns the family of a language of `code_of`, as WALS calls it where that is known.
+    """Returns the family of a language of `code_of`, if possible under its name in WALS.
 
-    That of a language outside `languages.LANGUAGES` comes from URIEL's tree: it is the family of
-    the languages of ours that share a node of the tree with it, else the name of the largest node
-    that it is in. Empty where URIEL knows none.
+    For a language outside `languages.LANGUAGES`, the family comes from the tree in URIEL: it is the
+    family of the language in `LANGUAGES` that shares the most nodes with it, or else the name of
+    its largest node. Empty if URIEL has no node for it.
     """
     known = languages.LANGUAGES.get(code.partition("-")[0])
     if known is not None:
@@ -247,7 +249,7 @@ def family_of(code: str) -> str:
 
 @functools.cache
 def _families() -> tuple[list[str], np.ndarray]:
-    """Returns our languages' families, and the nodes [N, nodes] of URIEL's tree they are in."""
+    """Returns the families of `languages.LANGUAGES`, and their nodes [N, nodes] in URIEL's tree."""
     ours = [language for language in languages.LANGUAGES.values() if uriel.known(language.uriel)]
     _, nodes = uriel.values([language.uriel for language in ours], "fam")
     return [language.family for language in ours], nodes
@@ -255,7 +257,7 @@ def _families() -> tuple[list[str], np.ndarray]:
 
 @functools.cache
 def _macrolanguages() -> dict[str, str]:
-    """Returns the macrolanguage of each language that is in one, under BCP 47's codes."""
+    """Returns the macrolanguage of each language that has one, as BCP 47 codes."""
     from langcodes import registry_parser
 
     entries = registry_parser.parse_registry()
@@ -264,10 +266,11 @@ def _macrolanguages() -> dict[str, str]:
 
 @functools.cache
 def uriel_row(code: str, feature_set: str = "syntax_wals") -> str:
-    """Returns the row of a table of URIEL that stands for a language of `code_of`.
+    """Returns the row of a URIEL table to use for a language of `code_of`.
 
-    It is the language's own, or its macrolanguage's where the own knows too little of that table
-    and the macrolanguage's knows more. URIEL need not have the row: see `uriel.known`.
+    It is the row of the language itself; or that of its macrolanguage, if its own row has too few
+    known values in this table and the macrolanguage has more. URIEL may lack the row: see
+    `uriel.known`.
     """
     base = code.partition("-")[0]
     known = languages.LANGUAGES.get(base)
@@ -287,9 +290,9 @@ def uriel_row(code: str, feature_set: str = "syntax_wals") -> str:
 
 
 def borrowed(code: str) -> dict[str, str]:
-    """Returns which row of URIEL stands for a language in place of its own, by table of WALS.
+    """Returns the URIEL rows that are used for a language instead of its own, by WALS table.
 
-    Nothing where the language's own rows do. A tag's typology is that of its language.
+    Empty if its own rows are used. A tag has the typology of its language.
     """
     base, _, rest = code.partition("-")
     own = alpha3(base)

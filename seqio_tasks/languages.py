@@ -1,12 +1,12 @@
 """The languages of the study and of XTREME-R: codes, names, families and scripts.
 
 Sources:
-  Data-set codes: `XTREME_R_TASK2LANGS` in google-research/xtreme, `evaluate.py`; they hold all
-    languages of XTREME, XNLI, PAN-X as XTREME cuts it, TyDiQA, XCOPA, XQuAD and MLQA.
-  ISO 639-3 and 15924: the registries' tables.
-  Family and genus: WALS Online v2020.4 (Dryer & Haspelmath 2013, cldf-datasets/wals), as they
-    stand there: Turkic is filed under 'Altaic', Haitian Creole under 'other'.
-  URIEL rows: chosen by the count of known values in lang2vec 1.1.2, see `URIEL_ALTERNATIVES`.
+  Codes in data sets: `XTREME_R_TASK2LANGS` in google-research/xtreme, `evaluate.py`; they include
+    all languages of XTREME, XNLI, PAN-X in XTREME's splits, TyDiQA, XCOPA, XQuAD and MLQA.
+  ISO 639-3 and 15924: the tables of the registries.
+  Family and genus: WALS Online v2020.4 (Dryer & Haspelmath 2013, cldf-datasets/wals), unchanged:
+    Turkic is under 'Altaic', Haitian Creole under 'other'.
+  URIEL rows: chosen by the number of known values in lang2vec 1.1.2, see `URIEL_ALTERNATIVES`.
 """
 
 import dataclasses
@@ -18,15 +18,15 @@ from seqio_tasks.errors import RequestError, did_you_mean
 
 @dataclasses.dataclass(frozen=True)
 class Language:
-    """One language under the names that data sets and typological tables give it."""
+    """One language, with its names in data sets and typological tables."""
 
     code: str  # as in the data sets' file names: ISO 639-1
     iso639_3: str  # the individual standard language; 'que', a macrolanguage, has none
-    uriel: str  # the row to ask lang2vec for: 'ara', not 'arb'
+    uriel: str  # the row in lang2vec: 'ara', not 'arb'
     name: str  # in English
     family: str  # WALS family
     genus: str  # WALS genus
-    script: str  # ISO 15924, of the data sets' texts
+    script: str  # ISO 15924 code of the script in the data sets
 
 
 _TABLE = (
@@ -85,21 +85,21 @@ _TABLE = (
 
 LANGUAGES: Mapping[str, Language] = MappingProxyType({lang.code: lang for lang in _TABLE})
 
-# What a family is called where a group of languages is asked for, where that is not its own name.
-# Indo-European and what WALS files under 'Altaic' go by genus: they are large, or disputed.
+# Names of groups that differ from the name of the family. Indo-European and what WALS calls
+# 'Altaic' are grouped by genus, because they are large or disputed.
 _BY_GENUS = ("Indo-European", "Altaic")
 _OTHERWISE = {"Japanese": "japonic", "Korean": "koreanic", "other": "creole"}
 
 
 def group_of(language: Language) -> str:
-    """Returns the group that a language is in: 'uralic', 'niger_congo', 'romance', 'turkic'."""
+    """Returns the group of a language: 'uralic', 'niger_congo', 'romance', 'turkic'."""
     if language.family in _OTHERWISE:
         return _OTHERWISE[language.family]
     name = language.genus if language.family in _BY_GENUS else language.family
     return name.lower().replace("-", "_")
 
 
-# Languages that an intermediate task may be in together: families, or genera of large ones.
+# Groups of languages for intermediate tasks: families, or genera of large families.
 GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         group: tuple(lang.code for lang in _TABLE if group_of(lang) == group)
@@ -107,17 +107,18 @@ GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-# The ten of "Languages You Know Influence Those You Learn" (arXiv 2212.01757).
+# The ten languages of "Languages You Know Influence Those You Learn" (arXiv 2212.01757).
 STUDY = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 
-# The fifty of XTREME-R (Ruder et al. 2021): the forty of XTREME and az gu ht lt pa pl qu ro uk wo.
+# The fifty languages of XTREME-R (Ruder et al. 2021): the forty of XTREME, and
+# az gu ht lt pa pl qu ro uk wo.
 XTREME_R: tuple[str, ...] = tuple(lang.code for lang in _TABLE)
 
-# Other rows that lang2vec has for a language, all with no more known syntax_wals and phonology_wals
-# values than the chosen one. URIEL gathers the values of a macrolanguage's members in its row, so
-# that 'ara', 'msa', 'que' and 'zho' hold values of several varieties: 'que' joins Imbabura and
-# Cochabamba Quechua, and 'msa' joins Malay and Indonesian, from which it is hardly distinct.
-# Where rows are alike ('fas' and 'pes', 'swa' and 'swh'), the individual language is chosen.
+# Other rows of a language in lang2vec; none has more known syntax_wals and phonology_wals values
+# than the chosen row. URIEL merges the members of a macrolanguage in its row, so 'ara', 'msa',
+# 'que' and 'zho' have values of several varieties: 'que' merges Imbabura and Cochabamba Quechua,
+# and 'msa' merges Malay and Indonesian, so that it hardly differs from Indonesian. Where two rows
+# are equal ('fas' and 'pes', 'swa' and 'swh'), the individual language is chosen.
 URIEL_ALTERNATIVES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "ar": ("arb", "arz"),
@@ -133,15 +134,15 @@ URIEL_ALTERNATIVES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     }
 )
 
-# A macrolanguage's code is that of the standard language that the data sets mean by it.
+# Codes of macrolanguages: the data sets use them for the standard language.
 _MACRO = {"ar": "ara", "az": "aze", "et": "est", "fa": "fas", "ms": "msa", "sw": "swa", "zh": "zho"}
-# Codes of ISO 639-2/B, by which libraries call them.
+# Codes of ISO 639-2/B, which libraries use.
 _BIBLIOGRAPHIC = {
     "de": "ger", "el": "gre", "eu": "baq", "fa": "per", "fr": "fre", "ka": "geo", "ms": "may",
     "my": "bur", "nl": "dut", "ro": "rum", "zh": "chi",
 }  # fmt: skip
 
-# Every code and name of a language of the table, in lower case.
+# Languages of the table by each of their codes and names, in lower case.
 BY_NAME: Mapping[str, Language] = {
     name.lower(): lang
     for lang in _TABLE
@@ -164,18 +165,19 @@ def get(query: str) -> Language:
     """Finds a language.
 
     Args:
-      query: its data-set code, ISO 639-2 or 639-3 code, or English name; case does not matter.
+      query: its code in data sets, ISO 639-2 or 639-3 code, or English name; upper and lower case
+        are the same.
 
     Returns:
       The language.
 
     Raises:
-      RequestError: no such language; names the nearest.
+      RequestError: the language is unknown; names the most similar ones.
     """
     lower = query.strip().lower()
     found = BY_NAME.get(lower)
     if found is None:
-        # Between codes of two letters that differ in one there is no likeness.
+        # Two-letter codes that differ in one letter are not similar.
         same = [
             name for name in BY_NAME if len(name) == len(lower) or min(len(name), len(lower)) > 3
         ]

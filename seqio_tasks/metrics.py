@@ -1,9 +1,9 @@
-"""Scores of decoded outputs: the mT5 release's own ("compat") and stricter ones beside them.
+"""Metrics of decoded outputs, as in the mT5 release ("compat"); see also `strict_metrics`.
 
-Compat metrics equal multilingual_t5's `evaluation/metrics.py` and t5's `evaluation/metrics.py` and
-`qa_utils.py` number for number, quirks included, so that scores can be set beside published ones.
-Strict metrics take strings only (inputs, targets, predictions), so that they can be recomputed from
-the output folder of any engine; each says what it mends. Language codes are those of the data sets
+Compat metrics give the same numbers as multilingual_t5's `evaluation/metrics.py` and t5's
+`evaluation/metrics.py` and `qa_utils.py`, including their quirks, so that scores are comparable
+with published ones. Strict metrics need only strings (inputs, targets, predictions), so that they
+can be computed from the output folder of any engine. Language codes are those of the data sets
 ('sw').
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 
 TAG_PROMPT = "tag: "  # before the tokens of an input
 SPAN_DELIMITER = " $$ "
-NO_TAG = "O"  # stands for no tag: in outputs that are too short, and in seqeval
+NO_TAG = "O"  # means no tag: for outputs that are too short, and in seqeval
 NO_SPANS = "None"  # what TFDS's wikiann writes for a sentence without entities
 XNLI_LABELS = ("0", "1", "2")
 Answers = Sequence[Sequence[str]]  # the accepted answers of each question
@@ -27,16 +27,16 @@ Span = tuple[str, int, int]  # type, first token, token after the last
 
 
 def check_lengths(**columns: Sequence) -> None:
-    """Sees to it that all columns are equally long and not empty."""
+    """Raises ValueError unless all columns have the same length and are not empty."""
     sizes = {name: len(column) for name, column in columns.items()}
     if len(set(sizes.values())) != 1:
-        raise ValueError(f"a metric needs columns of one length, got {sizes}")
+        raise ValueError(f"a metric needs columns of the same length, got {sizes}")
     if 0 in sizes.values():
         raise ValueError("a metric needs at least one example, got none")
 
 
 def check_answers(targets: Answers) -> None:
-    """Sees to it that each target is a list of answers; a string would be read as its letters."""
+    """Raises ValueError unless each target is a list of answers (a string would be its letters)."""
     for row, answers in enumerate(targets):
         if isinstance(answers, str) or not answers:
             raise ValueError(
@@ -48,11 +48,11 @@ def check_answers(targets: Answers) -> None:
 
 
 def accuracy(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """Computes how often prediction and target are the same string.
+    """Computes the share of predictions that are equal to the target string.
 
     Args:
-      targets: one label an example.
-      predictions: one decoded output an example.
+      targets: one label per example.
+      predictions: one decoded output per example.
 
     Returns:
       `accuracy`, percent.
@@ -67,11 +67,11 @@ def accuracy(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, fl
 def span_f1(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
     """Computes micro-averaged F1 of (type, surface) pairs, without positions.
 
-    Quirks: a span with no ':' or more than one is dropped, from targets and predictions alike; so
-    an entity that holds a colon never counts. Denominators carry 1e-13.
+    Quirks: a span without ':' or with more than one is dropped, both in targets and in predictions,
+    so an entity with a colon never counts. Denominators contain 1e-13.
 
     Args:
-      targets: `PER: rick $$ LOC: paris`, one string a sentence.
+      targets: `PER: rick $$ LOC: paris`, one string per sentence.
       predictions: decoded outputs of that form.
 
     Returns:
@@ -95,18 +95,18 @@ def span_f1(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, flo
 def squad(targets: Answers, predictions: Sequence[str]) -> dict[str, float]:
     """Computes SQuAD v1.1 exact match and token F1, the best over the accepted answers.
 
-    Quirks: English articles are stripped in every language and only ASCII punctuation is removed.
-    An answer of which nothing is left has F1 0 even where it matches exactly.
+    Quirks: English articles are removed in every language, and only ASCII punctuation is removed.
+    An answer that becomes empty has F1 0 even if it matches exactly.
 
     Args:
       targets: accepted answers of each question.
-      predictions: one decoded output a question.
+      predictions: one decoded output per question.
 
     Returns:
       `em` and `f1`, percent.
 
     Raises:
-      ValueError: lengths differ, there are no examples, or a question has no list of answers.
+      ValueError: lengths differ, there are no examples, or a target is not a list of answers.
     """
     return answer_scores(targets, predictions, _normalize_squad)
 
@@ -114,19 +114,19 @@ def squad(targets: Answers, predictions: Sequence[str]) -> dict[str, float]:
 def mlqa(targets: Answers, predictions: Sequence[str], language: str) -> dict[str, float]:
     """Computes MLQA's exact match and token F1, with its table of articles.
 
-    Quirks: Arabic 'ال' is removed wherever it stands, inside words too; the Vietnamese words are
-    not all articles; all else is as in `squad`, with Unicode punctuation.
+    Quirks: Arabic 'ال' is removed everywhere, also inside words; not all Vietnamese words in the
+    list are articles; the rest is as in `squad`, with Unicode punctuation.
 
     Args:
       targets: accepted answers of each question.
-      predictions: one decoded output a question.
-      language: of the answers: ar, de, en, es, hi, vi or zh.
+      predictions: one decoded output per question.
+      language: language of the answers: ar, de, en, es, hi, vi or zh.
 
     Returns:
       `em` and `f1`, percent.
 
     Raises:
-      ValueError: lengths differ, there are no examples, a question has no list of answers, or MLQA
+      ValueError: lengths differ, there are no examples, a target is not a list of answers, or MLQA
         does not have the language.
     """
     if language not in _MLQA_ARTICLES:
@@ -135,20 +135,21 @@ def mlqa(targets: Answers, predictions: Sequence[str], language: str) -> dict[st
 
 
 def tag_f1(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """Computes the F1 of tags as XTREME does: seqeval's, micro-averaged, on tags without prefixes.
+    """Computes the F1 of tags as XTREME does: micro-averaged F1 of seqeval, without prefixes.
 
-    Output is split at white space, and cut or filled up with `O` to as many tags as the target has.
+    Outputs are split at white space, and truncated or padded with `O` to the number of tags in the
+    target.
 
-    Quirks: seqeval takes a tag's first letter for a prefix: B, I, E and S as in chunking, O for no
-    entity; the others tell nothing, so that neighbours that agree but for their first letters (two
-    NOUN, or DET and PET) are one entity.
+    Quirks: seqeval takes the first letter of a tag as a prefix: B, I, E and S as in chunking, and O
+    for no entity. It ignores other first letters, so that neighbours that differ only in their
+    first letters (two NOUN, or DET and PET) are one entity.
 
     Args:
-      targets: `DET NOUN VERB`, one string a sentence.
+      targets: `DET NOUN VERB`, one string per sentence.
       predictions: decoded outputs of that form.
 
     Returns:
-      `tag_f1`, `tag_precision` and `tag_recall`, percent; 0 where undefined.
+      `tag_f1`, `tag_precision` and `tag_recall`, percent; 0 if undefined.
 
     Raises:
       ValueError: lengths differ or there are no examples.
@@ -165,10 +166,10 @@ def tag_f1(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, floa
 
 
 def token_accuracy(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    """Computes how many of the tokens have their tag; an output's missing tags are wrong.
+    """Computes the share of tokens with the correct tag; missing tags of an output are wrong.
 
     Args:
-      targets: one tag a token, one string a sentence.
+      targets: one tag per token, one string per sentence.
       predictions: decoded outputs of that form.
 
     Returns:
@@ -191,7 +192,7 @@ def token_accuracy(targets: Sequence[str], predictions: Sequence[str]) -> dict[s
 def tag_pairs(
     targets: Sequence[str], predictions: Sequence[str]
 ) -> Iterator[tuple[list[str], list[str]]]:
-    """Yields the tags of each target, and as many of its output."""
+    """Yields the tags of each target, and the same number of tags of its output."""
     for target, prediction in zip(targets, predictions, strict=True):
         tags = target.split()
         answered = prediction.split()[: len(tags)]
@@ -199,10 +200,10 @@ def tag_pairs(
 
 
 def entities(stream: Iterable[str]) -> set[Span]:
-    """Returns what seqeval 1.2.2 takes for entities in all sentences, each with `O` after it.
+    """Returns the entities that seqeval 1.2.2 finds in all sentences, each followed by `O`.
 
-    Its stream of tags is one: a sentence's first X, whose kind is that of the `O` before it, begins
-    nothing.
+    seqeval reads one stream of tags: an X at the beginning of a sentence has the same kind as the
+    `O` before it, and therefore starts no entity.
     """
     found = set()
     previous, previous_kind, start = NO_TAG, "", 0
@@ -248,7 +249,7 @@ def answer_scores(
 
 
 def token_f1(gold: Sequence[str], guess: Sequence[str]) -> float:
-    """Returns the F1 of two bags of tokens; 0 when they share none."""
+    """Returns the F1 of two bags of tokens; 0 if they share no token."""
     common = (Counter(gold) & Counter(guess)).total()
     if not common:
         return 0.0
@@ -258,7 +259,7 @@ def token_f1(gold: Sequence[str], guess: Sequence[str]) -> float:
 
 ASCII_PUNCTUATION = frozenset(string.punctuation)
 _ENGLISH_ARTICLES = r"\b(?:a|an|the)\b"
-# What MLQA's evaluation script replaces by a space in each language; None: nothing.
+# What MLQA's evaluation script replaces with a space in each language; None: nothing.
 _MLQA_ARTICLES: dict[str, str | None] = {
     "ar": r"\sال^|ال",  # the first branch can never match
     "de": r"\b(?:ein|eine|einen|einem|eines|einer|der|die|das|den|dem|des)\b",

@@ -1,4 +1,4 @@
-"""Starts TensorFlow and SeqIO's registry when, and only when, they are needed."""
+"""Starts TensorFlow and SeqIO's registry only when they are needed."""
 
 import contextlib
 import importlib
@@ -9,17 +9,17 @@ from types import ModuleType
 
 
 def load() -> ModuleType:
-    """Imports `seqio_tasks.registry`, and TensorFlow with it, without its chatter at start-up.
+    """Imports `seqio_tasks.registry` and TensorFlow, without TensorFlow's messages at start-up.
 
-    TensorFlow writes lines about missing GPUs to file descriptor 2, which no setting silences; they
-    are shown only if the import fails.
+    TensorFlow writes lines about missing GPUs to file descriptor 2, and no setting prevents this;
+    they are shown only if the import fails.
     """
     with contextlib.ExitStack() as stack:
         try:
             terminal = os.dup(2)
             stack.callback(os.close, terminal)
             chatter = stack.enter_context(tempfile.TemporaryFile())
-        except OSError:  # no standard error, or nowhere to keep the lines: they may be shown
+        except OSError:  # no standard error, or no temporary file: the lines are shown
             return importlib.import_module("seqio_tasks.registry")
         if sys.stderr is not None:
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Where a task's raw examples are, and what tells them from other data."""
+"""Finds and reads the raw examples of a task, and identifies their version."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,17 +8,17 @@ from seqio_tasks.records import Example, Task
 
 
 def parts(task: Task, split: str) -> tuple[Task, ...]:
-    """Returns the tasks whose examples make up a split: the task itself, where it has no parts."""
+    """Returns the tasks that make up a split; the task itself if it has no parts."""
     if task.family.parts is None:
         return (task,)
     return tuple(Task(family, task.language) for family in task.family.parts(split))
 
 
 def find(task: Task, split: str) -> Path:
-    """Finds a task's file in the data folder.
+    """Finds the file of a task in the data folder.
 
     Raises:
-      RequestError: it is not there; names the file, the task and the ways to get it.
+      RequestError: the file is missing; names the file, the task and the ways to get it.
     """
     family = task.family
     tfds = family.tfds(task.language, split)
@@ -28,19 +28,19 @@ def find(task: Task, split: str) -> Path:
 
 
 def read(task: Task, split: str) -> Iterator[Example]:
-    """Yields a task's examples as they are in its data folder.
+    """Yields the examples of a task as they are in the data folder.
 
     Raises:
-      RequestError: its file is not there, or malformed.
+      RequestError: the file is missing or malformed.
     """
     return task.family.read(find(task, split), task.language, split)
 
 
 def origin(task: Task, split: str) -> str:
-    """Returns what tells a task's raw data from other data: a hash of it, or its name in TFDS.
+    """Returns a text that identifies the raw data of a task: a hash, or its name in TFDS.
 
     Raises:
-      RequestError: the data folder does not have it.
+      RequestError: the data folder does not contain it.
     """
     if task.family.digest is not None:
         return task.family.digest()

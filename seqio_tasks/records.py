@@ -1,4 +1,4 @@
-"""What a task is: a family of tasks, and one family in one language."""
+"""The records of the catalogue: a family of tasks, and a task (a family in one language)."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,8 +12,8 @@ TEXT = "text"  # the family of plain text
 SPLITS = ("train", "validation", "test")
 Example = dict[str, Any]
 Metric = Callable[[Sequence[Any], Sequence[str]], dict[str, float]]
-INTERMEDIATE = "intermediate"  # the nine English tasks of Phang et al. 2020; or by kind, see KINDS
-XTREME_R = "xtreme_r"  # of its ten tasks, those that are text to text
+INTERMEDIATE = "intermediate"  # the nine English tasks of Phang et al. 2020; or see KINDS
+XTREME_R = "xtreme_r"  # the text-to-text tasks among its ten tasks
 GROUPS = (INTERMEDIATE, XTREME_R)
 
 
@@ -22,52 +22,52 @@ class Family:
     """One kind of task in several languages."""
 
     name: str  # 'panx'
-    title: str  # for people: 'PAN-X (WikiANN) named entities'
+    title: str  # for readers: 'PAN-X (WikiANN) named entities'
     languages: tuple[str, ...]
-    # (language, split) -> paths in the data folder that may hold it, first choice first
+    # (language, split) -> paths in the data folder where it may be, first choice first
     files: Callable[[str, str], tuple[str, ...]]
     # (path, language, split) -> raw examples, with the fields of the TFDS source
     read: Callable[[Path, str, str], Iterator[Example]]
-    # (language, split) -> TFDS name and split, or None where TFDS has none
+    # (language, split) -> TFDS name and split, or None if TFDS does not have it
     tfds: Callable[[str, str], tuple[str, str] | None]
     # (tf.data.Dataset of raw examples, language) -> with `inputs` and `targets` strings
     preprocess: Callable[[Any, str], Any]
-    # (references, outputs) -> scores, as the mT5 release has it; see `metric_by_language`
+    # (references, outputs) -> scores, as in the mT5 release; see `metric_by_language`
     metric: Callable[..., dict[str, float]] | None
     # (inputs, references, outputs, language) -> scores, without the compat metric's quirks
     strict_metric: Callable[..., dict[str, float]] | None
-    score: str  # the key of `metric` that stands for the task
-    percent: float = 1.0  # times `score` gives percent
+    score: str  # the key in the result of `metric` that is the score of the task
+    percent: float = 1.0  # factor that converts the score to percent
     metric_by_language: bool = False  # `metric` takes the language as its third argument
-    labels: tuple[str, ...] = ()  # the closed set of targets, where there is one
-    answers_field: str | None = None  # of the example, where the reference is a list of answers
-    tags: bool = False  # a target is one tag a token of the input, joined by spaces
-    # 'supervised', or text without targets, masked as one stream: 'span_corruption', at random;
-    # 'probe', always alike
+    labels: tuple[str, ...] = ()  # the closed set of targets, if there is one
+    answers_field: str | None = None  # field of an example that is a list of accepted answers
+    tags: bool = False  # a target has one tag per token of the input, separated by spaces
+    # 'supervised'; or text without targets, masked as one stream: 'span_corruption' with random
+    # masks, 'probe' with masks that are always the same
     objective: str = "supervised"
-    # `inputs` -> the text in it that people wrote, without the words of the format; None: there are
-    # no inputs, the examples are plain text already
+    # `inputs` -> its text without the words of the text format; None: the examples have no inputs,
+    # because they are plain text already
     plain_text: Callable[[str], str] | None = None
     matched_size: int | None = None  # training examples of the smallest language
-    # training examples of languages that have few, so that a mixture asks for no more of them
+    # number of training examples of small languages, so that a mixture takes no more of them
     small: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    version: str = "1"  # of the formats; part of every cache's name
-    # (language, split) -> raw examples made here instead of read; with a digest of what makes them
+    version: str = "1"  # of the text format; part of the name of every cache
+    # (language, split) -> raw examples that are generated, not read; and a digest of the generator
     make: Callable[[str, str], Iterator[Example]] | None = None
     digest: Callable[[], str] | None = None
     splits: tuple[str, ...] = SPLITS
-    # split -> the families whose examples make it up, one after another, instead of own files
+    # split -> the families whose examples are concatenated, instead of reading files
     parts: Callable[[str], tuple["Family", ...]] | None = None
-    groups: tuple[str, ...] = ()  # of GROUPS
-    # published numbers of examples of each language, by split, where a source was read
+    groups: tuple[str, ...] = ()  # members of GROUPS
+    # published numbers of examples of each language, by split, if known
     sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    # how to come by the files that are missing, for the error
+    # how to get missing files, for the error message
     remedy: str = "put it there with XTREME's download scripts"
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One family in one language, perhaps a subset of its training data."""
+    """One family in one language, optionally with a subset of its training data."""
 
     family: Family
     language: str
@@ -84,12 +84,12 @@ class Task:
 
     @property
     def full_name(self) -> str:
-        """The task without its subset."""
+        """The name of the task without its subset."""
         return f"{PREFIX}{self.family.name}.{self.language}"
 
     @property
     def metric(self) -> Metric | None:
-        """The family's metric as (references, outputs) -> scores in the task's language."""
+        """The metric of the family, (references, outputs) -> scores, for the task's language."""
         by_language = self.family.metric
         if by_language is None or not self.family.metric_by_language:
             return by_language

@@ -1,9 +1,9 @@
-"""Registers the catalogue's tasks with SeqIO (this is where TensorFlow comes in).
+"""Registers the tasks of the catalogue with SeqIO; imports TensorFlow.
 
-`import seqio_tasks.registry` registers every task in every language and their mixtures; subsets
-(`….n100.s0`) are registered when `get` or `mixture` is first asked for them. Source, formats and
-vocabulary are looked up when a data set is opened, not when it is registered, so that gin and the
-environment may choose them later.
+`import seqio_tasks.registry` registers every task in every language and their mixtures; `get` and
+`mixture` register subsets (`….n100.s0`) on first use. Source, text format and vocabulary are looked
+up when a data set is opened, not when it is registered, so that gin and the environment can set
+them later.
 """
 
 import dataclasses
@@ -35,17 +35,17 @@ from seqio_tasks.errors import RequestError
 from seqio_tasks.families import probes
 from seqio_tasks.records import ALL_LANGUAGES, Example, Task
 
-# The accelerators are JAX's; TensorFlow only prepares data.
+# JAX uses the accelerators; TensorFlow only prepares data.
 tf.config.set_visible_devices([], "GPU")
 
 
-_BEAM_TOOLS = ("apache_beam", "mwparserfromhell", "mwxml")  # packages that few have
+_BEAM_TOOLS = ("apache_beam", "mwparserfromhell", "mwxml")  # packages that are rarely installed
 
 
 class StudyVocabulary(seqio.SentencePieceVocabulary):
-    """SeqIO's SentencePiece vocabulary, of the file that `seqio_tasks.vocabulary.file` names.
+    """SeqIO's SentencePiece vocabulary, read from the file `seqio_tasks.vocabulary.file()`.
 
-    All of them are equal, whether or not the file has been read: they look it up in one place.
+    All instances are equal, even before the file is read, because they all use the same file.
     """
 
     _sentencepiece_model_file: str
@@ -67,7 +67,7 @@ class StudyVocabulary(seqio.SentencePieceVocabulary):
 
 
 def raw_examples(task: Task, split: str) -> Iterator[Example]:
-    """Yields a task's examples as they are in its data folder, or as the family makes them."""
+    """Yields the examples of a task from the data folder, or as the family generates them."""
     family = task.family
     if family.make is not None:
         return family.make(task.language, split)
@@ -85,7 +85,7 @@ def _signature(value: Any) -> Any:
 def _from_examples(task: Task, split: str) -> tf.data.Dataset:
     examples = list(raw_examples(task, split))
     if not examples:
-        raise RequestError(f"{task.name} ({split}) holds no example")
+        raise RequestError(f"{task.name} ({split}) contains no example")
     return tf.data.Dataset.from_generator(
         lambda: iter(examples), output_signature=_signature(examples[0])
     )
@@ -99,14 +99,14 @@ def _from_tfds(task: Task, split: str, name: str, tfds_split: str) -> tf.data.Da
     except Exception as error:  # whatever TFDS and the network raise, the remedy is the same
         raise RequestError(
             f"{task.name} ({split}) cannot be read from TFDS {name} ({_reason(error)}); prepare it"
-            " where there is a network and name its folder by TFDS_DATA_DIR, or set XFER_DATA_DIR"
-            " to a folder in XTREME's layout that holds"
+            " on a machine with a network and set TFDS_DATA_DIR to its folder, or set XFER_DATA_DIR"
+            " to a folder in XTREME's layout that contains"
             f" {' or '.join(task.family.files(task.language, split))}"
         ) from error
 
 
 def _check_tools(builder: tfds.core.DatasetBuilder) -> None:
-    """Refuses, before gigabytes are downloaded, what TFDS could not go on with: Wikipedia.
+    """Refuses data sets that TFDS cannot prepare (Wikipedia), before it downloads gigabytes.
 
     Raises:
       ModuleNotFoundError: names the packages.
@@ -115,26 +115,28 @@ def _check_tools(builder: tfds.core.DatasetBuilder) -> None:
         return
     lacking = [name for name in _BEAM_TOOLS if importlib.util.find_spec(name) is None]
     if lacking:
-        raise ModuleNotFoundError(f"TFDS makes it with {', '.join(lacking)}, not installed here")
+        raise ModuleNotFoundError(
+            f"TFDS needs the packages {', '.join(lacking)}, which are not installed"
+        )
 
 
 def _tfds_data_dir() -> str | None:
     """Returns the folder of TFDS's data, `TFDS_DATA_DIR`; None: TFDS's default.
 
-    TFDS itself looks at the variable once, when it is imported.
+    TFDS itself reads the variable only once, on import.
     """
     folder = os.environ.get("TFDS_DATA_DIR")
     return str(files.absolute(folder)) if folder and "://" not in folder else folder or None
 
 
 def _reason(error: Exception) -> str:
-    """Returns in a line why TFDS failed; its own sentences go on with advice to its developers."""
+    """Returns one line on why TFDS failed: the first line of its message."""
     if isinstance(error, requests.exceptions.ConnectionError):
         request = error.request
         host = urllib.parse.urlsplit(str(request.url)).hostname if request else None
         return f"no connection to {host or 'the network'}"
-    said = str(error).strip() or type(error).__name__
-    return said.splitlines()[0][:200]
+    message = str(error).strip() or type(error).__name__
+    return message.splitlines()[0][:200]
 
 
 def _preprocessed(task: Task, split: str) -> tf.data.Dataset:
@@ -149,9 +151,9 @@ def _preprocessed(task: Task, split: str) -> tf.data.Dataset:
 class StudySource(seqio.DataSource):
     """The examples of one task with `inputs` and `targets` text.
 
-    Read from the data folder, made by the family, or loaded from TFDS; then the family's own
-    preprocessing; then, of the training split, the subset if the task is one. It is one shard,
-    since a subset is chosen over all examples.
+    They are read from the data folder, generated by the family, or loaded from TFDS; then
+    preprocessed by the family; then, for the training split of a subset, selected. There is a
+    single shard, because a subset is drawn from all examples.
     """
 
     def __init__(self, task: Task):
@@ -177,7 +179,7 @@ class StudySource(seqio.DataSource):
         return dataset.repeat(num_epochs)
 
     def examples(self, split: str) -> tf.data.Dataset:
-        """Returns all examples of the task in source order, however few are to be evaluated."""
+        """Returns all examples of the task in source order, even if fewer are evaluated."""
         task = self._task
         first, *others = (_preprocessed(part, split) for part in raw_data.parts(task, split))
         dataset = functools.reduce(tf.data.Dataset.concatenate, others, first)
@@ -189,7 +191,7 @@ class StudySource(seqio.DataSource):
 def _only(
     dataset: tf.data.Dataset, choose: Callable[[Sequence[str]], np.ndarray]
 ) -> tf.data.Dataset:
-    """Keeps the examples whose indices are chosen by the texts that identify all of them."""
+    """Keeps the examples whose indices `choose` selects, given the identity of every example."""
     texts = [_identity(example) for example in dataset.as_numpy_iterator()]
     chosen = np.zeros(len(texts), bool)
     chosen[choose(texts)] = True
@@ -213,9 +215,9 @@ def _references(task: Task):
 
 
 def _without_long_targets(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Leaves out tokenised examples whose targets are longer than `longest_target` says.
+    """Drops tokenised examples whose targets are longer than `longest_target`.
 
-    It does not go by the features' lengths: SeqIO could not find them out by itself any more.
+    It does not use the feature lengths, because SeqIO could then no longer find them itself.
     """
     longest = catalogue.longest_target()
     if longest is None:
@@ -224,20 +226,20 @@ def _without_long_targets(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _pieces(dataset: tf.data.Dataset, most: int) -> tf.data.Dataset:
-    """Joins tokenised texts with nothing between them, and cuts them into pieces of `most`."""
+    """Concatenates tokenised texts without separators, and splits them into pieces of `most`."""
     return dataset.map(lambda example: example["targets"]).unbatch().batch(most)
 
 
 def _corrupt_stream(
     dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None
 ) -> tf.data.Dataset:
-    """Span corruption as in pre-training, of tokenised texts that stand one after another.
+    """Span corruption as in pre-training, on concatenated tokenised texts.
 
-    The stream is cut into pieces that fill the inputs, see `span_corruption.windows`, and the masks
-    are drawn anew every epoch. Only the two features remain: a piece is of no one text.
+    The stream is split into pieces that fill the inputs, see `span_corruption.windows`, and the
+    masks differ in every epoch. Only the two features remain, because a piece can span texts.
 
     Raises:
-      RequestError: lengths that do not suit, see `span_corruption.text_length`.
+      RequestError: the lengths do not fit, see `span_corruption.text_length`.
     """
     most = span_corruption.text_length(sequence_length)
     sentinels = vocabulary.load().sentinels
@@ -253,19 +255,19 @@ def _corrupt_stream(
     return as_features(_pieces(dataset, most))
 
 
-def _corrupt_alike(
+def _corrupt_deterministically(
     dataset: tf.data.Dataset,
     sequence_length: Mapping[str, int] | None,
     output_features: Mapping[str, seqio.Feature],
 ) -> tf.data.Dataset:
-    """Span corruption of texts that stand one after another, by masks that their tokens decide.
+    """Span corruption of concatenated texts, with masks that depend only on their tokens.
 
-    Beside the features: the text of the piece as `inputs_pretokenized`, and what is asked for, with
-    its sentinels, as `targets_pretokenized`.
+    Also adds the text of the piece as `inputs_pretokenized`, and the masked spans with their
+    sentinels as `targets_pretokenized`.
 
     Raises:
-      RequestError: lengths that do not suit, see `span_corruption.text_length`; or a vocabulary
-        that does not, see `probes.sentinels`.
+      RequestError: the lengths do not fit, see `span_corruption.text_length`; or the vocabulary
+        does not, see `probes.sentinels`.
     """
     most = span_corruption.text_length(sequence_length)
     assert sequence_length is not None
@@ -299,12 +301,12 @@ def _features(function, *arguments) -> dict[str, tf.Tensor]:
 _AFTER_CACHE: dict[str, list[Callable[..., tf.data.Dataset]]] = {
     "supervised": [_without_long_targets],
     "span_corruption": [_corrupt_stream],
-    "probe": [_corrupt_alike],
+    "probe": [_corrupt_deterministically],
 }
 
 
 def _register(task: Task) -> None:
-    # SeqIO refuses a placeholder for a cache where the source forbids caching, as subsets' does.
+    # SeqIO refuses a cache placeholder if the source forbids caching, as for subsets.
     cache = [seqio.CacheDatasetPlaceholder()] if task.subset is None else []
     seqio.TaskRegistry.add(
         task.name,
@@ -325,10 +327,10 @@ def _register(task: Task) -> None:
 
 
 def get(name: str) -> seqio.Task | seqio.Mixture:
-    """Returns SeqIO's task or mixture of that name, registering it when it is new.
+    """Returns the SeqIO task or mixture with a name, and registers it if it is new.
 
     Raises:
-      RequestError: no such task; names the nearest.
+      RequestError: there is no such task; names the most similar ones.
     """
     tasks = catalogue.tasks(name)
     for task in tasks:
@@ -340,16 +342,16 @@ def get(name: str) -> seqio.Task | seqio.Mixture:
 
 
 def mixture(names: Sequence[str]) -> str:
-    """Registers tasks and returns the name of them all, for gin.
+    """Registers tasks and returns one name for all of them, for gin.
 
     Args:
-      names: of tasks or mixtures, at least one.
+      names: names of tasks or mixtures, at least one.
 
     Returns:
-      The name itself if there is one, else that of a new mixture of them in equal parts.
+      The name itself if there is only one, or else the name of a new mixture in equal parts.
 
     Raises:
-      RequestError: no name, or an unknown one.
+      RequestError: there is no name, or a name is unknown.
     """
     if not names:
         raise RequestError("there is no task to evaluate on: set TARGETS, e.g. ('en', 'sw')")
@@ -357,7 +359,7 @@ def mixture(names: Sequence[str]) -> str:
         get(name)
     if len(names) == 1:
         return names[0]
-    # Names of files are made of it: all the tasks' names together would be too long.
+    # File names contain it, and the names of all tasks together would be too long.
     digest = hashlib.sha256("|".join(names).encode()).hexdigest()[:8]
     together = f"{names[0]}_and_{len(names) - 1}_more_{digest}"
     if together not in seqio.MixtureRegistry.names():
@@ -366,16 +368,16 @@ def mixture(names: Sequence[str]) -> str:
 
 
 def tokenised(name: str, split: str, vocabulary_file: str) -> Iterator[dict[str, np.ndarray]]:
-    """Yields a task's examples in source order, tokenised, neither trimmed nor ended.
+    """Yields the tokenised examples of a task in source order, not trimmed and without EOS.
 
     Args:
-      name: of a task.
+      name: name of the task.
       split: train, validation or test.
-      vocabulary_file: to tokenise with, whatever gin and the environment say.
+      vocabulary_file: vocabulary to use, whatever gin and the environment set.
 
     Fields: `inputs` and `targets` int32 arrays, `inputs_pretokenized` and `targets_pretokenized`
-    bytes, and what else the family's preprocessing keeps. Text to be masked has `targets` alone,
-    and is not masked yet.
+    bytes, and other fields that the family's preprocessing keeps. Text for span corruption has only
+    `targets`, and is not masked yet.
     """
     registered = get(name)
     features = {
@@ -392,9 +394,9 @@ def texts(task: Task, split: str, examples: int = -1) -> Iterator[str]:
     """Yields the input and target texts of a task's examples, e.g. to train a vocabulary on.
 
     Args:
-      task: whose texts.
+      task: the task.
       split: train, validation or test.
-      examples: how many, see `subsets.sample_indices`; all when -1.
+      examples: number of examples, see `subsets.sample_indices`; -1: all.
     """
     dataset = StudySource(task).examples(split)
     if examples >= 0:

@@ -1,8 +1,8 @@
-"""XTREME-R's retrieval tasks: texts that look for the right ones among many, by family.
+"""Reads the retrieval tasks of XTREME-R: queries, candidates and relevant candidates.
 
-Files lie as XTREME's download scripts leave them; formats, candidates and right answers are those
-of XTREME-R (Ruder et al. 2021): Tatoeba of Artetxe and Schwenk 2019, Mewsli-X, and XQuAD-R of
-LAReQA (Roy et al. 2020).
+Files are in the layout of XTREME's download scripts; formats, candidates and relevance are those of
+XTREME-R (Ruder et al. 2021): Tatoeba of Artetxe and Schwenk 2019, Mewsli-X, and XQuAD-R of LAReQA
+(Roy et al. 2020).
 """
 
 import dataclasses
@@ -18,25 +18,25 @@ from seqio_tasks import files, sources
 from seqio_tasks.errors import RequestError, did_you_mean
 
 ACCURACY, MAP = "accuracy", "map@20"
-_SORTED_BY_CHANCE = 9  # so few lines may be in order of the alphabet and still be pairs
+_SORTED_BY_CHANCE = 9  # lines; so few may be in alphabetical order by chance
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Candidates:
-    """What is searched; several languages' sets may share one."""
+    """The texts to search; the sets of several languages may share them."""
 
     texts: tuple[str, ...]
-    ids: tuple[str, ...]  # as the data set names them, no two alike
+    ids: tuple[str, ...]  # from the data set, all different
 
 
 @dataclasses.dataclass(frozen=True)
 class Set:
-    """The queries of one language, and which candidates answer each."""
+    """The queries of one language, and the relevant candidates of each query."""
 
     language: str
     queries: tuple[str, ...]
     candidates: Candidates
-    gold: tuple[frozenset[int], ...]  # of each query, the indices of its right candidates
+    gold: tuple[frozenset[int], ...]  # for each query, the indices of its relevant candidates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Family:
 
     name: str  # 'tatoeba'
     languages: tuple[str, ...]
-    splits: tuple[str, ...]  # that have right answers; the first is the one to report
+    splits: tuple[str, ...]  # splits with relevance labels; the first is the one to report
     metric: str
-    # (languages, split) -> their sets, in that order
+    # (languages, split) -> the sets of these languages, in the same order
     read: Callable[[Sequence[str], str], Iterator[Set]]
 
 
@@ -55,25 +55,25 @@ def family(name: str) -> Family:
     """Returns a family by its name.
 
     Raises:
-      RequestError: no such family; names the nearest.
+      RequestError: there is no such family; names the most similar ones.
     """
     if not isinstance(name, str) or name not in FAMILIES:
         short = str(name)[:80]
-        hint = did_you_mean(short, FAMILIES) or f"; there are {', '.join(FAMILIES)}"
+        hint = did_you_mean(short, FAMILIES) or f"; choose one of {', '.join(FAMILIES)}"
         raise RequestError(f"unknown retrieval task {short!r}{hint}")
     return FAMILIES[name]
 
 
 def read(name: str, languages: Sequence[str] = (), split: str | None = None) -> Iterator[Set]:
-    """Yields the sets of a family in some languages, or in all, one after the other.
+    """Yields the sets of a family in some languages, or in all languages.
 
     Args:
-      name: of the family.
-      languages: of the queries; all by default.
-      split: of the family's; its first by default.
+      name: name of the family.
+      languages: languages of the queries; all by default.
+      split: a split of the family; its first by default.
 
     Raises:
-      RequestError: an unknown family, language or split, or data that is missing or malformed.
+      RequestError: the family, a language or the split is unknown, or data is missing or malformed.
     """
     found = family(name)
     if isinstance(languages, str):
@@ -90,8 +90,8 @@ def read(name: str, languages: Sequence[str] = (), split: str | None = None) -> 
         )
     if sources.data_dir() is None:
         raise RequestError(
-            f"{name} is read from files: name a folder in the layout of XTREME's download scripts"
-            " by DATA_DIR or XFER_DATA_DIR"
+            f"{name} is read from files: set DATA_DIR or XFER_DATA_DIR to a folder in the layout of"
+            " XTREME's download scripts"
         )
     yield from found.read(tuple(languages) or found.languages, split or found.splits[0])
 
@@ -110,10 +110,10 @@ TATOEBA = (
 
 
 def _tatoeba_pairs(language: str) -> tuple[list[str], list[str], list[int]]:
-    """Returns the sentences, the English ones, and of each of these the number of its pair.
+    """Returns the sentences, the English sentences, and for each of the latter its pair's number.
 
-    Line n goes with line n, as LASER has them. XTREME's script sorts the English side; the pairs
-    are then in `test-{language}.tsv`, one number from 0 for each English line.
+    In LASER's files, line n is the translation of line n. XTREME's script sorts the English side;
+    `test-{language}.tsv` then contains the pairs, one number from 0 for each English line.
     """
 
     def lines(name: str) -> list[str]:
@@ -126,28 +126,28 @@ def _tatoeba_pairs(language: str) -> tuple[list[str], list[str], list[int]]:
     if len(texts) != len(english) or not texts:
         raise RequestError(
             f"{folder / 'tatoeba'}: {language}-en.{language} has {len(texts)} lines and"
-            f" {language}-en.en {len(english)}; they must be as many, and some"
+            f" {language}-en.en {len(english)}; both must have the same number, not 0"
         )
     pairs = folder / "tatoeba" / f"test-{language}.tsv"
     if pairs.is_file():
         numbers = [text.strip() for _, text in sources.lines(pairs)]
         if sorted(numbers) != sorted(map(str, range(len(texts)))):
             raise RequestError(
-                f"{pairs}: must hold each number from 0 to {len(texts) - 1} once, the lines of"
-                f" {language}-en.{language} that the lines of {language}-en.en translate"
+                f"{pairs}: must contain each number from 0 to {len(texts) - 1} once: for each line"
+                f" of {language}-en.en, its translation's line in {language}-en.{language}"
             )
         return texts, english, [int(number) for number in numbers]
     if len(english) > _SORTED_BY_CHANCE and english == sorted(english):
         raise RequestError(
-            f"{folder / 'tatoeba' / f'{language}-en.en'} is sorted, so that its lines no longer go"
-            f" with those of {language}-en.{language}: put the pairs into {pairs.name} beside it,"
-            " or take LASER's own files, under the same names"
+            f"{folder / 'tatoeba' / f'{language}-en.en'} is sorted, so its lines no longer"
+            f" correspond to those of {language}-en.{language}: put the pairs into {pairs.name} in"
+            " the same folder, or use LASER's original files under the same names"
         )
     return texts, english, list(range(len(texts)))
 
 
-def _alike(texts: Sequence[str]) -> list[frozenset[int]]:
-    """Returns for every text the indices of all that read the same: which is found is chance."""
+def _equal_texts(texts: Sequence[str]) -> list[frozenset[int]]:
+    """Returns for every text the indices of all equal texts, which are all relevant."""
     places: dict[str, list[int]] = defaultdict(list)
     for i, text in enumerate(texts):
         places[text].append(i)
@@ -155,23 +155,23 @@ def _alike(texts: Sequence[str]) -> list[frozenset[int]]:
 
 
 def _tatoeba_to_english(languages: Sequence[str], split: str) -> Iterator[Set]:
-    """Sentences look for their English translations."""
+    """Queries are sentences, and candidates are English translations."""
     del split
     for language in languages:
         texts, english, pairs = _tatoeba_pairs(language)
         line_of = {number: line for line, number in enumerate(pairs)}
-        alike = _alike(english)
-        gold = tuple(alike[line_of[i]] for i in range(len(texts)))
+        equal = _equal_texts(english)
+        gold = tuple(equal[line_of[i]] for i in range(len(texts)))
         yield Set(language, tuple(texts), _numbered(english), gold)
 
 
 def _tatoeba(languages: Sequence[str], split: str) -> Iterator[Set]:
-    """English sentences look for their translations, as in XTREME's script."""
+    """Queries are English sentences, and candidates are translations, as in XTREME's script."""
     del split
     for language in languages:
         texts, english, pairs = _tatoeba_pairs(language)
-        alike = _alike(texts)
-        yield Set(language, tuple(english), _numbered(texts), tuple(alike[i] for i in pairs))
+        equal = _equal_texts(texts)
+        yield Set(language, tuple(english), _numbered(texts), tuple(equal[i] for i in pairs))
 
 
 def _numbered(texts: Sequence[str]) -> Candidates:
@@ -212,17 +212,17 @@ class _Document(sources.Form):
 
 
 def _mewslix(languages: Sequence[str], split: str) -> Iterator[Set]:
-    """Mentions of entities in news look for the entities' descriptions, in whatever language."""
+    """Queries are mentions of entities in news, and candidates are entity descriptions."""
     path = sources.find(("mewslix/candidate_set_entities.jsonl",), "mewslix", split, None)
     descriptions: dict[str, str] = {}  # by entity; there are a million
     for where, record in sources.records(path):
         entity = sources.formed(_Entity, record, f"{where}: not of Mewsli-X's form")
         if entity.entity_id in descriptions:
             name = sources.one_line(entity.entity_id)
-            raise RequestError(f"{where}: the entity {name} for the second time; keep one line")
+            raise RequestError(f"{where}: the entity {name} occurs a second time; keep one line")
         descriptions[entity.entity_id] = _description(entity, where)
     if not descriptions:
-        raise RequestError(f"{path} holds no candidate")
+        raise RequestError(f"{path} contains no candidate")
     candidates = Candidates(tuple(descriptions.values()), tuple(descriptions))
     index = {entity: i for i, entity in enumerate(candidates.ids)}
     for language in languages:
@@ -234,20 +234,20 @@ def _mewslix(languages: Sequence[str], split: str) -> Iterator[Set]:
             for mention in document.mentions:
                 if not mention.entity_id:
                     raise RequestError(
-                        f"{path} has no right answers, XTREME's script removes those of the"
-                        " test split: set EVAL_SPLIT to 'validation'"
+                        f"{path} has no labels, because XTREME's script removes those of the test"
+                        " split: set EVAL_SPLIT to 'validation'"
                     )
                 queries.append(_query(document.context, mention, where))
                 found = index.get(mention.entity_id)
                 gold.append(frozenset(() if found is None else (found,)))
         if not queries:
-            raise RequestError(f"{path} holds no query")
+            raise RequestError(f"{path} contains no query")
         yield Set(language, tuple(queries), candidates, tuple(gold))
 
 
 def _description(entity: _Entity, where: str) -> str:
     if any(span.end > len(entity.description) for span in entity.sentence_spans):
-        raise RequestError(f"{where}: a sentence ends behind the end of the entity's description")
+        raise RequestError(f"{where}: a sentence ends after the end of the entity's description")
     spans = (entity.description[span.start : span.end] for span in entity.sentence_spans)
     return _one_line(" ".join(spans))
 
@@ -264,7 +264,7 @@ def _query(context: _Context, mention: _Mention, where: str) -> str:
             before, after = (_BRACES.sub(r"(\1)", part) for part in (before, after))
             return _one_line(f"{middle}: {before} {{ {middle} }} {after}")
     name = sources.one_line(mention.example_id)
-    raise RequestError(f"{where}: mention {name} lies in no sentence")
+    raise RequestError(f"{where}: mention {name} is not inside a sentence")
 
 
 # --- LAReQA ---------------------------------------------------------------------------------------
@@ -300,10 +300,10 @@ class _File(sources.Form):
 
 
 def _lareqa(languages: Sequence[str], split: str) -> Iterator[Set]:
-    """Questions look for the sentences that hold their answer, in all eleven languages."""
+    """Queries are questions, and candidates are sentences in all eleven languages."""
     texts: list[str] = []
     ids: list[str] = []
-    answers: dict[str, set[int]] = defaultdict(set)  # by the question's id, the same in all files
+    answers: dict[str, set[int]] = defaultdict(set)  # by question id, which all files share
     questions: dict[str, list[tuple[str, str]]] = {}  # by language: (text, id)
     for language in LAREQA:
         path = sources.find((f"lareqa/xquad-r/{language}.json",), f"lareqa.{language}", split, None)
@@ -314,18 +314,20 @@ def _lareqa(languages: Sequence[str], split: str) -> Iterator[Set]:
         for number, paragraph in enumerate(paragraphs, start=1):
             spans = paragraph.sentence_breaks
             sentences = [paragraph.context[start:end] for start, end in spans]
-            asked = []
+            answerable = []
             for qa in paragraph.qas:
                 at = qa.answers[0].answer_start
                 right = next((i for i, (a, b) in enumerate(spans) if a <= at < b), None)
-                if right is not None:  # else no sentence has it: LAReQA leaves it out
-                    asked.append((qa, sentences[right]))
-            if not asked:
+                if (
+                    right is not None
+                ):  # otherwise no sentence contains it, and LAReQA drops the question
+                    answerable.append((qa, sentences[right]))
+            if not answerable:
                 continue
-            for qa, right_sentence in asked:
+            for qa, right_sentence in answerable:
                 questions[language].append((qa.question, qa.id))
-                alike = (i for i, text in enumerate(sentences) if text == right_sentence)
-                answers[qa.id].update(len(texts) + i for i in alike)
+                equal = (i for i, text in enumerate(sentences) if text == right_sentence)
+                answers[qa.id].update(len(texts) + i for i in equal)
             texts += map(_one_line, sentences)
             ids += (f"{language}_{number}_{i}" for i in range(len(sentences)))
     candidates = Candidates(tuple(texts), tuple(ids))

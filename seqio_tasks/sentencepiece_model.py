@@ -1,4 +1,4 @@
-"""A SentencePiece model with T5's ids and 100 sentinels: read, trained, applied."""
+"""Reads, trains and applies SentencePiece models with the ids of T5 and 100 sentinels."""
 
 import functools
 import hashlib
@@ -16,19 +16,19 @@ from seqio_tasks.errors import RequestError
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 NUM_SENTINELS = 100
 _FETCH_SECONDS = 60  # to wait for a remote vocabulary
-_MOST_PIECES = 1 << 22  # sixteen times mT5's
-_TRAINING_THREADS = 4  # a constant: the number decides the pieces, in their last digits
+_MOST_PIECES = 1 << 22  # sixteen times as many as in mT5
+_TRAINING_THREADS = 4  # constant, because it changes the last digits of the pieces' scores
 
 
 def kept(path: Path, make: Callable[[Path], None]) -> Path:
-    """Returns a vocabulary that was trained before, or trains it.
+    """Returns a vocabulary from the cache folder, or trains it.
 
-    Beside it stands its SHA-256, as the program sha256sum writes it. A vocabulary that is damaged
+    A second file contains its SHA-256, in the format of the program sha256sum. A damaged vocabulary
     is trained again.
 
     Args:
       path: its file in the cache folder.
-      make: trains it and writes the file.
+      make: trains the vocabulary and writes the file.
 
     Raises:
       RequestError: the cache folder cannot be written; or see `make`.
@@ -37,7 +37,7 @@ def kept(path: Path, make: Callable[[Path], None]) -> Path:
     if path.is_file() and sums.is_file():
         if files.read_bytes(sums) == _checksum_line(path):
             return path
-        print(f"the vocabulary {path} is damaged and trained again", flush=True)
+        print(f"the vocabulary {path} is damaged; training it again", flush=True)
     sources.writable_cache(*path.parent.relative_to(sources.cache_dir()).parts)
     make(path)
     files.write(sums, _checksum_line(path))
@@ -49,7 +49,7 @@ def _checksum_line(path: Path) -> bytes:
 
 
 class Vocabulary:
-    """A loaded SentencePiece model; encodes and decodes exactly as SeqIO's does."""
+    """A loaded SentencePiece model; encodes and decodes exactly like SeqIO."""
 
     def __init__(self, model: bytes, name: str):
         self.name = name
@@ -62,7 +62,7 @@ class Vocabulary:
         ids = (self._processor.pad_id(), self._processor.eos_id(), self._processor.unk_id())
         if ids != (PAD_ID, EOS_ID, UNK_ID):
             raise RequestError(
-                f"{name}: a T5 vocabulary has padding 0, end 1 and unknown 2, this one has"
+                f"{name}: a T5 vocabulary has padding 0, end 1 and unknown 2; this one has"
                 f" {', '.join(map(str, ids))}"
             )
         self.sentinels = tuple(map(self._sentinel, range(NUM_SENTINELS)))  # ids of <extra_id_0> …
@@ -71,17 +71,18 @@ class Vocabulary:
         name = f"<extra_id_{index}>"
         for piece in (f"▁{name}", name):  # mT5's spelling first
             token = self._processor.PieceToId(piece)
-            if self._processor.IdToPiece(token) == piece:  # else it is unknown
+            if self._processor.IdToPiece(token) == piece:  # otherwise the piece is unknown
                 return token
         raise RequestError(
             f"the vocabulary {self.name} lacks {name}: span corruption and mT5 need the 100"
-            " sentinels <extra_id_0> to <extra_id_99> as pieces of the model itself (such as SeqIO"
-            " adds by extra_ids do not count); name mT5's own, or one of `xfer-jax vocab`"
+            " sentinels <extra_id_0> to <extra_id_99> as pieces of the model itself (those that"
+            " SeqIO adds with extra_ids do not count); use the vocabulary of mT5, or make one with"
+            " `xfer-jax vocab`"
         )
 
     @property
     def size(self) -> int:
-        """Number of pieces, sentinels included."""
+        """Number of pieces, including sentinels."""
         return self._processor.GetPieceSize()
 
     def sentinel(self, index: int) -> int:
@@ -89,11 +90,11 @@ class Vocabulary:
         return self.sentinels[index]
 
     def encode(self, text: str) -> list[int]:
-        """Returns the ids of a text, without an end of sequence."""
+        """Returns the ids of a text, without end of sequence."""
         return self._processor.EncodeAsIds(text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Returns the text of ids up to the first end of sequence; ids past the top are unknown."""
+        """Returns the text of ids up to the first end of sequence; too large ids are unknown."""
         kept: list[int] = []
         for token in ids:
             if token == EOS_ID:
@@ -110,8 +111,8 @@ def read(path: str) -> Vocabulary:
         return Vocabulary(Path(path).read_bytes(), path)
     except OSError as error:
         raise RequestError(
-            f"the vocabulary {path} cannot be read ({error.strerror}); name a SentencePiece model"
-            " by VOCAB_FILE or XFER_VOCAB"
+            f"the vocabulary {path} cannot be read ({error.strerror}); set VOCAB_FILE or"
+            " XFER_VOCAB to a SentencePiece model"
         ) from None
 
 
@@ -122,14 +123,16 @@ def _read_remote(path: str) -> bytes:
     try:
         store = ts.KvStore.open(f"{folder}/").result(timeout=_FETCH_SECONDS)
         result = store.read(name).result(timeout=_FETCH_SECONDS)
-    except Exception as error:  # tensorstore raises what its drivers raise
+    except Exception as error:  # tensorstore raises any error of its drivers
         reason = (str(error).splitlines() or [f"no answer in {_FETCH_SECONDS} s"])[0][:200]
         raise RequestError(
-            f"the vocabulary {path} cannot be fetched ({reason}); name a"
-            " local copy, such as Hugging Face's spiece.model, by VOCAB_FILE or XFER_VOCAB"
+            f"the vocabulary {path} cannot be downloaded ({reason}); set VOCAB_FILE or XFER_VOCAB"
+            " to a local copy, such as Hugging Face's spiece.model"
         ) from None
     if result.state != "value":
-        raise RequestError(f"there is no vocabulary {path}")
+        raise RequestError(
+            f"the vocabulary {path} does not exist; set VOCAB_FILE or XFER_VOCAB to another one"
+        )
     return result.value
 
 
@@ -137,10 +140,10 @@ def train(texts: Iterable[str], size: int, destination: Path, *, exact: bool = T
     """Trains a unigram SentencePiece model with sentinels, for models from scratch.
 
     Args:
-      texts: what to train it on.
-      size: number of pieces, the 100 sentinels included.
-      destination: file to write, whole or not at all.
-      exact: refuse text that does not yield `size` pieces; else take as many as it yields.
+      texts: the training texts.
+      size: number of pieces, including the 100 sentinels.
+      destination: file to write, atomically.
+      exact: whether to refuse text that yields fewer than `size` pieces; otherwise accept fewer.
 
     Returns:
       `destination`.
@@ -168,7 +171,11 @@ def train(texts: Iterable[str], size: int, destination: Path, *, exact: bool = T
         )
     except RuntimeError as error:
         most = re.search(r"value <= (\d+)", str(error))
-        remedy = f"it yields at most {int(most[1]) + NUM_SENTINELS}" if most else "is there text?"
+        remedy = (
+            f"it yields at most {int(most[1]) + NUM_SENTINELS}"
+            if most
+            else "check that it is not empty"
+        )
         raise RequestError(
             f"a vocabulary of {size} pieces cannot be trained on this text: {remedy}"
         ) from error
@@ -183,20 +190,21 @@ def train(texts: Iterable[str], size: int, destination: Path, *, exact: bool = T
 
 
 def check_size(size: int) -> None:
-    """Raises RequestError unless a vocabulary can have so many pieces."""
+    """Raises RequestError unless a vocabulary can have this number of pieces."""
     if type(size) is not int or size > _MOST_PIECES:
         raise RequestError(
             f"the size of a vocabulary must be an integer of at most {_MOST_PIECES}, not {size!r}"
         )
     if size <= NUM_SENTINELS + 3:
         raise RequestError(
-            f"a vocabulary of {size} pieces has no room beside its {NUM_SENTINELS} sentinels"
+            f"a vocabulary of {size} pieces is too small for its {NUM_SENTINELS} sentinels; choose"
+            f" at least {NUM_SENTINELS + 4}"
         )
 
 
-ROW_MULTIPLE = 128  # T5 rounds embeddings up to it, for the accelerators' sake
+ROW_MULTIPLE = 128  # T5 rounds the rows of embeddings up to it, for speed on accelerators
 
 
 def rows(of: Vocabulary) -> int:
-    """Returns the rows of an embedding for a vocabulary: its size, rounded up to 128s."""
+    """Returns the embedding rows for a vocabulary: its size, rounded up to a multiple of 128."""
     return -(-of.size // ROW_MULTIPLE) * ROW_MULTIPLE

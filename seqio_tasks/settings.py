@@ -1,7 +1,7 @@
-"""Checks the values that users set in gin files and on the command line, by their declared types.
+"""Checks values from gin files and the command line against their declared types.
 
-A class decorated with `settings` is a frozen dataclass. Pydantic checks every value when one is
-made; a wrong value raises RequestError with one sentence that names the macro.
+A class decorated with `settings` is a frozen dataclass. Pydantic checks the values of each new
+instance; a wrong value raises RequestError with one sentence that names the macro.
 """
 
 import functools
@@ -20,8 +20,8 @@ from seqio_tasks.errors import RequestError, did_you_mean
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-_LARGEST = 2**31 - 1  # of counts, which are int32 in compiled programs
-_SHOWN = 60  # characters of a wrong value
+_LARGEST = 2**31 - 1  # largest count; counts are int32 in compiled programs
+_SHOWN = 60  # characters of a wrong value in a message
 
 
 def _one_line(text: str) -> str:
@@ -30,11 +30,11 @@ def _one_line(text: str) -> str:
     return text
 
 
-# Types for the fields of settings. What a validator raises says what was expected.
+# Types for the fields of settings. The error message of a validator says what was expected.
 Count = Annotated[int, Field(ge=1, le=_LARGEST)]
 BatchSize = Annotated[int, Field(ge=1, le=2**20)]
 CountFromZero = Annotated[int, Field(ge=0, le=_LARGEST)]
-Size = Annotated[int, Field(ge=1, le=2**24)]  # of a model's dimension
+Size = Annotated[int, Field(ge=1, le=2**24)]  # a dimension of the model
 Layers = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 AboveZero = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -47,11 +47,11 @@ Folder = Annotated[Path, BeforeValidator(files.absolute)]
 
 @dataclass_transform(frozen_default=True)
 def settings(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable[[type[T]], type[T]]:
-    """Makes a class a frozen dataclass whose values are checked.
+    """Turns a class into a frozen dataclass whose values are checked.
 
     Args:
-      names: what users call the fields: a format such as 'study.Study.{}'; or the macros' names by
-        field, where a macro is not the field's name in capitals.
+      names: the users' names of the fields: a format such as 'study.Study.{}'; or macro names by
+        field, for macros that are not the field name in capitals.
     """
 
     def decorate(cls: type[T]) -> type[T]:
@@ -74,7 +74,7 @@ def settings(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable[
 
 
 def arguments(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable[[F], F]:
-    """Checks the arguments of a function, as `settings` does the fields of a class."""
+    """Checks the arguments of a function, like `settings` checks the fields of a class."""
 
     def decorate(function: F) -> F:
         config = pydantic.ConfigDict(strict=True, arbitrary_types_allowed=True)
@@ -96,12 +96,12 @@ def arguments(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable
 def _sentence(
     error: pydantic.ValidationError, names: str | Mapping[str, str], fields: Sequence[str]
 ) -> str:
-    """Says in one sentence what is wrong with the first wrong value."""
+    """Returns one sentence that says what is wrong with the first wrong value."""
     first = error.errors(include_url=False)[0]
     cause = first.get("ctx", {}).get("error")
     field, *inside = first["loc"] or ("",)
     if isinstance(cause, RequestError) and not inside and not field:
-        return str(cause)  # of the class's own __post_init__
+        return str(cause)  # from the __post_init__ of the class
     name = _name(str(field), names)
     if first["type"] == "missing":
         return f"{name} must be set"
@@ -112,14 +112,14 @@ def _sentence(
     where = "".join(f"[{part!r}]" for part in inside if not _is_type(part))
     value = repr(first["input"])
     value = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
-    # A value that may be of several types is wrong for each of them.
+    # A value that may have several types has one error for each type.
     others = [e for e in error.errors(include_url=False) if e["loc"][:1] == first["loc"][:1]]
     same = [_expected(e) for e in others if e["input"] is first["input"]]
     return f"{name}{where} must be {' or '.join(dict.fromkeys(same))}, not {value}"
 
 
 def _is_type(part: Any) -> bool:
-    """Whether a step towards a wrong value names one of several types, not a place in it."""
+    """Returns whether a part of an error's location names a type, not a position in the value."""
     types = ("constrained-", "literal[", "function-", "int", "float", "str", "[key]")
     return isinstance(part, str) and part.startswith(types)
 

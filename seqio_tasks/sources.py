@@ -1,4 +1,4 @@
-"""Where raw data comes from: TFDS, or files in the layout of XTREME's download scripts."""
+"""Finds raw data, in TFDS or in the layout of XTREME's download scripts, and reads its files."""
 
 import csv
 import hashlib
@@ -19,19 +19,19 @@ from seqio_tasks.errors import RequestError
 csv.field_size_limit(2**31 - 1)
 
 XTREME_SPLITS = {"train": "train", "validation": "dev", "test": "test"}  # in names of files
-_TAG = re.compile("[A-Z]+(-[A-Z]+)?")  # what tags look like, of one set or another
-_SHOWN = 80  # characters of a bad value that an error shows
+_TAG = re.compile("[A-Z]+(-[A-Z]+)?")  # the form of most tags
+_SHOWN = 80  # characters of a wrong value in an error message
 
 
 @gin.configurable(module="seqio_tasks.sources")
 def data_dir(path: str | None = None) -> Path | None:
-    """Returns the folder of XTREME-layout files to read instead of TFDS, or None.
+    """Returns the folder of files in XTREME's layout to read; None: read from TFDS.
 
     Args:
-      path: the folder; by default the environment's `XFER_DATA_DIR`, and TFDS when that is unset.
+      path: the folder; by default the environment variable `XFER_DATA_DIR`, or None if unset.
 
     Raises:
-      RequestError: the folder does not exist, or may not be looked into.
+      RequestError: the folder does not exist, or must not be read.
     """
     if path is None or path == "":
         path = os.environ.get("XFER_DATA_DIR")
@@ -47,26 +47,26 @@ def data_dir(path: str | None = None) -> Path | None:
 
 
 def cache_dir() -> Path:
-    """Returns the folder of what is made once and kept: `XFER_CACHE_DIR`, or ~/.cache/xfer-jax.
+    """Returns the cache folder: `XFER_CACHE_DIR`, or ~/.cache/xfer-jax.
 
     Raises:
-      RequestError: there is no home folder, or the variable holds no path.
+      RequestError: there is no home folder, or the variable is not a valid path.
     """
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "xfer-jax"
     try:
         return files.absolute(os.environ.get("XFER_CACHE_DIR") or default)
     except RequestError as error:
-        raise RequestError(f"name a cache folder by XFER_CACHE_DIR: {error}") from None
+        raise RequestError(f"set XFER_CACHE_DIR to a cache folder: {error}") from None
 
 
 def writable_cache(*parts: str) -> Path:
-    """Returns a folder inside the cache folder, which it makes where it is missing.
+    """Returns a folder inside the cache folder, and creates it if it is missing.
 
     Args:
-      parts: of its path, e.g. 'tokens'.
+      parts: the parts of its path, e.g. 'tokens'.
 
     Raises:
-      RequestError: it cannot be made or written in; names `XFER_CACHE_DIR` as the remedy.
+      RequestError: the folder cannot be created or written; the remedy is `XFER_CACHE_DIR`.
       RunError: the disk is full or fails.
     """
     folder = cache_dir().joinpath(*parts)
@@ -75,16 +75,19 @@ def writable_cache(*parts: str) -> Path:
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(None, "Permission denied, or a read-only file system")
     except OSError as error:
-        doing = f"the cache folder {folder} cannot be written, name another by XFER_CACHE_DIR"
+        doing = f"the cache folder {folder} cannot be written, set XFER_CACHE_DIR to another one"
         raise files.refusal(error, doing) from None
     return folder
 
 
 def _exists(path: Path, kind: Callable[[Path], bool]) -> bool:
-    """Whether a path is there and of a kind, `Path.is_file` or `Path.is_dir`."""
+    """Returns whether a path exists and has a kind, `Path.is_file` or `Path.is_dir`."""
     try:
         return kind(path)
-    except (OSError, ValueError) as error:  # a folder that may not be searched, too long a name
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # a folder without permission, or a name that is too long
         raise RequestError(f"{path} cannot be read: {error}") from None
 
 
@@ -95,40 +98,41 @@ def find(
     tfds_name: str | None,
     remedy: str = "put it there with XTREME's download scripts",
 ) -> Path:
-    """Finds a task's file in the data folder.
+    """Finds the file of a task in the data folder.
 
     Args:
-      candidates: paths inside the folder that may hold the split, first choice first.
-      task: the task's name, for the error.
-      split: likewise.
-      tfds_name: where TFDS has it, for the error.
-      remedy: how to come by the file, for the error.
+      candidates: possible paths of the split inside the folder, first choice first.
+      task: name of the task, for the error message.
+      split: name of the split, for the error message.
+      tfds_name: name of the data set in TFDS, for the error message.
+      remedy: how to get the file, for the error message.
 
     Raises:
       RequestError: there is no folder, or none of the files exists; names the files, the task and
-        the ways to get them.
+        the ways to get the files.
     """
     if not candidates:
         raise RequestError(
-            f"{task} has no data for {split}: train on another language, score on another split"
+            f"{task} has no data for {split}: train on another language, or evaluate on another"
+            " split"
         )
     folder = data_dir()
     names = " or ".join(candidates)
     if folder is None:
         raise RequestError(
-            f"{task} ({split}) is not in TFDS and needs {names} in a folder that XFER_DATA_DIR"
-            f" names: {remedy}"
+            f"{task} ({split}) is not in TFDS and needs {names} in the folder XFER_DATA_DIR, which"
+            f" is not set: {remedy}"
         )
     for candidate in candidates:
         if _exists(folder / candidate, Path.is_file):
             return folder / candidate
         if _exists(folder / candidate, Path.is_dir):
             raise RequestError(
-                f"{task} ({split}) needs a file {folder / candidate}, which is a folder: {remedy}"
+                f"{task} ({split}) needs the file {folder / candidate}, which is a folder: {remedy}"
             )
     elsewhere = f", or unset XFER_DATA_DIR to read TFDS {tfds_name}" if tfds_name else ""
     raise RequestError(
-        f"{task} ({split}) needs {names} in {folder}, which is not there: {remedy}{elsewhere}"
+        f"{task} ({split}) needs {names} in {folder}, which is missing: {remedy}{elsewhere}"
     )
 
 
@@ -138,12 +142,12 @@ def find(
 def lines(path: Path) -> Iterator[tuple[int, str]]:
     r"""Yields (line number from 1, text without its line end) of a UTF-8 file.
 
-    Lines end in `\n` or `\r\n` alone: other characters that Unicode calls line ends are text.
-    It does not read the file whole, which may be larger than the memory.
+    Lines end only in `\n` or `\r\n`: other line ends of Unicode are text. Reads line by line,
+    because a file may be larger than the memory.
 
     Raises:
-      RequestError: the file cannot be read, or a line is not UTF-8 or holds NUL characters (file
-        and line number), or all lines end in `\r`.
+      RequestError: the file cannot be read, a line is not UTF-8 or contains NUL characters (names
+        the line), or all lines end in `\r`.
     """
     try:
         with path.open("rb") as file:
@@ -161,10 +165,10 @@ def _decoded(raw: bytes, number: int, path: Path) -> str:
     except UnicodeDecodeError:
         raise RequestError(f"{path}, line {number}: not UTF-8; save the file as UTF-8") from None
     if "\0" in text:
-        raise RequestError(f"{path}, line {number}: a NUL character; this is no text file")
+        raise RequestError(f"{path}, line {number}: a NUL character; this is not a text file")
     if number == 1 and not text.endswith("\n") and "\r" in text.rstrip("\r"):
         raise RequestError(
-            f"{path}: its lines end in carriage returns alone; save it with line feeds"
+            f"{path}: its lines end in carriage returns only; save it with line feeds"
         )
     return text.rstrip("\r\n")
 
@@ -179,19 +183,18 @@ def tagged_sentences(
     clean: Callable[[str], str] = str.strip,
     remedy: str = "use validation",
 ) -> Iterator[dict[str, Any]]:
-    """Yields the tokens and tags of `token<TAB>tag` lines, a blank line between sentences.
+    """Yields the tokens and tags of `token<TAB>tag` lines, with blank lines between sentences.
 
     Args:
       path: the file.
-      split: of the data; test files may lack the tags.
-      known: the tags that there are; empty: any.
-      clean: of a token; what it leaves nothing of is no token.
-      remedy: where the test labels are lacking, for the error.
+      split: name of the split; test files may lack tags.
+      known: the valid tags; empty: any tag is valid.
+      clean: cleans a token; a token that becomes empty is an error.
+      remedy: what to do if the test labels are missing, for the error message.
 
     Raises:
-      RequestError: a line of another form (file and line number; says what the line is where it is
-        of a form that files of tags often have), or a file without tags, such as XTREME's test
-        files.
+      RequestError: a line has another form (names file and line, and the form if it is a common
+        one), or the file has no tags, such as the test files of XTREME.
     """
     tokens: list[str] = []
     tags: list[str] = []
@@ -206,7 +209,7 @@ def tagged_sentences(
         if not token or len(tag.split()) != 1 or (known and tag not in known):
             where, kind = f"{path}, line {number}", _kind(line, known)
             if not tab and not kind and split == "test":
-                raise RequestError(f"{where}: no tag; XTREME strips the test labels, {remedy}")
+                raise RequestError(f"{where}: no tag; XTREME removes the test labels, {remedy}")
             form = f"a tag of {', '.join(known)}" if known else "a tag without spaces"
             raise RequestError(
                 f"{where}: expected token<TAB>tag with {form}, found {kind}{shown(line)}"
@@ -218,18 +221,18 @@ def tagged_sentences(
 
 
 def _kind(line: str, known: tuple[str, ...]) -> str:
-    """Says what a line that is not `token<TAB>tag` seems to be; nothing where that is not clear.
+    """Returns what a line that is not `token<TAB>tag` seems to be; empty if that is unclear.
 
     Args:
-      line: that is not blank.
-      known: the tags that there are; empty: any.
+      line: a line that is not blank.
+      known: the valid tags; empty: any tag is valid.
     """
     columns = line.split("\t")
     words = line.split()
     if line.startswith("-DOCSTART-"):
         return "a -DOCSTART- line of CoNLL, remove such lines: "
     if len(columns) == 1 and len(words) > 1 and (not known or _TAG.fullmatch(words[-1])):
-        return "spaces in place of the tab: "
+        return "spaces instead of a tab: "
     if len(columns) == 1 and len(words) > 1 and line.startswith("#"):
         return "a comment, remove such lines: "
     if len(columns) == 10:
@@ -240,7 +243,7 @@ def _kind(line: str, known: tuple[str, ...]) -> str:
 
 
 def is_visible(text: str) -> bool:
-    """Whether a text has a character that is neither white space nor invisible, as U+200B is."""
+    """Returns whether a text has a visible character (white space and U+200B are not visible)."""
     return any(unicodedata.category(character)[0] not in "CZ" for character in text)
 
 
@@ -250,12 +253,12 @@ def is_visible(text: str) -> bool:
 def table(path: Path, delimiter: str = "\t") -> Iterator[tuple[str, list[str]]]:
     """Yields (file and line, for errors; cells) of a table that Python's csv module wrote.
 
-    A cell in quotation marks may go over several lines, and holds its own doubled. Quotation marks
-    within a cell that does not begin with one are text.
+    A quoted cell may have several lines; a quotation mark in it is doubled. In other cells,
+    quotation marks are text.
 
     Raises:
-      RequestError: a cell begins with a quotation mark and is not quoted as csv has it (file and
-        line number).
+      RequestError: a cell begins with a quotation mark and is not a valid quoted cell (names file
+        and line).
     """
     rows = csv.reader((line + "\n" for _, line in lines(path)), delimiter=delimiter, strict=True)
     first = 1  # line of the row
@@ -268,25 +271,23 @@ def table(path: Path, delimiter: str = "\t") -> Iterator[tuple[str, list[str]]]:
 
 
 def _csv_fault(error: csv.Error) -> str:
-    remedy = 'write it as csv has it: "He said ""no""", in quotation marks and its own doubled'
+    remedy = 'quote it as in CSV, with quotation marks inside doubled: "He said ""no"""'
     if "unexpected end of data" in str(error):
         return f"a cell begins with a quotation mark that is never closed; {remedy}"
     if "expected after" in str(error):
-        return (
-            f"a cell begins with a quotation mark and does not end with its closing one; {remedy}"
-        )
-    return f"no line of a table ({str(error).partition(' - ')[0]})"
+        return f"a cell begins with a quotation mark and has text after its closing one; {remedy}"
+    return f"not a line of a table ({str(error).partition(' - ')[0]})"
 
 
 def named_rows(
     rows: Iterable[tuple[str, list[str]]], needed: tuple[str, ...]
 ) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yields (file and line, for errors; cells by column) of a table's rows, the first its header.
+    """Yields (file and line, for errors; cells by column) of the rows after the header.
 
-    Cells beyond the header are left out; `needed` ones are always there.
+    Drops cells beyond the header; every row has the `needed` columns.
 
     Raises:
-      RequestError: the header lacks a column, or a row a cell (file and line number).
+      RequestError: the header lacks a column, or a row lacks a cell (names file and line).
     """
     header: list[str] | None = None
     for where, cells in rows:
@@ -294,7 +295,7 @@ def named_rows(
             header = cells
             missing = [name for name in needed if name not in header]
             if missing:
-                raise RequestError(f"{where}: a header without {', '.join(missing)}")
+                raise RequestError(f"{where}: the header lacks {', '.join(missing)}")
             continue
         row = dict(zip(header, cells, strict=False))
         if not row.keys() >= set(needed):
@@ -306,10 +307,10 @@ def named_rows(
 
 
 def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yields (file and line, for errors; object) of a file of one JSON object a line.
+    """Yields (file and line, for errors; object) of a file with one JSON object per line.
 
     Raises:
-      RequestError: a line that is none.
+      RequestError: a line is not a JSON object.
     """
     for number, line in lines(path):
         where = f"{path}, line {number}"
@@ -317,24 +318,24 @@ def records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             continue
         record = files.parse_json(line, where, unique_keys=True)
         if not isinstance(record, dict):
-            raise RequestError(f"{where}: not a JSON object, found {line[:_SHOWN]!r}")
+            raise RequestError(f"{where}: expected a JSON object, found {line[:_SHOWN]!r}")
         yield where, record
 
 
 def text(record: dict[str, Any], field: str, where: str) -> str:
-    """Returns a record's text.
+    """Returns the text in a field of a record.
 
     Raises:
-      RequestError: it has no such field, or no text in it.
+      RequestError: the field is missing, or is not text.
     """
     return as_text(record.get(field), field, where)
 
 
 def as_text(value: Any, field: str, where: str) -> str:
-    """Returns a value of JSON that must be text.
+    """Returns a JSON value that must be text.
 
     Raises:
-      RequestError: it is not, or `whole_characters` refuses it.
+      RequestError: the value is not text, or `whole_characters` refuses it.
     """
     if not isinstance(value, str):
         raise RequestError(f"{where}: expected text in the field {field!r}, found {shown(value)}")
@@ -345,26 +346,26 @@ def as_text(value: Any, field: str, where: str) -> str:
 
 
 def whole_characters(value: str) -> str:
-    r"""Returns a text that UTF-8 can hold.
+    r"""Returns a text that can be encoded in UTF-8.
 
     Raises:
-      ValueError: it has half a character: JSON can say `\ud800`.
+      ValueError: it contains a lone surrogate, such as `\ud800`, which JSON allows.
     """
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:
-        half = f"\\u{ord(value[error.start]):04x}"
-        raise ValueError(f"has {half} alone, which is half a character and no text") from None
+        surrogate = f"\\u{ord(value[error.start]):04x}"
+        raise ValueError(f"has a lone surrogate {surrogate}, which is not valid text") from None
     return value
 
 
 Text = Annotated[str, pydantic.AfterValidator(whole_characters)]
-# Data sets name their parts by texts or by whole numbers.
+# Identifiers in data sets are texts or whole numbers.
 Name = Annotated[Text, pydantic.BeforeValidator(lambda n: str(n) if type(n) is int else n)]
 
 
 class Form(pydantic.BaseModel):
-    """What an object of JSON must hold, of exactly these types; what else it holds is left out."""
+    """The required fields of a JSON object, with exact types; other fields are ignored."""
 
     model_config = pydantic.ConfigDict(strict=True, frozen=True)
 
@@ -373,15 +374,15 @@ _Form = TypeVar("_Form", bound=Form)
 
 
 def formed(form: type[_Form], value: Any, where: str) -> _Form:
-    """Returns a value of JSON as the form that it must have.
+    """Converts a JSON value to the form that it must have.
 
     Args:
-      form: that it must have.
-      value: of JSON.
-      where: it comes from and what it is not, for the error, e.g. 'a.json: not of SQuAD's form'.
+      form: the form.
+      value: the JSON value.
+      where: beginning of the error message, e.g. 'a.json: not of SQuAD's form'.
 
     Raises:
-      RequestError: it has another form; names the field.
+      RequestError: the value has another form; names the field.
     """
     try:
         return form.model_validate(value)
@@ -389,14 +390,14 @@ def formed(form: type[_Form], value: Any, where: str) -> _Form:
         first = error.errors(include_url=False, include_context=False)[0]
         field = ".".join(map(str, first["loc"])) or "the whole"
         if first["type"] == "missing":
-            raise RequestError(f"{where} (it lacks {field!r})") from None
-        said = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            raise RequestError(f"{where} (the field {field!r} is missing)") from None
+        message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
         found = "" if first["type"] == "value_error" else f", found {shown(first['input'])}"
-        raise RequestError(f"{where} ({field!r} {said}{found})") from None
+        raise RequestError(f"{where} ({field!r} {message}{found})") from None
 
 
 def shown(value: Any) -> str:
-    """Returns a value as an error shows it: short, and of a list or an object only that it is."""
+    """Returns a short form of a value for an error message; of a list or object, only its type."""
     if isinstance(value, list):
         return "a list"
     if isinstance(value, dict):
@@ -405,16 +406,16 @@ def shown(value: Any) -> str:
 
 
 def one_line(name: Any) -> str:
-    """Returns a name that a file gives as an error shows it: short, and in one line."""
+    """Returns a short form, on one line, of a name from a file, for an error message."""
     short = str(name)[:_SHOWN]
     return short if short.isprintable() else repr(short)
 
 
 def file_digest(path: Path) -> str:
-    """Returns the SHA-256 of a file, which names the caches made from it.
+    """Returns the SHA-256 of a file; names of caches contain it.
 
     Raises:
-      RequestError: it cannot be read.
+      RequestError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:

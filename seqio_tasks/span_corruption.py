@@ -1,8 +1,9 @@
 """Span corruption, mT5's pre-training objective (Raffel et al. 2020, §3.1.4), in NumPy.
 
-Spans of a token sequence are masked: the inputs keep a sentinel in place of each, the targets list
-each sentinel with the tokens it stands for. The numbers of masked tokens and of spans follow from
-the length alone; which spans, from a random generator, or from the tokens themselves.
+Spans of a token sequence are masked: in the inputs, a sentinel replaces each span; the targets
+contain each sentinel followed by the tokens that it replaces. The numbers of masked tokens and
+spans depend only on the length. A random generator, or the tokens themselves, decide which spans
+are masked.
 """
 
 import functools
@@ -15,9 +16,9 @@ import numpy as np
 from seqio_tasks.errors import RequestError
 from seqio_tasks.sentencepiece_model import EOS_ID, NUM_SENTINELS, PAD_ID
 
-NOISE_DENSITY = 0.15  # share of tokens masked
-MEAN_SPAN_LENGTH = 3.0  # tokens a span
-MOST_TOKENS = 1 << 16  # of a text; T5 takes no more of a document either
+NOISE_DENSITY = 0.15  # share of masked tokens
+MEAN_SPAN_LENGTH = 3.0  # tokens per span
+MOST_TOKENS = 1 << 16  # most tokens of a text, the same limit as in T5
 
 
 def noise_mask(
@@ -26,18 +27,18 @@ def noise_mask(
     noise_density: float = NOISE_DENSITY,
     mean_span_length: float = MEAN_SPAN_LENGTH,
 ) -> np.ndarray:
-    """Draws which tokens are masked; spans alternate, beginning with one that is kept.
+    """Draws a mask; kept and masked spans alternate, and the first span is kept.
 
     Args:
       length: number of tokens, at least 1.
       rng: decides the lengths of the spans, all segmentations equally likely.
-      noise_density: share of tokens masked; at least one is, and at least one is not.
-      mean_span_length: mean number of tokens a masked span.
+      noise_density: share of masked tokens; at least one token is masked and one is kept.
+      mean_span_length: mean number of tokens per masked span.
 
     Returns:
-      bool [length].
+      bool [length], True for masked tokens.
     """
-    tokens = max(length, 2)  # below two tokens there is nothing to alternate
+    tokens = max(length, 2)  # spans can alternate only with at least two tokens
     noise, spans = _counts(tokens, noise_density, mean_span_length)
     kept_lengths = _segment(tokens - noise, spans, rng)
     noise_lengths = _segment(noise, spans, rng)
@@ -46,7 +47,7 @@ def noise_mask(
 
 
 def _counts(tokens: int, noise_density: float, mean_span_length: float) -> tuple[int, int]:
-    """Returns how many tokens and spans are masked, rounded in float32 as T5 does (ties differ)."""
+    """Returns the numbers of masked tokens and spans, rounded in float32 like T5 (ties differ)."""
     noise = int(np.round(np.float32(tokens) * np.float32(noise_density)))
     noise = min(max(noise, 1), tokens - 1)
     spans = int(np.round(np.float32(noise) / np.float32(mean_span_length)))
@@ -84,19 +85,19 @@ def _replace(tokens: np.ndarray, replaced: np.ndarray, sentinels: np.ndarray) ->
 
 
 def spans(tokens: Iterable[int], sentinels: Sequence[int]) -> dict[int, tuple[int, ...]]:
-    """Reads targets, or a model's outputs for them.
+    """Parses targets, or a model's outputs for them.
 
     Args:
-      tokens: ids; what stands after the end of sequence or padding does not count.
+      tokens: ids; tokens after the end of sequence or padding do not count.
       sentinels: ids of `<extra_id_0>`, `<extra_id_1>` ….
 
     Returns:
-      The tokens that each sentinel stands for, by its number, in the order of the tokens; of a
-      sentinel that comes twice, the first.
+      The tokens after each sentinel, by its number, in the order of the tokens; if a sentinel
+      occurs twice, the first occurrence counts.
     """
     numbers = {sentinel: number for number, sentinel in enumerate(sentinels)}
     found: dict[int, list[int]] = {}
-    current: list[int] = []  # what comes before any sentinel stands for nothing
+    current: list[int] = []  # tokens before the first sentinel do not count
     for token in itertools.takewhile(lambda token: token not in (PAD_ID, EOS_ID), tokens):
         if token in numbers:
             current = []
@@ -112,16 +113,16 @@ def lengths(
     noise_density: float = NOISE_DENSITY,
     mean_span_length: float = MEAN_SPAN_LENGTH,
 ) -> tuple[int, int]:
-    """Finds the text that fills an input exactly.
+    """Finds the length of the text that fills an input exactly.
 
     Args:
-      inputs_length: tokens of the corrupted input, end of sequence included.
-      noise_density: share of tokens masked.
-      mean_span_length: mean number of tokens a masked span.
+      inputs_length: tokens of the corrupted input, including the end of sequence.
+      noise_density: share of masked tokens.
+      mean_span_length: mean number of tokens per masked span.
 
     Returns:
-      The most tokens of text whose corrupted inputs fit, and the length of their targets, end of
-      sequence included: (1137, 229) for mT5's inputs of 1024.
+      The largest number of text tokens whose corrupted inputs fit, and the length of their targets,
+      including the end of sequence: (1137, 229) for mT5's inputs of 1024.
     """
 
     def corrupted(tokens: int) -> tuple[int, int]:
@@ -137,15 +138,15 @@ def lengths(
 def text_length(
     sequence_length: Mapping[str, int] | None, macro: str = "TASK_FEATURE_LENGTHS"
 ) -> int:
-    """Returns the most tokens of text that span corruption makes inputs of.
+    """Returns the number of text tokens that span corruption turns into one input.
 
     Args:
-      sequence_length: most tokens of `inputs` and `targets`, end of sequence included.
-      macro: that sets them, for the error.
+      sequence_length: most tokens of `inputs` and `targets`, including the end of sequence.
+      macro: the macro that sets them, for the error message.
 
     Raises:
-      RequestError: a length is missing, the targets' is too small for such text, or so many spans
-        are masked that the sentinels do not suffice.
+      RequestError: a length is missing, the targets' length is too small, or there are more masked
+        spans than sentinels.
     """
     for feature in ("inputs", "targets"):
         length = (sequence_length or {}).get(feature)
@@ -165,24 +166,24 @@ def text_length(
     if _counts(tokens, NOISE_DENSITY, MEAN_SPAN_LENGTH)[1] > NUM_SENTINELS:
         raise RequestError(
             f"span corruption of {inputs_length} input tokens needs more than the {NUM_SENTINELS}"
-            f" sentinels there are; shorten {macro}['inputs']"
+            f" sentinels; reduce {macro}['inputs']"
         )
     return tokens
 
 
 def windows(texts: Iterable[np.ndarray], inputs_length: int) -> list[np.ndarray]:
-    """Joins texts, with nothing between them, and cuts them into what fills the inputs.
+    """Concatenates texts without separators, and splits them into pieces that fill the inputs.
 
-    So does mT5's pre-training (`merge_examples_to_reduce_padding`): no end of sequence stands
-    inside a piece. It joins 128 documents at a time, and so has a short piece after each 128; here
-    all texts are joined, because sentences are short and most such pieces would be padding.
+    mT5's pre-training does the same (`merge_examples_to_reduce_padding`): a piece contains no end
+    of sequence. It concatenates 128 documents at a time, and has a short piece after each 128. Here
+    all texts are concatenated, because sentences are short and most short pieces would be padding.
 
     Args:
-      texts: int [L] each, tokens without end of sequence, some of them at least.
-      inputs_length: most tokens of the corrupted inputs, end of sequence included.
+      texts: tokens without end of sequence, int [L] each; at least one text.
+      inputs_length: most tokens of the corrupted inputs, including the end of sequence.
 
     Returns:
-      int arrays of as many tokens as `lengths` says; the last may be shorter.
+      int arrays with the number of tokens that `lengths` gives; the last may be shorter.
     """
     joined = np.concatenate(list(texts)).astype(np.int32)
     size = lengths(inputs_length)[0]
@@ -195,16 +196,16 @@ def deterministic(
     sentinels: Sequence[int] | np.ndarray,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Corrupts a text by a mask that its own tokens decide.
+    """Corrupts a text with a mask that depends only on its tokens.
 
-    The same text is masked alike in every engine and on every machine, so that two models, or two
-    engines, answer the same questions.
+    The same text gets the same mask in every engine and on every machine, so that all models and
+    engines predict the same spans.
 
     Args:
-      tokens: int [L] of the text, without end of sequence; what does not fit is cut off its end.
-      inputs_length: most tokens of the inputs, end of sequence included.
+      tokens: tokens of the text, int [L], without end of sequence; truncated if too long.
+      inputs_length: most tokens of the inputs, including the end of sequence.
       sentinels: ids of `<extra_id_0>`, `<extra_id_1>` ….
-      seed: another one, other masks.
+      seed: of the masks.
 
     Returns:
       inputs and targets, without end of sequence.

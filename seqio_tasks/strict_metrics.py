@@ -1,4 +1,4 @@
-"""Strict metrics, without the quirks of the mT5 release's: of NER, QA, labels and tags."""
+"""Strict metrics for NER, QA, labels and tags, without the quirks of the mT5 release."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ def span_f1(
 ) -> dict[str, float]:
     """Scores entities by type and position in the sentence, as seqeval does (micro average).
 
-    Mends of `span_f1`: positions count; a span is cut at its first ': ', so that entities with
-    colons count; a predicted span that is malformed or stands nowhere in the sentence is a false
-    positive. The text of a target holds no positions, so both sides are aligned by `align`; where
-    an entity's words also stand earlier in the sentence, its position is a guess.
-    Counted in WikiANN's dev sets of 13 languages: the guess differs from the tags for 2 of 122,355
-    entities; where an output leaves out one entity, 0% (hi) to 4.7% (bn) of its others are
-    misplaced by that.
+    Differences from `metrics.span_f1`: positions count; a span is split at its first ': ', so that
+    entities with colons count; a predicted span that is malformed or not in the sentence is a false
+    positive. Targets do not contain positions, so `align` finds the positions of targets and
+    predictions; if the words of an entity also occur earlier in the sentence, its position is a
+    guess. In WikiANN's dev sets of 13 languages, the guess differs from the tags for 2 of 122,355
+    entities; if an output omits one entity, 0% (hi) to 4.7% (bn) of its other entities get a wrong
+    position.
 
     Args:
       inputs: `tag: rick is in paris`.
-      targets: `PER: rick $$ LOC: paris`; nothing or `None` where there is no entity.
+      targets: `PER: rick $$ LOC: paris`; an empty string or `None` if there is no entity.
       predictions: decoded outputs of that form.
-      language: of the sentences; all are scored alike.
+      language: language of the sentences; it makes no difference.
 
     Returns:
       `strict_span_f1`, `strict_span_precision`, `strict_span_recall`, fractions in [0, 1]; 0 where
@@ -45,7 +45,7 @@ def span_f1(
         tokens = words(sentence.removeprefix(metrics.TAG_PROMPT))
         gold = align(tokens, parse_spans(target))
         predicted = align(tokens, parse_spans(prediction))
-        # aligned spans do not overlap, so that each is there once
+        # aligned spans do not overlap, so each occurs once
         matched += len(set(gold) & set(predicted) - {None})
         n_gold += len(gold)
         n_predicted += len(predicted)
@@ -62,27 +62,27 @@ def span_f1(
 def words(text: str) -> list[str]:
     """Splits a sentence or an entity at white space, so that decoded text matches its source.
 
-    Decoded text has gone through SentencePiece, which applies NFKC and may turn invisible
-    characters (joiners, directional marks) into spaces; hence the same is done to both sides.
+    SentencePiece applies NFKC to decoded text and may replace invisible characters (joiners,
+    directional marks) with spaces; this function does the same to both sides.
     """
     return _visible(text).split()
 
 
 def _visible(text: str) -> str:
-    """Returns a text in NFKC, with spaces for its invisible characters."""
+    """Returns a text in NFKC, with invisible characters replaced by spaces."""
     text = unicodedata.normalize("NFKC", text)
     return "".join(" " if unicodedata.category(c) in ("Cf", "Cc") else c for c in text)
 
 
 def parse_spans(text: str) -> list[tuple[str, list[str]]]:
-    """Reads `PER: rick $$ LOC: paris`.
+    """Parses `PER: rick $$ LOC: paris`.
 
     Args:
       text: a target or a decoded output.
 
     Returns:
-      Type and words of each span, in order; a malformed span has its text for a type and no words.
-      The empty string and `None` hold no spans.
+      Type and words of each span, in order; a malformed span has its text as type and no words. The
+      empty string and `None` contain no spans.
     """
     spans = []
     for piece in text.split(SPAN_DELIMITER):
@@ -94,18 +94,18 @@ def parse_spans(text: str) -> list[tuple[str, list[str]]]:
 
 
 def align(tokens: Sequence[str], spans: Sequence[tuple[str, Sequence[str]]]) -> list[Span | None]:
-    """Finds where spans stand in a sentence.
+    """Finds the positions of spans in a sentence.
 
-    Spans are taken in order. Each gets the first free occurrence of its words after the end of the
-    span before it, or else the first free one anywhere: targets name entities in order of
-    occurrence, outputs need not.
+    Spans are aligned in order. Each gets the first free occurrence of its words after the previous
+    span, or else the first free occurrence anywhere: targets list entities in order of occurrence,
+    but outputs may not.
 
     Args:
       tokens: words of the sentence.
       spans: type and words of each span.
 
     Returns:
-      Type, start and end (exclusive, in tokens) of each span; None where it stands nowhere.
+      Type, start and end (exclusive, in tokens) of each span; None if it is not in the sentence.
     """
     free = [True] * len(tokens)
     end = 0
@@ -138,10 +138,11 @@ def _first_free(
 
 # --------------------------------------------------------------------------------------- strict: QA
 
-# Articles as whole words. en, es, de: MLQA's evaluation script. vi: of its list only the words that
-# stand where an article would; của 'of' and là 'to be' are left out. The others are closed classes:
+# Articles as whole words. en, es, de: MLQA's evaluation script. vi: only those words of its list
+# that occur in the position of an article; của 'of' and là 'to be' are left out. Other languages:
 # all forms of the definite and indefinite article. Languages that are not here have no articles, or
-# write them as suffixes or one-letter prefixes that cannot be told from a stem (bg, eu, he, ro).
+# write them as suffixes or one-letter prefixes that cannot be separated from a stem (bg, eu, he,
+# ro).
 ARTICLES: dict[str, frozenset[str]] = {
     language: frozenset(forms.split())
     for language, forms in {
@@ -158,13 +159,13 @@ ARTICLES: dict[str, frozenset[str]] = {
         "vi": "cái chiếc những",
     }.items()
 }
-# Articles that lose their vowel before another: l'eau, un'amica; also with padding, l ' eau.
+# Articles that lose their vowel before a vowel: l'eau, un'amica; also with spaces, l ' eau.
 _ELIDED = {
     "fr": regex.compile(r"(?<![\p{L}\p{M}\p{N}])l\s*['’]"),
     "it": regex.compile(r"(?<![\p{L}\p{M}\p{N}])(?:l|un)\s*['’]"),
 }
-# The Arabic article is written as one word with its noun, which has two letters at least; any of
-# them may carry vowel signs.
+# The Arabic article and its noun are one word. The noun has at least two letters; any letter may
+# have vowel signs.
 _ARABIC_ARTICLE = regex.compile(r"^ا\p{M}*ل\p{M}*(?=\p{L}\p{M}*\p{L})")
 _ASCII_WORD = regex.compile(r"((?:[!-~]\p{M}*)+)")
 # Languages written without spaces between words.
@@ -174,24 +175,24 @@ UNSPACED = frozenset({"ja", "my", "th", "zh"})
 def squad(
     inputs: Sequence[str], targets: Answers, predictions: Sequence[str], language: str
 ) -> dict[str, float]:
-    """Computes exact match and token F1 of answers, normalised as their language asks.
+    """Computes exact match and token F1 of answers, with normalisation for their language.
 
-    Mends of `squad`: NFKC first; punctuation of all scripts (Unicode categories P*) is removed, and
-    symbols ($, +) are kept; articles are those of the language (`ARTICLES`), and an answer that is
-    nothing but articles is kept; languages written without spaces are compared by character; two
-    empty answers agree in both scores.
+    Differences from `metrics.squad`: NFKC first; punctuation of all scripts (Unicode categories P*)
+    is removed, and symbols ($, +) are kept; articles of the language (`ARTICLES`) are removed,
+    except from an answer that consists only of articles; languages written without spaces are
+    compared by character; two empty answers match in both scores.
 
     Args:
-      inputs: the questions; not looked at.
+      inputs: the questions; not used.
       targets: accepted answers of each question.
-      predictions: one decoded output a question.
-      language: of the answers.
+      predictions: one decoded output per question.
+      language: language of the answers.
 
     Returns:
       `strict_em` and `strict_f1`, percent, the best over the accepted answers.
 
     Raises:
-      ValueError: lengths differ, there are no examples, or a question has no list of answers.
+      ValueError: lengths differ, there are no examples, or a target is not a list of answers.
     """
     metrics.check_lengths(inputs=inputs, targets=targets, predictions=predictions)
     metrics.check_answers(targets)
@@ -211,11 +212,11 @@ def answer_tokens(text: str, language: str) -> list[str]:
 
     Args:
       text: an answer, punctuation padded with spaces or not.
-      language: of the answer.
+      language: language of the answer.
 
     Returns:
-      Its tokens in order: NFKC, lower case, without punctuation and articles; cut at invisible
-      characters, for which decoded text may have spaces, see `words`.
+      Its tokens in order: NFKC, lower case, without punctuation and articles; also split at
+      invisible characters, which may be spaces in decoded text, see `words`.
     """
     text = _visible(text).lower()
     if language in _ELIDED:
@@ -229,7 +230,7 @@ def answer_tokens(text: str, language: str) -> list[str]:
 
 
 def _characters(text: str) -> list[str]:
-    """Cuts text into characters with their marks; words and numbers in ASCII stay whole."""
+    """Splits text into characters with their marks; ASCII words and numbers are not split."""
     return [
         token
         for run in _ASCII_WORD.split(text)
@@ -248,29 +249,29 @@ def accuracy(
     language: str,
     labels: Sequence[str] = XNLI_LABELS,
 ) -> dict[str, float]:
-    """Computes accuracy regardless of white space around a label, and the share of non-labels.
+    """Computes accuracy, ignoring white space around labels, and the share of invalid outputs.
 
     Args:
-      inputs: not looked at.
-      targets: one label an example.
-      predictions: one decoded output an example.
-      language: of the inputs; all are scored alike.
+      inputs: not used.
+      targets: one label per example.
+      predictions: one decoded output per example.
+      language: language of the inputs; it makes no difference.
       labels: the closed set of labels.
 
     Returns:
-      `strict_accuracy`, percent; `invalid`, percent of the outputs that are none of the labels.
+      `strict_accuracy`, percent; `invalid`, percent of the outputs that are not a label.
 
     Raises:
-      ValueError: lengths differ, there are no examples, or a target is none of the labels.
+      ValueError: lengths differ, there are no examples, or a target is not a label.
     """
     del language
     metrics.check_lengths(inputs=inputs, targets=targets, predictions=predictions)
     known = frozenset(labels)
     golds = [target.strip() for target in targets]
     guesses = [prediction.strip() for prediction in predictions]
-    strange = sorted(set(golds) - known)
-    if strange:
-        raise ValueError(f"targets must be of {sorted(known)}, found {strange[:3]}")
+    unknown = sorted(set(golds) - known)
+    if unknown:
+        raise ValueError(f"targets must be labels of {sorted(known)}, found {unknown[:3]}")
     return {
         "strict_accuracy": metrics.percent([t == p for t, p in zip(golds, guesses, strict=True)]),
         "invalid": metrics.percent([guess not in known for guess in guesses]),
@@ -283,18 +284,18 @@ def accuracy(
 def tags(
     inputs: Sequence[str], targets: Sequence[str], predictions: Sequence[str], language: str
 ) -> dict[str, float]:
-    """Computes how many tokens have their tag, and how many outputs have another number of tags.
+    """Computes the share of correct tags, and of outputs with a wrong number of tags.
 
-    Mends of `tag_f1`: every token counts by itself, whatever its tag's first letter.
+    Difference from `metrics.tag_f1`: every token counts, whatever the first letter of its tag is.
 
     Args:
-      inputs: not looked at.
-      targets: one tag a token, one string a sentence.
+      inputs: not used.
+      targets: one tag per token, one string per sentence.
       predictions: decoded outputs of that form.
-      language: of the inputs; all are scored alike.
+      language: language of the inputs; it makes no difference.
 
     Returns:
-      `strict_token_accuracy`; `other_length`, of the outputs; percent.
+      `strict_token_accuracy`, percent of tokens; `other_length`, percent of outputs.
 
     Raises:
       ValueError: lengths differ, or there are no tags.

@@ -1,4 +1,4 @@
-"""Which examples belong to a subset: by hashes of their own texts, on every machine alike."""
+"""Chooses the examples of a subset by hashes of their texts, so that all machines agree."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import Task
 
-_SAMPLE = "evaluation"  # in place of a subset's seed
+_SAMPLE = "evaluation"  # instead of the seed of a subset
 
 
 def identity(inputs: str, targets: str) -> str:
@@ -19,11 +19,11 @@ def identity(inputs: str, targets: str) -> str:
 def subset_order(texts: Sequence[str], seed: int | str) -> np.ndarray:
     """Ranks examples for nested subsets: the first n are the subset of size n.
 
-    The rank of an example is a hash of its own text, so that it depends neither on the machine nor
-    on the order or the source of the data. Repeats of a text are told apart by their count.
+    The rank of an example is a hash of its text, so it does not depend on the machine, or on the
+    order or the source of the data. Repeats of a text are distinguished by their count.
 
     Args:
-      texts: one string an example, that identifies it.
+      texts: one string per example that identifies it.
       seed: of the draw.
 
     Returns:
@@ -38,14 +38,15 @@ def subset_order(texts: Sequence[str], seed: int | str) -> np.ndarray:
 
 
 def sample_indices(texts: Sequence[str], count: int) -> np.ndarray:
-    """Returns the sorted indices of the examples that stand for all when few are evaluated.
+    """Returns the sorted indices of a sample of examples, for evaluation on fewer examples.
 
-    A file may be sorted, by label or by source: its first examples are no sample. This one is drawn
-    by the examples' own texts, as subsets are; the sample of 100 is part of the sample of 1,000.
+    A file may be sorted by label or by source, so its first examples are not a fair sample. This
+    sample is drawn by hashes of the texts, like subsets; the sample of 100 is part of the sample of
+    1,000.
 
     Args:
-      texts: one string an example, see `identity`.
-      count: how many; all, if there are fewer.
+      texts: one string per example, see `identity`.
+      count: size of the sample; all examples if there are fewer.
     """
     return np.sort(subset_order(texts, _SAMPLE)[:count])
 
@@ -59,7 +60,6 @@ def subset_indices(task: Task, texts: Sequence[str]) -> np.ndarray:
     assert task.subset is not None
     if task.subset > len(texts):
         raise RequestError(
-            f"{task.name} asks for {task.subset} training examples;"
-            f" {task.full_name} has {len(texts)}"
+            f"{task.name} needs {task.subset} training examples; {task.full_name} has {len(texts)}"
         )
     return np.sort(subset_order(texts, task.seed)[: task.subset])

@@ -1,7 +1,7 @@
-"""URIEL's tables of languages (Littell et al. 2017), as the package lang2vec holds them.
+"""Reads URIEL's tables of languages (Littell et al. 2017) from the package lang2vec.
 
-Its files are read without its code, which takes seconds to import and ten seconds for the families
-alone, since it unpacks a file anew for every column.
+Reads the files of the package directly, because its code takes seconds to import and ten seconds
+for the families: it unpacks a file again for every column.
 """
 
 import functools
@@ -14,7 +14,7 @@ import numpy as np
 from seqio_tasks.errors import RequestError
 
 _UNKNOWN = -1.0
-_TABLES = {  # as lang2vec calls them: file, layer of its array, how the columns' names begin
+_TABLES = {  # by name in lang2vec: file, layer of its array, prefix of the column names
     "syntax_wals": ("features", "WALS", "S_"),
     "phonology_wals": ("features", "WALS", "P_"),
     "syntax_knn": ("feature_predictions", "predicted", "S_"),
@@ -29,21 +29,24 @@ _TABLES = {  # as lang2vec calls them: file, layer of its array, how the columns
 def _folder() -> Path:
     """Returns the folder of lang2vec's files.
 
-    A script `lang2vec.py`, which its wheel puts beside `xfer-jax`, may come first on the path.
+    Searches for the files, because a script `lang2vec.py`, which its wheel installs, may come first
+    on the path.
 
     Raises:
-      RequestError: it is not installed.
+      RequestError: lang2vec is not installed.
     """
     for place in sys.path:
         folder = Path(place, "lang2vec", "data")
         if (folder / "features.npz").is_file():
             return folder
-    raise RequestError("URIEL's tables come with lang2vec, which is not installed: install it")
+    raise RequestError(
+        "the package lang2vec, which contains URIEL's tables, is not installed: install it"
+    )
 
 
 @functools.lru_cache(maxsize=4)
 def _layer(file: str, layer: str) -> tuple[dict[str, int], list[str], np.ndarray]:
-    """Returns the rows by code, the columns' names, and float32 [rows, columns]."""
+    """Returns the rows by code, the column names, and float32 [rows, columns]."""
     with np.load(_folder() / f"{file}.npz") as archive:
         rows = {str(code): i for i, code in enumerate(archive["langs"])}
         names = [str(name) for name in archive["feats"]]
@@ -52,17 +55,17 @@ def _layer(file: str, layer: str) -> tuple[dict[str, int], list[str], np.ndarray
 
 
 def codes() -> frozenset[str]:
-    """Returns the ISO 639-3 codes that URIEL has rows of."""
+    """Returns the ISO 639-3 codes of the rows in URIEL."""
     return frozenset(_layer(*_TABLES["syntax_wals"][:2])[0])
 
 
 def known(code: str) -> bool:
-    """Whether URIEL has a row under an ISO 639-3 code."""
+    """Returns whether URIEL has a row for an ISO 639-3 code."""
     return code in _layer(*_TABLES["syntax_wals"][:2])[0]
 
 
 def count(code: str, feature_set: str) -> int:
-    """Returns how many values URIEL knows of a language; of `fam`, how many groups it is in."""
+    """Returns the number of known values of a language in a table; for `fam`, of its groups."""
     if not known(code):
         return 0
     found = values([code], feature_set)[1]
@@ -71,15 +74,15 @@ def count(code: str, feature_set: str) -> int:
 
 @functools.cache
 def group_sizes() -> np.ndarray:
-    """Returns how many languages are in each group of the table `fam`."""
+    """Returns the number of languages in each group of the table `fam`."""
     return (_layer(*_TABLES["fam"][:2])[2] == 1).sum(axis=0)
 
 
 def values(codes: Sequence[str], feature_set: str) -> tuple[list[str], np.ndarray]:
-    """Returns a table's columns, and float64 [languages, columns] with NaN where unknown.
+    """Returns the column names of a table, and float64 [languages, columns], NaN where unknown.
 
     Args:
-      codes: rows of URIEL, ISO 639-3: see `languages.Language.uriel`.
+      codes: ISO 639-3 codes of rows in URIEL: see `languages.Language.uriel`.
       feature_set: 'syntax_wals', 'phonology_wals', 'fam', 'geo', 'syntax_knn', …
     """
     file, layer, prefix = _TABLES[feature_set]

@@ -1,8 +1,8 @@
-"""The SentencePiece vocabulary: mT5's by default, a file, or one trained from tasks' own text.
+"""The SentencePiece vocabulary: mT5's by default, a file, or one trained on the text of tasks.
 
-Ids as in every T5: 0 padding, 1 end of sequence, 2 unknown; the 100 sentinels `<extra_id_0>` …
-are pieces of the model itself, found by their names. In mT5's `mc4.250000.100extra` they are the
-last, counted down from the top.
+Ids are those of every T5: 0 padding, 1 end of sequence, 2 unknown. The 100 sentinels
+`<extra_id_0>` … are pieces of the model itself, found by name. In mT5's `mc4.250000.100extra` they
+are the last pieces, in decreasing order of id.
 """
 
 import hashlib
@@ -26,17 +26,18 @@ from seqio_tasks.families import pocket
 from seqio_tasks.sentencepiece_model import ROW_MULTIPLE, Vocabulary
 
 MT5_FILE = "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
-POCKET = "pocket"  # in place of a file: the vocabulary of the miniature languages, made on demand
-_TRAINING_FORMAT = 2  # raised whenever `train` begins to make other pieces of the same text
+POCKET = "pocket"  # instead of a file: the vocabulary of the miniature languages, made on first use
+_TRAINING_FORMAT = 2  # increase it when `train` makes different pieces from the same text
 
 
 @gin.configurable(module="seqio_tasks.vocabulary")
 def file(path: str | None = None) -> str:
-    """Returns the vocabulary's file: a local path or gs:// address.
+    """Returns the file of the vocabulary: a local path or gs:// address.
 
     Args:
       path: the file, such as Hugging Face's `spiece.model`, or `pocket` for the vocabulary of the
-        miniature languages. By default the environment's `XFER_VOCAB`, else mT5's public one.
+        miniature languages. By default the environment variable `XFER_VOCAB`, or else the public
+        vocabulary of mT5.
     """
     path = path or os.environ.get("XFER_VOCAB") or MT5_FILE
     if path == POCKET:
@@ -48,18 +49,18 @@ def file(path: str | None = None) -> str:
 def trained(
     tasks: Sequence[str], size: int, languages: Sequence[str] = (), examples: int = 2000
 ) -> str:
-    """Returns a vocabulary of tasks' own text, trained on first use and kept in the cache folder.
+    """Returns a vocabulary trained on the text of tasks; trains it on first use, and caches it.
 
-    For gin, where models are trained from scratch: `VOCAB_FILE = @vocabulary.trained()`.
+    For gin, to train models from scratch: `VOCAB_FILE = @vocabulary.trained()`.
 
     Args:
-      tasks: names of tasks or mixtures whose training text it learns from.
-      size: number of pieces, the 100 sentinels included.
-      languages: of mixtures, only these; all by default.
-      examples: so many of every task, drawn as `subsets.sample_indices` does.
+      tasks: names of tasks or mixtures; their training text is used.
+      size: number of pieces, including the 100 sentinels.
+      languages: languages of mixtures to use; all by default.
+      examples: number of examples of each task, drawn by `subsets.sample_indices`.
 
     Raises:
-      RequestError: an unknown task or language, data that is missing, or a size that does not fit.
+      RequestError: a task or language is unknown, data is missing, or the size does not fit.
     """
     sentencepiece_model.check_size(size)
     for name, value in (("tasks", tasks), ("languages", languages)):
@@ -90,13 +91,13 @@ def trained(
 
 
 def load(path: str | None = None) -> Vocabulary:
-    """Loads a vocabulary, once a process.
+    """Loads a vocabulary, once per process.
 
     Args:
       path: as in `file`.
 
     Raises:
-      RequestError: the file cannot be read, or is no T5 vocabulary.
+      RequestError: the file cannot be read, or is not a T5 vocabulary.
     """
     if path is None:
         path = file()
@@ -108,15 +109,15 @@ def load(path: str | None = None) -> Vocabulary:
 
 @gin.configurable(module="seqio_tasks.vocabulary")
 def vocab_size() -> int:
-    """Returns `rows` of the vocabulary in use, for gin: `VOCAB_SIZE = @vocab_size()`."""
+    """Returns the embedding rows for the vocabulary, for gin: `VOCAB_SIZE = @vocab_size()`."""
     return sentencepiece_model.rows(load())
 
 
 def load_for(model_rows: int) -> Vocabulary:
-    """Loads the vocabulary in use, for a model whose embedding has so many rows.
+    """Loads the current vocabulary, for a model with `model_rows` rows in its embedding.
 
     Raises:
-      RequestError: these are fewer rows than pieces, or 128 and more to spare.
+      RequestError: there are fewer rows than pieces, or at least 128 unused rows.
     """
     loaded = load()
     if not 0 <= model_rows - loaded.size < ROW_MULTIPLE:

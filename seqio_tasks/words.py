@@ -1,8 +1,8 @@
-"""Words and characters of texts in any language: the one tokeniser of this project.
+"""Splits text in any language into words and characters; the only tokeniser of this project.
 
-A character is what readers take for one (Unicode's extended grapheme cluster): a letter with its
-vowel signs and other marks. Neither words nor characters are ever cut before a mark, and one that
-is written in parts (NFD) equals the one that is written whole.
+A character is what readers see as one (Unicode's extended grapheme cluster): a letter with its
+vowel signs and other marks. Words and characters are never split before a mark, and decomposed
+(NFD) text gives the same words as composed (NFC) text.
 """
 
 import unicodedata
@@ -10,17 +10,17 @@ import unicodedata
 import regex
 
 _JOINERS = "\u200c\u200d"  # invisible, inside words of Persian and of Indic scripts
-# Letters, marks and numbers; marks that stand alone are no word.
+# Letters, marks and numbers; marks alone are not a word.
 _WORD = regex.compile(rf"(?:[\p{{L}}\p{{N}}]\p{{M}}*[{_JOINERS}]*)+")
-# A cluster of Unicode's leaves out some vowel signs, of Burmese for example.
+# Unicode's clusters omit some vowel signs, for example in Burmese.
 _CHARACTER = regex.compile(rf"\X[\p{{M}}{_JOINERS}]*")
 
 
 def words(text: str) -> list[str]:
     """Returns the words of a text in order: lower case, NFC, without joiners and punctuation.
 
-    Where no spaces stand between words, as in Chinese and Thai, a word is all between two spaces or
-    punctuation marks.
+    In languages without spaces between words, such as Chinese and Thai, a word is all text between
+    two spaces or punctuation marks.
     """
     normal = unicodedata.normalize("NFC", text.lower())
     return [

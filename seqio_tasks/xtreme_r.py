@@ -1,8 +1,9 @@
-"""XTREME-R's ten tasks, and its overall score (Ruder et al. 2021).
+"""The ten tasks of XTREME-R, and its overall score (Ruder et al. 2021).
 
-Languages are those of `XTREME_R_TASK2LANGS` in google-research/xtreme, `evaluate.py`. It has none
-for LAReQA: those are XQuAD's without Romanian. Groups are the paper's four; `evaluate.py` leaves
-LAReQA out of retrieval and lists XCOPA a second time by itself.
+Languages are those of `XTREME_R_TASK2LANGS` in google-research/xtreme, `evaluate.py`. It has no
+languages for LAReQA: here they are those of XQuAD without Romanian. Groups are the four of the
+paper; `evaluate.py` omits LAReQA from retrieval and lists XCOPA a
+second time as a separate group.
 """
 
 import dataclasses
@@ -14,59 +15,63 @@ from seqio_tasks.families import choice, panx, squad, tagging, tydiqa, xnli
 
 CLASSIFICATION, TAGGING, QA, RETRIEVAL = "classification", "tagging", "qa", "retrieval"
 GROUPS = (CLASSIFICATION, TAGGING, QA, RETRIEVAL)
-Scores = Mapping[str, Mapping[str, Mapping[str, float]]]  # by task, language and metric; percent
+# Scores in percent by task, language and metric.
+ScoresByTask = Mapping[str, Mapping[str, Mapping[str, float]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """One of the ten."""
+class BenchmarkTask:
+    """One of the ten tasks."""
 
-    name: str  # as XTREME has it
+    name: str  # in XTREME
     group: str
     languages: tuple[str, ...]
     metrics: tuple[str, ...]  # the task's score is their mean
-    family: str | None = None  # in the catalogue; None: not text to text
+    family: str | None = None  # family in the catalogue; None: not a text-to-text task
 
 
-_XCOPA = tuple(code for code in choice.XCOPA_LANGUAGES if code != "en")  # which is COPA
+_XCOPA = tuple(code for code in choice.XCOPA_LANGUAGES if code != "en")  # English is COPA
 
 TASKS = (
-    Task("xnli", CLASSIFICATION, xnli.LANGUAGES, ("accuracy",), "xnli"),
-    Task("xcopa", CLASSIFICATION, _XCOPA, ("accuracy",), "xcopa"),
-    Task("udpos", TAGGING, tagging.LANGUAGES, ("tag_f1",), "udpos"),
-    Task("panx", TAGGING, panx.LANGUAGES, ("span_f1",), "panx"),
-    Task("xquad", QA, squad.XQUAD_LANGUAGES, ("em", "f1"), "xquad"),
-    Task("mlqa", QA, squad.MLQA_LANGUAGES, ("em", "f1"), "mlqa"),
-    Task("tydiqa", QA, tuple(tydiqa.NAMES), ("em", "f1"), "tydiqa"),
-    Task("tatoeba", RETRIEVAL, retrieval_data.TATOEBA, ("accuracy",)),
-    Task("mewslix", RETRIEVAL, retrieval_data.MEWSLIX, ("map@20",)),
-    Task("lareqa", RETRIEVAL, retrieval_data.LAREQA, ("map@20",)),
+    BenchmarkTask("xnli", CLASSIFICATION, xnli.LANGUAGES, ("accuracy",), "xnli"),
+    BenchmarkTask("xcopa", CLASSIFICATION, _XCOPA, ("accuracy",), "xcopa"),
+    BenchmarkTask("udpos", TAGGING, tagging.LANGUAGES, ("tag_f1",), "udpos"),
+    BenchmarkTask("panx", TAGGING, panx.LANGUAGES, ("span_f1",), "panx"),
+    BenchmarkTask("xquad", QA, squad.XQUAD_LANGUAGES, ("em", "f1"), "xquad"),
+    BenchmarkTask("mlqa", QA, squad.MLQA_LANGUAGES, ("em", "f1"), "mlqa"),
+    BenchmarkTask("tydiqa", QA, tuple(tydiqa.NAMES), ("em", "f1"), "tydiqa"),
+    BenchmarkTask("tatoeba", RETRIEVAL, retrieval_data.TATOEBA, ("accuracy",)),
+    BenchmarkTask("mewslix", RETRIEVAL, retrieval_data.MEWSLIX, ("map@20",)),
+    BenchmarkTask("lareqa", RETRIEVAL, retrieval_data.LAREQA, ("map@20",)),
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class Overall:
-    """What scores come to, percent; without the tasks and groups that lack one."""
+    """Mean scores in percent; tasks and groups with missing scores are left out."""
 
     tasks: dict[str, float]  # means over the languages and metrics
-    groups: dict[str, float]  # means of their tasks
-    overall: float | None  # the mean of the ten tasks
+    groups: dict[str, float]  # means over their tasks
+    overall: float | None  # mean over the ten tasks
     missing: tuple[str, ...]  # 'tatoeba', 'xnli.sw', 'xquad.el.em'
 
 
-def overall(scores: Scores, partial: bool = False) -> Overall:
-    """Computes XTREME-R's score of each task, of each group, and over all.
+def overall(scores: ScoresByTask, partial: bool = False) -> Overall:
+    """Computes the XTREME-R score of each task, of each group, and overall.
 
     Args:
-      scores: percent, of each task in each language by each of its metrics; others are ignored.
-      partial: whether scores may be missing. What lacks one has no mean, and `missing` says which.
+      scores: percent, by task, language and metric; other tasks and metrics are ignored.
+      partial: whether scores may be missing. A task or group with a missing score has no mean, and
+        `missing` lists the missing scores.
 
     Raises:
       ValueError: a score is missing and `partial` is false.
     """
     missing = tuple(name for task in TASKS for name in _missing(task, scores))
     if missing and not partial:
-        raise ValueError(f"XTREME-R's overall score needs all ten tasks, missing {_few(missing)}")
+        raise ValueError(
+            f"the overall score of XTREME-R needs all ten tasks; missing: {_few(missing)}"
+        )
     tasks = {
         task.name: fmean(
             fmean(scores[task.name][code][metric] for code in task.languages)
@@ -84,7 +89,7 @@ def overall(scores: Scores, partial: bool = False) -> Overall:
     return Overall(tasks, groups, None if missing else fmean(tasks.values()), missing)
 
 
-def _missing(task: Task, scores: Scores) -> list[str]:
+def _missing(task: BenchmarkTask, scores: ScoresByTask) -> list[str]:
     found = scores.get(task.name)
     if not found:
         return [task.name]

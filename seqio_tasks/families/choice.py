@@ -1,8 +1,8 @@
 """Multiple choice, as text `xcopa: premise: … question: … choice1: … choice2: …` -> `choice1`.
 
-The form of question and answer is the same in all tasks, so that one learnt from helps the others;
-it is ours, the mT5 release has none of them. XCOPA (Ponti et al. 2020; `en` is COPA, the only one
-with training data) is XTREME-R's, which trains on Social IQa (Sap et al. 2019) and then on COPA.
+All tasks have the same format, so that one task can help another. The format is ours: the mT5
+release has none of these tasks. XCOPA (Ponti et al. 2020; `en` is COPA, the only one with training
+data) is a task of XTREME-R, which trains on Social IQa (Sap et al. 2019) and then on COPA.
 HellaSwag (Zellers et al. 2019), Cosmos QA (Huang et al. 2019) and CommonsenseQA (Talmor et al.
 2019) are intermediate tasks of Phang et al. 2020.
 """
@@ -27,8 +27,8 @@ _FILE_SPLIT = {"train": "train", "validation": "val", "test": "test"}
 
 def _label(value: Any, names: Sequence[Any], where: str) -> int:
     if not isinstance(value, str | int) or isinstance(value, bool) or value not in names:
-        told = sources.shown(value) if isinstance(value, list | dict) else repr(str(value)[:40])
-        raise RequestError(f"{where}: label {told} is not one of {', '.join(map(str, names))}")
+        found = sources.shown(value) if isinstance(value, list | dict) else repr(str(value)[:40])
+        raise RequestError(f"{where}: label {found} is not one of {', '.join(map(str, names))}")
     return names.index(value)
 
 
@@ -37,11 +37,11 @@ def _texts(record: dict[str, Any], fields: Iterable[str], where: str) -> Example
 
 
 def read_xcopa(path: Path, language: str, split: str) -> Iterator[Example]:
-    """Reads XCOPA's and COPA's JSON lines.
+    """Reads the JSON lines of XCOPA and COPA.
 
     Raises:
-      RequestError: a malformed line (file and line number), or a test file without labels: XTREME's
-        scripts set all to 0.
+      RequestError: a line is malformed (names file and line), or a test file has no labels:
+        XTREME's scripts set all to 0.
     """
     del language
     examples = []
@@ -51,16 +51,16 @@ def read_xcopa(path: Path, language: str, split: str) -> Iterator[Example]:
         examples.append({**_texts(record, fields, where), "label": label})
     if split == "test" and examples and not any(example["label"] for example in examples):
         raise RequestError(
-            f"{path}: all labels are 0; XTREME strips the test labels, take XCOPA's own files"
+            f"{path}: all labels are 0; XTREME removes the test labels, use XCOPA's original files"
         )
     yield from examples
 
 
 def read_siqa(path: Path, language: str, split: str) -> Iterator[Example]:
-    """Reads Social IQa's JSON lines, with the right answer's letter as `correct`.
+    """Reads Social IQa's JSON lines, with the letter of the correct answer as `correct`.
 
     Raises:
-      RequestError: a malformed line (file and line number).
+      RequestError: a line is malformed (names file and line).
     """
     del language, split
     for where, record in sources.records(path):
@@ -73,7 +73,7 @@ def read_hellaswag(path: Path, language: str, split: str) -> Iterator[Example]:
     """Reads HellaSwag's JSON lines.
 
     Raises:
-      RequestError: a malformed line (file and line number).
+      RequestError: a line is malformed (names file and line).
     """
     del language, split
     for where, record in sources.records(path):
@@ -88,10 +88,10 @@ def read_hellaswag(path: Path, language: str, split: str) -> Iterator[Example]:
 
 
 def read_cosmosqa(path: Path, language: str, split: str) -> Iterator[Example]:
-    """Reads Cosmos QA's table, or the same as JSON lines.
+    """Reads the table of Cosmos QA, or the same data as JSON lines.
 
     Raises:
-      RequestError: a malformed line (file and line number).
+      RequestError: a line is malformed (names file and line).
     """
     del language, split
     texts = ("context", "question", "answer0", "answer1", "answer2", "answer3")
@@ -111,7 +111,7 @@ def read_commonsenseqa(path: Path, language: str, split: str) -> Iterator[Exampl
     """Reads CommonsenseQA's JSON lines.
 
     Raises:
-      RequestError: a malformed line (file and line number).
+      RequestError: a line is malformed (names file and line).
     """
     del language, split
     for where, record in sources.records(path):
@@ -133,7 +133,7 @@ def read_commonsenseqa(path: Path, language: str, split: str) -> Iterator[Exampl
 
 
 def _prompts(name: str, given: Sequence[str], choices: int) -> list[str]:
-    """Returns what stands before each part of an input."""
+    """Returns the prompt before each part of an input."""
     parts = [*given, *LABELS[:choices]]
     return [f"{name}: {parts[0]}: ", *(f" {part}: " for part in parts[1:])]
 
@@ -141,18 +141,18 @@ def _prompts(name: str, given: Sequence[str], choices: int) -> list[str]:
 def _preprocess(
     name: str, given: Sequence[str], choices: Sequence[str] | str, count: int
 ) -> Callable[[Any, str], Any]:
-    """Returns the family's preprocessing.
+    """Returns the preprocessing function of a family.
 
     Args:
-      name: of the task.
-      given: fields that stand before the choices, by their own names.
-      choices: a field each, or the field of a list.
-      count: of the choices.
+      name: name of the task.
+      given: fields before the choices, under their own names.
+      choices: one field per choice, or the field that is a list of choices.
+      count: number of choices.
     """
     prompts = _prompts(name, given, count)
 
     def preprocess(dataset: Any, language: str) -> Any:
-        """Makes `inputs` and `targets` of a question, its choices and the right one's index."""
+        """Makes `inputs` and `targets` from a question, its choices and the correct index."""
         import tensorflow as tf
 
         del language
@@ -178,7 +178,7 @@ def _plain_text(name: str, given: Sequence[str], count: int) -> Callable[[str], 
     prompts = _prompts(name, given, count)
 
     def plain_text(inputs: str) -> str:
-        """Returns the parts, joined by spaces; XCOPA's question is a word of the format."""
+        """Returns the parts, joined by spaces, without XCOPA's question (a word of the format)."""
         rest, parts = inputs.removeprefix(prompts[0]), []
         for prompt in reversed(prompts[1:]):
             rest, _, part = rest.rpartition(prompt)
@@ -211,14 +211,14 @@ def _family(
 
 
 def _xcopa_files(language: str, split: str) -> tuple[str, ...]:
-    """COPA's test labels are hidden, and the translations have no training data."""
+    """Returns no file for COPA's test split (hidden labels) and the translations' train split."""
     if split == ("test" if language == "en" else "train"):
         return ()
     return (f"xcopa/{_FILE_SPLIT[split]}-{language}.jsonl",)
 
 
 def _xcopa_tfds(language: str, split: str) -> tuple[str, str] | None:
-    """TFDS has COPA alone."""
+    """Returns TFDS's name and split; TFDS has only COPA."""
     return ("super_glue/copa:1.0.2", split) if language == "en" and split != "test" else None
 
 

@@ -1,8 +1,9 @@
 """Pairs of sentences with a label: paraphrases, and English natural language inference.
 
-PAWS-X in the mT5 release's format (data of Yang et al. 2019), Quora's question pairs in T5's of
-GLUE, MultiNLI and ANLI in that of XNLI. ANLI is "ANLI+" of Phang et al. 2020: its three rounds
-together with MultiNLI and SNLI for training, its rounds alone to score on (Nie et al. 2020).
+PAWS-X is in the format of the mT5 release (data of Yang et al. 2019), Quora's question pairs in
+T5's format for GLUE, MultiNLI and ANLI in the format of XNLI. ANLI is "ANLI+" of Phang et al. 2020:
+its three rounds with MultiNLI and SNLI for training, and only its rounds for evaluation (Nie et al.
+2020).
 """
 
 import dataclasses
@@ -33,13 +34,13 @@ def read_pawsx(path: Path, language: str, split: str) -> Iterator[Example]:
     """Reads the three columns that XTREME's scripts write.
 
     Raises:
-      RequestError: a malformed line (file and line number), or a file without labels, such as
-        XTREME's test files.
+      RequestError: a line is malformed (names file and line), or the file has no labels, such as
+        the test files of XTREME.
     """
     del language
     for where, fields in sources.table(path):
         if len(fields) == 2 and split == "test":
-            raise RequestError(f"{where}: no label; XTREME strips the test labels, use validation")
+            raise RequestError(f"{where}: no label; XTREME removes the test labels, use validation")
         if len(fields) != 3:
             raise RequestError(
                 f"{where}: expected sentence1<TAB>sentence2<TAB>label, found {len(fields)} columns"
@@ -49,10 +50,10 @@ def read_pawsx(path: Path, language: str, split: str) -> Iterator[Example]:
 
 
 def read_qqp(path: Path, language: str, split: str) -> Iterator[Example]:
-    """Reads GLUE's table; lines with too few columns, which GLUE has, are left out as TFDS does.
+    """Reads GLUE's table; like TFDS, drops lines with too few columns, which GLUE has.
 
     Raises:
-      RequestError: no header, or another label than 0 and 1 (file and line number).
+      RequestError: the header is missing, or a label is not 0 or 1 (names file and line).
     """
     del language, split
     header: list[str] = []
@@ -62,7 +63,7 @@ def read_qqp(path: Path, language: str, split: str) -> Iterator[Example]:
             header = fields
             missing = [name for name in _QQP_COLUMNS if name not in header]
             if missing:
-                raise RequestError(f"{path}, line 1: a header without {', '.join(missing)}")
+                raise RequestError(f"{path}, line 1: the header lacks {', '.join(missing)}")
             continue
         if len(fields) < len(header):
             continue
@@ -75,10 +76,10 @@ def read_qqp(path: Path, language: str, split: str) -> Iterator[Example]:
 
 
 def read_nli(path: Path, language: str, split: str) -> Iterator[Example]:
-    """Reads MultiNLI's or SNLI's JSON lines; pairs without a gold label (`-`) are left out.
+    """Reads the JSON lines of MultiNLI or SNLI; drops pairs without a gold label (`-`).
 
     Raises:
-      RequestError: a malformed line (file and line number).
+      RequestError: a line is malformed (names file and line).
     """
     del language, split
     for where, record in sources.records(path):
@@ -95,7 +96,7 @@ def read_anli(path: Path, language: str, split: str) -> Iterator[Example]:
     """Reads a round of ANLI.
 
     Raises:
-      RequestError: a malformed line (file and line number).
+      RequestError: a line is malformed (names file and line).
     """
     del language, split
     for where, record in sources.records(path):
@@ -113,7 +114,7 @@ def _preprocess(
     fields: tuple[str, str], prompts: tuple[str, str], labels: tuple[str, ...]
 ) -> Callable[[Any, str], Any]:
     def preprocess(dataset: Any, language: str) -> Any:
-        """Makes `inputs` and `targets` of two sentences and the index of their label."""
+        """Makes `inputs` and `targets` from two sentences and the index of their label."""
         import tensorflow as tf
 
         del language
@@ -131,7 +132,7 @@ def _preprocess(
 
 
 def _snli(dataset: Any, language: str) -> Any:
-    """Leaves out TFDS's pairs without a gold label."""
+    """Drops pairs without a gold label, which TFDS has."""
     return xnli.preprocess(dataset.filter(lambda example: example["label"] >= 0), language)
 
 

@@ -23,8 +23,8 @@ LANGUAGES = (
     "vi", "yo", "zh",
 )
 # fmt: on
-# Training sentences of the smallest in the splits of Rahimi et al.; counted for sw and te, recalled
-# for the others. The next has 5,000.
+# Training sentences of the smallest languages in the splits of Rahimi et al.; counted for sw and
+# te, written from memory for the others. All other languages have at least 5,000.
 SMALL = {
     "gu": 100,
     "jv": 100,
@@ -41,7 +41,7 @@ SMALL = {
 def spans(tokens: list[str], tags: list[str]) -> list[str]:
     """Joins the tokens of each entity, in order of occurrence: ['PER: rick', …].
 
-    An entity starts at B-, or at I- of another type than what it follows.
+    An entity starts at B-, or at I- with another type than the previous tag.
     """
     found: list[tuple[str, list[str]]] = []
     previous = "O"
@@ -55,20 +55,21 @@ def spans(tokens: list[str], tags: list[str]) -> list[str]:
 
 
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
-    """Reads sentences and their entities, of WikiANN's own files or of those that XTREME makes.
+    """Reads sentences and their entities, from files of WikiANN or of XTREME.
 
-    WikiANN's own have the language before every token, `en:Ada`, and it is taken away. A token such
-    as `12:30` stays what it is: only what all tokens of a file begin with is such a prefix.
+    The original files of WikiANN have the language before every token, as in `en:Ada`; this prefix
+    is removed. A token such as `12:30` does not change, because a prefix must occur in all tokens
+    of a file.
 
     Raises:
-      RequestError: see `sources.tagged_sentences`; all tokens are of another language; nothing is
-        left of a token without its prefix.
+      RequestError: see `sources.tagged_sentences`; or all tokens have the prefix of another
+        language; or a token is empty without its prefix.
     """
     sentences = list(sources.tagged_sentences(path, split, TAGS))
     prefix = _prefix(sentences)
     if prefix not in ("", language):
         raise RequestError(
-            f"{path}: its tokens begin with {prefix}: and are of that language, not of {language}"
+            f"{path}: its tokens begin with {prefix}: and are in that language, not in {language}"
         )
     for number, sentence in enumerate(sentences, start=1):
         tokens, tags = sentence["tokens"], sentence["tags"]
@@ -85,7 +86,7 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
 
 
 def _prefix(sentences: list[Example]) -> str:
-    """Returns the language that all tokens are marked with, as in `en:Ada`; '' if there is none."""
+    """Returns the language prefix of all tokens, as in `en:Ada`; '' if there is none."""
     tokens = (token for sentence in sentences for token in sentence["tokens"])
     prefix, colon, _ = next(tokens, "").partition(":")
     is_language = bool(colon) and prefix in languages.LANGUAGES
@@ -93,13 +94,13 @@ def _prefix(sentences: list[Example]) -> str:
 
 
 def preprocess(dataset: Any, language: str) -> Any:
-    """Makes `inputs` and `targets` of WikiANN examples (`tokens`, `spans`)."""
+    """Makes `inputs` and `targets` from WikiANN examples (`tokens`, `spans`)."""
     import tensorflow as tf
 
     del language
 
     def as_text(example):
-        # TFDS says ["None"] of a sentence without entities, where the format has an empty target.
+        # TFDS gives ["None"] for a sentence without entities; the format has an empty target.
         entities = tf.boolean_mask(example["spans"], example["spans"] != "None")
         return {
             "inputs": metrics.TAG_PROMPT + tf.strings.reduce_join(example["tokens"], separator=" "),
@@ -124,5 +125,5 @@ FAMILY = Family(
     percent=100.0,
     small=SMALL,
     groups=(XTREME_R,),
-    matched_size=1000,  # Swahili's training sentences; the least of the ten study languages
+    matched_size=1000,  # training sentences of Swahili, the smallest of the ten study languages
 )

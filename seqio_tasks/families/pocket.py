@@ -1,8 +1,8 @@
-"""Tasks on the miniature languages: NLI, NER and QA in the real tasks' formats, and plain text.
+"""Tasks in the miniature languages: NLI, NER and QA in the formats of the real tasks, and text.
 
-`xfer_pocket_nli.sw`, `xfer_pocket_ner.sw` and `xfer_pocket_qa.sw` are fine-tuned;
-`xfer_pocket_text.sw` is unlabelled text for span corruption. All are made here from
-`miniature.World`, whose knobs gin can bind; nothing is downloaded. A test bench: it makes no claim
+`xfer_pocket_nli.sw`, `xfer_pocket_ner.sw` and `xfer_pocket_qa.sw` are for fine-tuning;
+`xfer_pocket_text.sw` is unlabelled text for span corruption. `miniature.World`, whose parameters
+gin can bind, generates all data; nothing is downloaded. They are a test bench, and say nothing
 about real languages.
 """
 
@@ -20,10 +20,10 @@ from seqio_tasks.records import Example, Family
 
 @gin.configurable(module="seqio_tasks.families.pocket")
 def vocabulary_file(size: int = 512) -> Path:
-    """Returns the miniature languages' vocabulary, trained on first use.
+    """Returns the vocabulary of the miniature languages, trained on first use.
 
     Args:
-      size: most pieces, sentinels included; words of few syllables may yield less.
+      size: most pieces, including sentinels; a small world may yield fewer.
 
     Raises:
       RequestError: the size does not fit, or the cache folder cannot be written.
@@ -39,7 +39,7 @@ def vocabulary_file(size: int = 512) -> Path:
 
 
 def _all_text(world: miniature.World) -> Iterator[str]:
-    """The languages' plain text, and enough of the tasks for the words of their formats."""
+    """Yields the plain text of the languages, and examples with the words of the text formats."""
     for language in miniature.LANGUAGES:
         yield from world.text(language)
         for example in world.examples("ner", language, "validation"):

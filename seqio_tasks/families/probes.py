@@ -1,10 +1,10 @@
-"""Probes: the plain text of a task's examples, masked, to see how well a model knows a language.
+"""Probes: the masked plain text of a task's examples, to measure how well a model knows a language.
 
-A probe asks for the objective of mT5's pre-training: texts stand one after another, cut into
-pieces that fill the inputs, each masked by `span_corruption.deterministic`. (A text of fewer than
-thirty tokens by itself would have one masked span, always at its end; no model was trained on
-such.) The loss on the targets is LM_L of arXiv 2212.01757, the share of masked spans that are
-predicted exactly its LM_EM.
+A probe uses the objective of mT5's pre-training, span corruption: texts are concatenated, split
+into pieces that fill the inputs, and masked by `span_corruption.deterministic`. (A text of fewer
+than thirty tokens would have a single masked span, always at its end; no model was trained on such
+inputs.) The loss on the targets is LM_L of arXiv 2212.01757, and the share of masked spans that are
+predicted exactly is its LM_EM.
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ def mask_seed(seed: int = 0) -> int:
     """Returns the seed of the probes' masks.
 
     Args:
-      seed: MASK_SEED, for gin to bind.
+      seed: the value of MASK_SEED; gin binds it.
 
     Raises:
-      RequestError: it is no whole number, or negative.
+      RequestError: the value is not a whole number, or is negative.
     """
     if type(seed) is not int or seed < 0:
         raise RequestError(f"MASK_SEED must be a whole number of at least 0, not {seed!r:.80}")
@@ -33,24 +33,24 @@ def mask_seed(seed: int = 0) -> int:
 
 
 def sentinels(vocabulary: Vocabulary) -> tuple[int, ...]:
-    """Returns the ids of the sentinels, which must count down from `<extra_id_0>`.
+    """Returns the ids of the sentinels, which must decrease by one from `<extra_id_0>`.
 
-    A probe's files are read without the vocabulary: the first sentinel tells the others.
+    The files of a probe are read without the vocabulary: the other sentinels follow from the first.
 
     Raises:
-      RequestError: they do not count down.
+      RequestError: the ids do not decrease by one.
     """
     first = vocabulary.sentinels[0]
     if vocabulary.sentinels != tuple(range(first, first - NUM_SENTINELS, -1)):
         raise RequestError(
-            f"the vocabulary {vocabulary.name} does not count its sentinels down from"
-            " <extra_id_0>, as mT5's does: it cannot be used for a probe"
+            f"the vocabulary {vocabulary.name} cannot be used for a probe: the ids of its sentinels"
+            " do not decrease by one from <extra_id_0>, as in mT5's vocabulary"
         )
     return vocabulary.sentinels
 
 
 def probe_of(family: Family) -> Family:
-    """Returns the family of the same examples as plain text to be masked."""
+    """Returns the family with the same examples as plain text, for masking."""
     return dataclasses.replace(
         family,
         name=f"{PROBE}{family.name}",
@@ -67,7 +67,7 @@ def probe_of(family: Family) -> Family:
 
 
 def _plain(family: Family, dataset: Any) -> Any:
-    """Turns formatted examples into plain text, as `targets`; text stays as it is."""
+    """Converts formatted examples to plain text, as `targets`; plain text does not change."""
     import tensorflow as tf
 
     plain_text = family.plain_text

@@ -1,4 +1,4 @@
-"""SQuAD and what has its form: questions, as text `question: … context: …` -> `answer`.
+"""SQuAD and data sets in its form: questions, as text `question: … context: …` -> `answer`.
 
 Format and metrics of the mT5 release (multilingual_t5 `preprocessors.xquad`, SQuAD's and MLQA's EM
 and F1). Data of Rajpurkar et al. 2016 (SQuAD v1.1) and 2018 (v2.0, where some questions have no
@@ -46,14 +46,14 @@ class _File(sources.Form):
 
 
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
-    """Reads questions in SQuAD's JSON; those that v2.0 calls impossible have no answers.
+    """Reads questions in SQuAD's JSON; questions marked impossible in v2.0 have no answers.
 
-    Answers without text are no answers, so that an impossible question is one however it is said.
+    Empty answers do not count, so that all forms of impossible questions are the same.
 
     Raises:
-      RequestError: not JSON (file and line), not of SQuAD's form (file and question), a question
-        without answers that is not called impossible (XTREME strips those of the sets that it
-        scores on), or one with answers that is.
+      RequestError: the file is not JSON (names the line) or not in SQuAD's form (names the
+        question); a question has no answers but is not marked impossible (XTREME removes the
+        answers of evaluation sets); or a question has answers but is marked impossible.
     """
     del language, split
     content = files.parse_json(files.read_text(path), str(path), unique_keys=True)
@@ -69,32 +69,32 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
 def _example(qa: dict[str, Any], context: str, path: Path, number: int) -> Example:
     known = isinstance(qa.get("id"), str | int)
     name = sources.one_line(qa["id"]) if known else f"number {number}"
-    asked = sources.formed(_Question, qa, f"{path}, question {name}: not of SQuAD's form")
-    texts = [answer.text for answer in asked.answers if answer.text.strip()]
-    if not texts and not asked.is_impossible:
+    question = sources.formed(_Question, qa, f"{path}, question {name}: not of SQuAD's form")
+    texts = [answer.text for answer in question.answers if answer.text.strip()]
+    if not texts and not question.is_impossible:
         raise RequestError(
-            f"{path}: question {name} has no answer; XTREME strips the dev and test"
-            " answers, take the data set's original files"
+            f"{path}: question {name} has no answer; XTREME removes the dev and test"
+            " answers, use the data set's original files"
         )
-    if texts and asked.is_impossible:
+    if texts and question.is_impossible:
         raise RequestError(
-            f"{path}: question {name} is called impossible and has the answer"
-            f" {sources.shown(texts[0])}; take one of both away"
+            f"{path}: question {name} is marked impossible but has the answer"
+            f" {sources.shown(texts[0])}; remove one of the two"
         )
     return {
-        "id": asked.id,
-        "question": asked.question,
+        "id": question.id,
+        "question": question.question,
         "context": context,
         "answers": {"text": texts},
     }
 
 
 def preprocess(dataset: Any, language: str) -> Any:
-    """Makes `inputs`, `targets` and `answers` of SQuAD-like examples, punctuation padded.
+    """Makes `inputs`, `targets` and `answers` from SQuAD-like examples, with padded punctuation.
 
-    Every character but `_`, white space, numbers, letters and marks gets a space on both sides,
-    then runs of white space become one. Answers without text are left out; a question without
-    answers has the one of `UNANSWERABLE`.
+    Every character except `_`, white space, numbers, letters and marks gets a space on both sides;
+    then runs of white space become one space. Empty answers are dropped; a question without answers
+    has the answer `UNANSWERABLE`.
     """
     import tensorflow as tf
 
@@ -129,9 +129,9 @@ def preprocess(dataset: Any, language: str) -> Any:
 
 
 def plain_text(inputs: str) -> str:
-    """Returns the context, its punctuation padded as the model reads it.
+    """Returns the context, with padded punctuation as in the model's input.
 
-    The padding sets every colon of question and context apart, so that `context:` occurs once.
+    Padding separates every colon in question and context, so that `context:` occurs only once.
     """
     return inputs.partition(" context: ")[2]
 

@@ -1,12 +1,12 @@
-"""Tags of tokens, as text `pos: the cat sat` -> `DET NOUN VERB`: one tag a token.
+"""Tagging, as text `pos: the cat sat` -> `DET NOUN VERB`: one tag per token.
 
 UD-POS: universal parts of speech in the 38 languages of XTREME-R, and its metric; data of Universal
 Dependencies in the files of XTREME's scripts. CCG: supertags of CCGbank (Hockenmaier & Steedman
 2007), an intermediate task of Phang et al. 2020. The mT5 release has neither; the formats are ours.
 
-A token is one word of the input: white space inside it and zero-width non-joiners are left out, as
-XTREME's scripts do. A token of nothing but invisible characters is refused: it would have a tag and
-no word.
+A token is one word of the input: as in XTREME's scripts, white space and zero-width non-joiners
+inside it are removed. A token with only invisible characters is refused, because it would have a
+tag but no word.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def _reader(known: tuple[str, ...]) -> Callable[[Path, str, str], Iterator[Examp
     def read(path: Path, language: str, split: str) -> Iterator[Example]:
         """Reads sentences, see `sources.tagged_sentences`."""
         del language
-        remedy = "make the file of the treebanks themselves or use validation"
+        remedy = "make the file from the treebanks or use validation"
         return sources.tagged_sentences(path, split, known, _one_word, remedy)
 
     return read
@@ -47,7 +47,7 @@ def _one_word(token: str) -> str:
 
 def _preprocess(prompt: str) -> Callable[[Any, str], Any]:
     def preprocess(dataset: Any, language: str) -> Any:
-        """Makes `inputs` and `targets` of examples with `tokens` and `tags`."""
+        """Makes `inputs` and `targets` from examples with `tokens` and `tags`."""
         import tensorflow as tf
 
         del language
@@ -83,7 +83,7 @@ FAMILIES = (
         title="Universal Dependencies parts of speech",
         languages=LANGUAGES,
         files=lambda language, split: (f"udpos/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
-        # TFDS has one configuration a treebank, where XTREME joins all of a language
+        # TFDS has one configuration per treebank, but XTREME joins all treebanks of a language
         tfds=lambda language, split: None,
         metric=metrics.tag_f1,
         score="tag_f1",
@@ -101,8 +101,8 @@ FAMILIES = (
         score="token_accuracy",
         groups=(INTERMEDIATE,),
         remedy=(
-            "CCGbank is licensed by the Linguistic Data Consortium and nobody may offer it for"
-            " download, make token<TAB>supertag lines of your copy"
+            "CCGbank needs a licence of the Linguistic Data Consortium, make token<TAB>supertag"
+            " lines from your copy"
         ),
     ),
 )

@@ -1,6 +1,6 @@
 """Plain text of real languages for span corruption: an intermediate task that needs no labels.
 
-From `text/train-sw.txt` in the data folder, a text a line, or from TFDS's copies of Wikipedia.
+Reads `text/train-sw.txt` in the data folder, one text per line, or Wikipedia from TFDS.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ TFDS_NAME = "wikipedia/20230601.{}:1.0.0"
 
 
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
-    """Reads a text a line; blank lines are passed over."""
+    """Reads one text per line; skips blank lines."""
     del language, split
     for _, line in sources.lines(path):
         if line.strip():
@@ -22,7 +22,7 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
 
 
 def preprocess(dataset: Any, language: str) -> Any:
-    """Makes `targets` of the text: what span corruption masks."""
+    """Makes `targets` from the text, for span corruption."""
     del language
     return dataset.map(lambda example: {"targets": example["text"]})
 

@@ -25,7 +25,7 @@ NAMES = {
 
 
 def files(language: str, split: str) -> tuple[str, ...]:
-    """Returns XTREME's per-language file, then TyDiQA's own name of the dev file."""
+    """Returns XTREME's file of the language, then TyDiQA's name of the dev file."""
     if split == "train":
         return (f"tydiqa/tydiqa-goldp-v1.1-train/tydiqa.goldp.{language}.train.json",)
     folder = "tydiqa/tydiqa-goldp-v1.1-dev"
@@ -36,17 +36,17 @@ def files(language: str, split: str) -> tuple[str, ...]:
 
 
 def tfds(language: str, split: str) -> tuple[str, str] | None:
-    """Returns TFDS's name and split; its train split holds all languages."""
+    """Returns TFDS's name and split; its train split contains all languages."""
     if split == "train":
         return (TFDS_NAME, "train")
     return (TFDS_NAME, f"validation-{language}")
 
 
 def preprocess(dataset: Any, language: str) -> Any:
-    """Makes `inputs`, `targets` and `answers` as `squad.preprocess` does, of one language.
+    """Makes `inputs`, `targets` and `answers` like `squad.preprocess`, for one language.
 
-    TFDS's training examples of other languages are left out: their language is the first part of
-    their id (`finnish--76…`).
+    Drops TFDS's training examples in other languages: the language is the first part of their id
+    (`finnish--76…`).
     """
     import tensorflow as tf
 
@@ -76,5 +76,5 @@ FAMILY = Family(
     answers_field="answers",
     splits=("train", "validation"),
     groups=(XTREME_R,),
-    matched_size=2390,  # Bengali's training questions; the least of the study languages
+    matched_size=2390,  # training questions of Bengali, the smallest of the study languages
 )

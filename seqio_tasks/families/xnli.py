@@ -36,21 +36,23 @@ _COLUMNS = ("language", "gold_label", "sentence1", "sentence2")  # of XNLI's own
 
 
 def files(language: str, split: str) -> tuple[str, ...]:
-    """Returns XNLI-1.0's own file and the per-language files that XTREME's scripts make of it."""
+    """Returns the file of XNLI-1.0, and the per-language file that XTREME makes from it."""
     if split == "train":
         return (f"xnli/train-{language}.tsv", f"xnli/multinli.train.{language}.tsv")
     if split == "validation":
         return ("xnli/xnli.dev.tsv", f"xnli/dev-{language}.tsv")
-    return ("xnli/xnli.test.tsv",)  # XTREME's test-*.tsv are without labels
+    return ("xnli/xnli.test.tsv",)  # XTREME's test-*.tsv have no labels
 
 
 def label_of(text: str, where: str) -> int:
-    """Returns a label's index.
+    """Returns the index of a label.
 
     Raises:
-      RequestError: it is no label.
+      RequestError: the text is not a label.
     """
-    text = "contradiction" if text == "contradictory" else text  # as MultiNLI's translations say
+    text = (
+        "contradiction" if text == "contradictory" else text
+    )  # the word in the translations of MultiNLI
     if text not in LABELS:
         raise RequestError(f"{where}: label {text[:40]!r} is not one of {', '.join(LABELS)}")
     return LABELS.index(text)
@@ -59,11 +61,11 @@ def label_of(text: str, where: str) -> int:
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
     """Reads one language of XNLI-1.0's tables, or premise, hypothesis, label in three columns.
 
-    Tables with a header are XNLI's own, without quoting; those without one are what XTREME's
-    scripts write, by Python's csv module.
+    Tables with a header are the original XNLI files, without quoting; tables without a header are
+    those of XTREME's scripts, written by Python's csv module.
 
     Raises:
-      RequestError: a malformed line (file and line number), or no line of the language.
+      RequestError: a line is malformed (names file and line), or no line is in the language.
     """
     del split
     header = next(sources.lines(path), (1, ""))[1].split("\t")
@@ -78,7 +80,7 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
         found = True
         yield {"premise": premise, "hypothesis": hypothesis, "label": label_of(label, where)}
     if not found:
-        raise RequestError(f"{path} has no line of language {language!r}")
+        raise RequestError(f"{path} has no line in language {language!r}")
 
 
 def _unquoted(path: Path) -> Iterator[tuple[str, list[str]]]:
@@ -87,7 +89,7 @@ def _unquoted(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _of_language(path: Path, language: str) -> Iterator[tuple[str, str, str, str]]:
-    """Yields (file and line, premise, hypothesis, label) of XNLI-1.0's table."""
+    """Yields (file and line, premise, hypothesis, label) from the table of XNLI-1.0."""
     for where, row in sources.named_rows(_unquoted(path), _COLUMNS):
         if row["language"] == language:
             yield where, row["sentence1"], row["sentence2"], row["gold_label"]
@@ -113,10 +115,10 @@ def tfds(language: str, split: str) -> tuple[str, str]:
 
 
 def preprocess(dataset: Any, language: str) -> Any:
-    """Makes `inputs` and `targets` of premise, hypothesis and label.
+    """Makes `inputs` and `targets` from premise, hypothesis and label.
 
-    TFDS's XNLI holds all languages in one example (premises by language, hypotheses in a list of
-    translations): `language`'s are taken out.
+    In TFDS, an example of XNLI contains all languages (premises by language, hypotheses in a list
+    of translations); this selects those in `language`.
     """
     import tensorflow as tf
 
@@ -153,7 +155,7 @@ FAMILY = Family(
     strict_metric=strict_metrics.accuracy,
     score="accuracy",
     labels=("0", "1", "2"),
-    matched_size=392_702,  # every language: MultiNLI and its translations
+    matched_size=392_702,  # every language has MultiNLI or its translation
     groups=(XTREME_R,),
     sizes={"train": 392_702, "validation": 2490, "test": 5010},  # XNLI's files as read
 )

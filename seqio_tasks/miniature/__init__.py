@@ -1,4 +1,4 @@
-"""Ten miniature languages: a world whose causes of transfer are planted, made here by its knobs."""
+"""Ten miniature languages, generated from parameters that plant the causes of transfer."""
 
 from seqio_tasks.miniature.concepts import LANGUAGES as LANGUAGES
 from seqio_tasks.miniature.world import World as World

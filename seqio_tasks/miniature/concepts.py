@@ -1,4 +1,4 @@
-"""What the miniature languages talk about, and the words that they have for it."""
+"""The concepts of the miniature languages, and their words."""
 
 import functools
 import hashlib
@@ -14,7 +14,7 @@ LANGUAGES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 TASKS = ("nli", "ner", "qa")
 SPLITS = ("train", "validation", "test")
 
-# What the world is made of. Concepts are named by an English gloss; `World.lexicon` words them.
+# The concepts, each with an English gloss as its name; `World.lexicon` gives their words.
 NOUNS = (
     *("dog", "cat", "horse", "bird", "fish"),
     *("teacher", "doctor", "farmer", "king", "child"),
@@ -60,10 +60,10 @@ T = TypeVar("T")
 
 
 class Draws:
-    """Random draws that depend on a key only.
+    """Random draws that depend only on a key.
 
-    Everything is derived from the generator's uniform doubles, the one stream that NumPy is least
-    likely to change between releases, and taken from it in blocks, since single draws are slow.
+    All draws use the generator's uniform doubles, the stream that NumPy is least likely to change
+    between releases. They are drawn in blocks, because single draws are slow.
     """
 
     def __init__(self, *key: object):
@@ -84,9 +84,9 @@ class Draws:
         return [options[i] for i in sorted(range(len(options)), key=keys.__getitem__)]
 
     def share(self, options: Sequence[T], share: float) -> set[T]:
-        """Takes that share of the options: exactly in expectation, and as evenly as can be.
+        """Draws a share of the options; the number is exact in expectation, up to rounding.
 
-        A larger share of the same options under the same key holds the smaller one.
+        A larger share of the same options with the same key contains the smaller share.
         """
         count = int(len(options) * share + self.unit())
         return set(self.shuffled(options)[:count])
@@ -94,9 +94,9 @@ class Draws:
 
 # --------------------------------------------------------------------------------------- words
 
-# Consonants and vowels of the private words, after the look of each namesake in Latin letters.
-# Words alternate consonants and vowels: that they begin with a consonant and end in a vowel is what
-# keeps them apart from every verb that carries an affix.
+# Consonants and vowels of the private words, similar to the real language in Latin letters. Words
+# alternate consonants and vowels; they begin with a consonant and end in a vowel, so they differ
+# from every verb with an affix.
 _SOUNDS = {
     "shared": ("b d g k l m n p r s t", "a e i o u"),
     "ar": ("b d h j k kh l m n q r s sh t z", "a i u"),
@@ -115,14 +115,14 @@ _NAME_SYLLABLES = "za ro vi xu li ne qa to my fe dro ba ki zhu lo ra ve sa ti no
 
 class Words(NamedTuple):
     names: tuple[str, ...]
-    shared: dict[str, str]  # concept -> the root that languages may have in common
-    private: dict[str, dict[str, str]]  # language -> concept -> its own word
+    shared: dict[str, str]  # concept -> the root that languages can share
+    private: dict[str, dict[str, str]]  # language -> concept -> its private word
 
 
 @functools.lru_cache(maxsize=8)
 def words_of(seed: int) -> Words:
-    """Invents all names and words of a world; no two of them are the same."""
-    taken = set(CONTENT_CONCEPTS + FUNCTION_WORDS)  # a gloss that is a word would mislead readers
+    """Generates all names and words of a world; all are different."""
+    taken = set(CONTENT_CONCEPTS + FUNCTION_WORDS)  # a word that is a gloss would mislead readers
 
     def invent(draw: Callable[[], str]) -> str:
         word = draw()
@@ -140,7 +140,7 @@ def words_of(seed: int) -> Words:
             syllables = 2 + draws.chance(0.3)
             return "".join(draws.pick(consonants) + draws.pick(vowels) for _ in range(syllables))
 
-        def affix() -> str:  # begins with a vowel and ends in a consonant, as no root does
+        def affix() -> str:  # begins with a vowel and ends in a consonant, unlike any root
             return draws.pick(vowels) + draws.pick(endings)
 
         return {

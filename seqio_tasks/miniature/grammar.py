@@ -1,4 +1,4 @@
-"""Word order of the miniature languages, by WALS values of their namesakes."""
+"""Word order of the miniature languages, from WALS values of the real languages."""
 
 import dataclasses
 import functools
@@ -12,9 +12,9 @@ from seqio_tasks.errors import RequestError
 
 @dataclasses.dataclass(frozen=True)
 class Grammar:
-    """How a miniature language orders its words.
+    """The word order of a miniature language.
 
-    Two grammars are equal when they order words alike, however their values became known.
+    Two grammars are equal if they give the same word order, even if some values are imputed.
     """
 
     order: str  # of subject, verb and object: 'SVO', 'SOV', 'VSO', 'VOS', 'OVS' or 'OSV'
@@ -22,13 +22,13 @@ class Grammar:
     adjective: str  # 'before' or 'after' its noun
     affix: str  # the tense affix of the verb: 'prefix' or 'suffix'
     imputed: tuple[str, ...] = dataclasses.field(default=(), compare=False)
-    """Fields whose value WALS does not know and URIEL's nearest neighbours supplied."""
+    """Fields whose value is missing in WALS and comes from URIEL's nearest neighbours."""
 
 
 DEFAULT_GRAMMAR = Grammar("SVO", "before", "before", "suffix")
 
-# Each field's values and the URIEL flag that stands for the value. Flags of one field are not
-# exclusive: a language with two dominant orders has both set.
+# The values of each field, and the URIEL flag of each value. Several flags of a field may be set: a
+# language with two dominant orders has both.
 WALS_FLAGS = {
     "order": {order: f"S_{order}" for order in ("SVO", "SOV", "VSO", "VOS", "OVS", "OSV")},
     "adposition": {
@@ -38,7 +38,7 @@ WALS_FLAGS = {
     "adjective": {"before": "S_ADJECTIVE_BEFORE_NOUN", "after": "S_ADJECTIVE_AFTER_NOUN"},
     "affix": {"prefix": "S_TEND_PREFIX", "suffix": "S_TEND_SUFFIX"},
 }
-# Each language's code in URIEL. Arabic is `ara`, the row that knows most of WALS's features.
+# The code of each language in URIEL. Arabic is `ara`, the row with the most known WALS features.
 _URIEL_CODES = {
     "ar": "ara",
     "bn": "ben",
@@ -55,7 +55,7 @@ _URIEL_CODES = {
 
 @functools.cache
 def _uriel_flags(feature_set: str) -> dict[str, dict[str, bool | None]]:
-    """Returns the flags of a URIEL set by language and flag name; None where unknown."""
+    """Returns the flags of a URIEL table by language and name; None where unknown."""
     try:
         flags, rows = uriel.values(list(_URIEL_CODES.values()), feature_set)
     except RequestError as error:
@@ -70,19 +70,18 @@ def _uriel_flags(feature_set: str) -> dict[str, dict[str, bool | None]]:
 
 
 def choose_value(field: str, flags: dict[str, bool | None]) -> str | None:
-    """Turns the WALS flags of one field into one value.
+    """Converts the WALS flags of one field to one value.
 
-    One flag set: its value. Several set: the first of them that is not the default's, so that a
-    language which shares the default order *and* has another is not taken for a plain follower of
-    the default (Arabic, SVO and VSO, becomes VSO; German, SVO and SOV, becomes SOV). None set:
-    the default's.
+    If one flag is set: its value. If several are set: the first value that is not the default, so
+    that a language with the default order *and* another order differs from the default (Arabic, SVO
+    and VSO, becomes VSO; German, SVO and SOV, becomes SOV). If none is set: the default.
 
     Args:
-        field: A field of `Grammar` that holds a word order.
-        flags: By flag name, whether it is set; None where unknown.
+        field: A field of `Grammar` with a word order.
+        flags: Whether each flag is set, by name; None where unknown.
 
     Returns:
-        The value, or None where no flag of the field is known.
+        The value, or None if no flag of the field is known.
     """
     known = {value: flags[flag] for value, flag in WALS_FLAGS[field].items()}
     if all(is_set is None for is_set in known.values()):
@@ -94,7 +93,7 @@ def choose_value(field: str, flags: dict[str, bool | None]) -> str | None:
 
 @functools.cache
 def wals_grammar(language: str) -> Grammar:
-    """Returns the grammar that a language's namesake has in WALS, gaps filled by imputation."""
+    """Returns the grammar of the real language in WALS; missing values are imputed."""
     values, imputed = {}, []
     for field in WALS_FLAGS:
         value = choose_value(field, _uriel_flags("syntax_wals")[language])

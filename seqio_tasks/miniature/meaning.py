@@ -1,4 +1,4 @@
-"""What is said in the miniature languages, before it is put into words."""
+"""Draws the meanings of examples in the miniature languages, before they become words."""
 
 import functools
 from collections.abc import Collection, Sequence
@@ -24,14 +24,14 @@ ENTAILMENT, NEUTRAL, CONTRADICTION = 0, 1, 2
 
 
 class Phrase(NamedTuple):
-    """A name, a question word, or a noun with perhaps an adjective."""
+    """A name, a question word, or a noun with an optional adjective."""
 
     head: str
     adjective: str | None = None
 
 
 class Clause(NamedTuple):
-    """What is said, before any language orders it."""
+    """The meaning of a clause, without word order."""
 
     subject: Phrase
     verb: str
@@ -55,16 +55,16 @@ class Sentence(NamedTuple):
 class Draft(NamedTuple):
     """The meaning of one example."""
 
-    sentences: tuple[Sentence, ...]  # nli: premise, hypothesis; qa: the context's, then question
+    sentences: tuple[Sentence, ...]  # nli: premise, hypothesis; qa: context, then question
     label: int = 0  # nli
-    answer: tuple[int, str] = (0, "")  # qa: number of the sentence, role in it
+    answer: tuple[int, str] = (0, "")  # qa: index of the sentence, role in it
 
 
 class _Rates(NamedTuple):
-    """How often a clause has what."""
+    """Probabilities of the optional parts of a clause."""
 
-    name: float  # that a subject or an object is a name and not a noun
-    adjective: float  # that a noun has an adjective
+    name: float  # a subject or an object is a name, not a noun
+    adjective: float  # a noun has an adjective
     place: float
     time: float
     negated: float
@@ -78,19 +78,19 @@ _TEXT_RATES = _Rates(name=0.55, adjective=0.35, place=0.4, time=0.25, negated=0.
 _NER_TOKENS = range(5, 11)
 _NER_NAMES = range(1, 4)
 _NER_NAMELESS = 0.05  # share of sentences without a name
-_NLI_ASIDE = 0.7  # share of premises with a second clause: high, as entailments often need one
-_QA_MIRROR = 0.6  # share of contexts that the order of words alone can resolve
+_NLI_ASIDE = 0.7  # share of premises with a second clause; high, because entailments often need one
+_QA_MIRROR = 0.6  # share of contexts in which only word order gives the answer
 
 
 class _Writer:
-    """Draws clauses for one example, none of whose names and nouns meet twice by accident."""
+    """Draws clauses for one example; no name or noun occurs twice by chance."""
 
     def __init__(self, draws: Draws, names: Sequence[str], rates: _Rates):
         self.draws, self.names, self.rates = draws, names, rates
         self._used: set[str] = set()
 
     def fresh(self, pool: Sequence[str]) -> str:
-        """Draws from the pool what the example does not mention yet."""
+        """Draws a word from the pool that is not in the example yet."""
         word = self.draws.pick(pool)
         while word in self._used:
             word = self.draws.pick(pool)
@@ -102,7 +102,7 @@ class _Writer:
         return Phrase(self.fresh(self.names if is_name else NOUNS))
 
     def adorned(self, phrase: Phrase) -> Phrase:
-        """Gives a noun that has no adjective one, sometimes."""
+        """Adds an adjective to a noun without one, with a probability."""
         plain_noun = phrase.adjective is None and phrase.head in NOUN_SET
         if plain_noun and self.draws.chance(self.rates.adjective):
             return Phrase(phrase.head, self.draws.pick(ADJECTIVES))
@@ -112,7 +112,7 @@ class _Writer:
         return self.draws.pick(ADPOSITIONS), self.fresh(self.names)
 
     def enriched(self, clause: Clause) -> Clause:
-        """Adds modifiers where there are none, sometimes; the result entails the clause."""
+        """Adds missing modifiers, with a probability; the result entails the clause."""
         draws, rates = self.draws, self.rates
         place, time = clause.place, clause.time
         if place is None and draws.chance(rates.place):
@@ -128,7 +128,7 @@ class _Writer:
         object_: Phrase | None = None,
         but_verb: str | None = None,
     ) -> Clause:
-        """Draws a clause, about given participants if any, with any verb but one."""
+        """Draws a clause, with given participants if any, and any verb except `but_verb`."""
         draws = self.draws
         verbs = [verb for verb in VERBS if verb != but_verb] if but_verb else VERBS
         clause = Clause(
@@ -142,10 +142,10 @@ class _Writer:
         return self.enriched(clause)
 
     def aside(self, about: Clause, but_verb: str | None = None) -> Clause:
-        """Draws a clause that neither follows from another nor denies it.
+        """Draws a clause that is neither entailed by another clause nor contradicts it.
 
-        Half of those that can share one name with it. Nouns are not shared, since an adjective that
-        they have here would be known of them there.
+        Half of the clauses share a name with the other clause, if it has one. They share no nouns,
+        because an adjective in one clause would also describe the noun in the other.
         """
         shared = [phrase for phrase in (about.subject, about.object) if phrase.head not in NOUN_SET]
         if not shared or self.draws.chance(0.5):
@@ -162,7 +162,7 @@ def _count_tokens(clauses: Sequence[Clause]) -> int:
     for c in clauses:
         words += 3 + c.negated + 2 * (c.place is not None) + (c.time is not None)
         words += (c.subject.adjective is not None) + (c.object.adjective is not None)
-    return words + len(clauses)  # a conjunction between two clauses, a mark at the end
+    return words + len(clauses)  # conjunctions between clauses, and a mark at the end
 
 
 def _count_names(clauses: Sequence[Clause]) -> int:
@@ -182,14 +182,14 @@ def _draft_ner(draws: Draws, names: Sequence[str], number: int) -> Draft:
 
 
 def _entailing(writer: _Writer, hypothesis: Clause) -> Clause:
-    """Returns a clause that the hypothesis follows from: it may say more, unless it is negated."""
+    """Returns a clause that entails the hypothesis; it may add modifiers, unless it is negated."""
     return hypothesis if hypothesis.negated else writer.enriched(hypothesis)
 
 
 def _contradicting(writer: _Writer, hypothesis: Clause) -> Clause:
-    """Returns a clause that denies the hypothesis.
+    """Returns a clause that contradicts the hypothesis.
 
-    No verb of this world is mutual, and none goes together with its opposite.
+    In this world, no verb is symmetric, and a verb and its opposite are never both true.
     """
     if hypothesis.negated:
         return writer.enriched(hypothesis._replace(negated=False))
@@ -204,7 +204,7 @@ def _contradicting(writer: _Writer, hypothesis: Clause) -> Clause:
 
 
 def _neutral(writer: _Writer, hypothesis: Clause) -> Clause:
-    """Returns a clause that leaves the hypothesis open."""
+    """Returns a clause that neither entails nor contradicts the hypothesis."""
     draws = writer.draws
     modified = [field for field in ("subject", "object") if getattr(hypothesis, field).adjective]
     modified += [field for field in ("place", "time") if getattr(hypothesis, field)]
@@ -224,45 +224,45 @@ def _neutral(writer: _Writer, hypothesis: Clause) -> Clause:
         clause = hypothesis._replace(subject=writer.participant())
     else:
         clause = hypothesis._replace(object=writer.participant())
-    if draws.chance(writer.rates.negated):  # as often as under the other labels
+    if draws.chance(writer.rates.negated):  # as often as for the other labels
         return clause.bare()._replace(negated=True)
     return writer.enriched(clause._replace(negated=False))
 
 
 def _draft_nli(draws: Draws, names: Sequence[str], number: int) -> Draft:
-    """Draws the hypothesis first and writes a premise to suit the label.
+    """Draws the hypothesis first, and then a premise for the label.
 
-    So the hypothesis alone cannot tell the label: it was drawn before the label mattered.
+    The hypothesis alone therefore does not reveal the label: it is drawn independently of it.
     """
-    label = number % 3  # so that any subset from the front is balanced
+    label = number % 3  # so that the first n examples are balanced
     writer = _Writer(draws, names, _NLI_RATES)
     hypothesis = writer.clause()
     ways = {ENTAILMENT: _entailing, NEUTRAL: _neutral, CONTRADICTION: _contradicting}
-    told = ways[label](writer, hypothesis)
-    clauses = [told]
-    if told == hypothesis or draws.chance(_NLI_ASIDE):  # a premise says more or something else
-        clauses = draws.shuffled([told, writer.aside(hypothesis)])
+    stated = ways[label](writer, hypothesis)
+    clauses = [stated]
+    if stated == hypothesis or draws.chance(_NLI_ASIDE):  # or the premise is equal
+        clauses = draws.shuffled([stated, writer.aside(hypothesis)])
     return Draft((Sentence(tuple(clauses)), Sentence((hypothesis,))), label=label)
 
 
 def _question(clause: Clause, role: str, names: Collection[str]) -> Clause:
-    """Asks for the subject (S), object (O) or place (L) of a clause, question word in situ."""
-    asked = clause._replace(time=None)
+    """Returns a question for the subject (S), object (O) or place (L), question word in situ."""
+    question = clause._replace(time=None)
     if role == "L":
         assert clause.place is not None
-        return asked._replace(place=(clause.place[0], "where"))
+        return question._replace(place=(clause.place[0], "where"))
     head = (clause.subject if role == "S" else clause.object).head
     word = Phrase("who" if head in names else "what")
     if role == "S":
-        return asked._replace(subject=word, place=None)
-    return asked._replace(object=word, place=None)
+        return question._replace(subject=word, place=None)
+    return question._replace(object=word, place=None)
 
 
 def _mirror(writer: _Writer, clause: Clause, role: str) -> Clause:
-    """Returns a clause with the same verb that only the order of words tells from the asked one.
+    """Returns a clause with the same verb that differs from the answer clause only in word order.
 
-    What the question mentions stands there in the opposite role; for a place, which has no opposite
-    role, with another object somewhere else.
+    The participant in the question has the opposite role; a place has no opposite role, so the
+    clause has another object and another place.
     """
     if role == "S":
         mirror = Clause(clause.object, clause.verb, writer.participant(), clause.tense)
@@ -278,19 +278,19 @@ def _draft_qa(draws: Draws, names: Sequence[str], number: int) -> Draft:
     del number
     writer = _Writer(draws, names, _QA_RATES)
     role = draws.pick("SOL")
-    told = writer.clause()
-    if role == "L" and told.place is None:
-        told = told._replace(place=writer.place())
-    context = [told]
+    stated = writer.clause()
+    if role == "L" and stated.place is None:
+        stated = stated._replace(place=writer.place())
+    context = [stated]
     if draws.chance(_QA_MIRROR):
-        context.append(_mirror(writer, told, role))
+        context.append(_mirror(writer, stated, role))
     size = 2 + draws.chance(0.5)
     while len(context) < size:  # another verb, so that the question has one answer
-        context.append(writer.aside(told, but_verb=told.verb))
+        context.append(writer.aside(stated, but_verb=stated.verb))
     context = draws.shuffled(context)
-    question = Sentence((_question(told, role, names),), "?")
+    question = Sentence((_question(stated, role, names),), "?")
     sentences = tuple(Sentence((clause,)) for clause in context)
-    return Draft((*sentences, question), answer=(context.index(told), role))
+    return Draft((*sentences, question), answer=(context.index(stated), role))
 
 
 def _draft_text(draws: Draws, names: Sequence[str], number: int) -> Draft:
@@ -304,7 +304,7 @@ def _draft_text(draws: Draws, names: Sequence[str], number: int) -> Draft:
         clause = writer.clause()._replace(negated=False)
         role = draws.pick("SOL" if clause.place else "SO")
         return Draft((Sentence((_question(clause, role, names),), "?"),))
-    paragraph = [writer.clause()]  # a paragraph, half of it about what was named before
+    paragraph = [writer.clause()]  # a paragraph; about half of its clauses repeat a name
     for _ in range(1 + draws.chance(0.5)):
         paragraph.append(writer.aside(paragraph[-1]))
     return Draft(tuple(Sentence((clause,)) for clause in paragraph))
@@ -316,7 +316,7 @@ _DRAFTERS = {"ner": _draft_ner, "nli": _draft_nli, "qa": _draft_qa, "text": _dra
 def _distinct_drafts(
     task: str, seed: int, key: Sequence[str], count: int, avoid: Collection[Sentence]
 ) -> list[Draft]:
-    """Draws drafts none of whose sentences is in `avoid` or in another of them."""
+    """Draws drafts without repeated sentences, and without sentences in `avoid`."""
     draws, names = Draws(seed, task, *key), concepts.words_of(seed).names
     drafts: list[Draft] = []
     seen = set(avoid)
@@ -330,7 +330,7 @@ def _distinct_drafts(
 
 @functools.lru_cache(maxsize=8)
 def _evaluation_drafts(task: str, seed: int, count: int) -> dict[str, list[Draft]]:
-    """Returns the drafts of validation and test, which all languages have in common."""
+    """Returns the drafts of validation and test, which are the same for all languages."""
     validation = _distinct_drafts(task, seed, ["validation"], count, ())
     known = {sentence for draft in validation for sentence in draft.sentences}
     return {

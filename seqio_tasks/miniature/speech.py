@@ -1,4 +1,4 @@
-"""Puts meanings into words and into the real tasks' formats."""
+"""Expresses meanings in words, in the formats of the real tasks."""
 
 from collections.abc import Collection, Sequence
 
@@ -10,7 +10,7 @@ from seqio_tasks.miniature.meaning import Clause, Draft, Phrase, Sentence
 
 _Tagged = list[tuple[str, str]]  # words with their role: S, V, O, L (name of a place) or ''
 _ENTITY_OF_ROLE = {"S": "PER", "O": "ORG", "L": "LOC"}
-# The source language of a TyDi QA example is read off the first part of its id.
+# The first part of the id of a TyDi QA example is its language.
 TYDI_LANGUAGES = {
     "ar": "arabic",
     "bn": "bengali",
@@ -26,7 +26,7 @@ TYDI_LANGUAGES = {
 
 
 class Speaker:
-    """Says meanings in one language."""
+    """Expresses meanings in one language."""
 
     def __init__(self, grammar: Grammar, lexicon: dict[str, str], names: Sequence[str]):
         self.grammar = grammar
@@ -98,10 +98,12 @@ def nli_example(draft: Draft, speaker: Speaker) -> dict:
 
 def qa_example(draft: Draft, speaker: Speaker, name: str) -> dict:
     *context, question = draft.sentences
-    asked, role = draft.answer
-    before = [word for sentence in context[:asked] for word, _ in speaker.sentence(sentence)]
+    answer_sentence, role = draft.answer
+    before = [
+        word for sentence in context[:answer_sentence] for word, _ in speaker.sentence(sentence)
+    ]
     answer: list[str] = []
-    for word, word_role in speaker.sentence(context[asked]):
+    for word, word_role in speaker.sentence(context[answer_sentence]):
         if word_role == role:
             answer.append(word)
         elif answer:

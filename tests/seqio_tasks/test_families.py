@@ -93,8 +93,8 @@ def test_questions(folder, name, split, path):
     # as XTREME's scripts leave the sets that it scores on
     folder(**{path: squad_json(question("q", ""))})
     assert complaint(name, split) == (
-        f"{folder.path / path}: question q has no answer; XTREME strips the dev and test answers,"
-        " take the data set's original files"
+        f"{folder.path / path}: question q has no answer; XTREME removes the dev and test answers,"
+        " use the data set's original files"
     )
 
 
@@ -170,7 +170,7 @@ def test_parts_of_speech_malformed(folder, line):
     path = folder.path / "udpos/train-en.tsv"
     message = complaint("xfer_udpos.en", "train")
     assert message.startswith(f"{path}, line 3: expected token<TAB>tag with a tag of ADJ, ADP, ")
-    kind = {"the DET": "spaces in place of the tab: ", "the\tDET\tDET": "3 columns: "}
+    kind = {"the DET": "spaces instead of a tab: ", "the\tDET\tDET": "3 columns: "}
     assert message.endswith(f"found {kind.get(line, '')}{line!r}")
 
 
@@ -185,7 +185,7 @@ def test_supertags_malformed(folder):
 def test_parts_of_speech_without_test_labels(folder):
     folder(**{"udpos/test-en.tsv": "the\ncat\n"})
     assert complaint("xfer_udpos.en", "test").startswith(
-        f"{folder.path / 'udpos/test-en.tsv'}, line 1: no tag; XTREME strips the test labels"
+        f"{folder.path / 'udpos/test-en.tsv'}, line 1: no tag; XTREME removes the test labels"
     )
 
 
@@ -200,7 +200,7 @@ def test_paws(folder, tmp_path):
         ("paws sentence1: a sentence2: b", "paraphrase"),
     ]
     assert complaint("xfer_pawsx.de", "test") == (
-        f"{folder.path / 'pawsx/test-de.tsv'}, line 1: no label; XTREME strips the test labels,"
+        f"{folder.path / 'pawsx/test-de.tsv'}, line 1: no label; XTREME removes the test labels,"
         " use validation"
     )
     example = {"sentence1": "a", "sentence2": "b", "label": 1}
@@ -246,7 +246,7 @@ def test_question_pairs_malformed(folder):
     message = f"{path}, line 2: label 'yes' is not one of 0, 1"
     assert complaint("xfer_qqp.en", "validation") == message
     folder(**{"qqp/dev.tsv": "1\t2\t3\ta\tb\t1\n"})
-    message = f"{path}, line 1: a header without question1, question2, is_duplicate"
+    message = f"{path}, line 1: the header lacks question1, question2, is_duplicate"
     assert complaint("xfer_qqp.en", "validation") == message
 
 
@@ -339,7 +339,7 @@ def test_anlis_parts_of_tfds(tmp_path):
         ({"context": "p", "hypothesis": "h", "label": "x"}, "label 'x' is not one of e, n, c"),
         ({"context": "p", "label": "e"}, "expected text in the field 'hypothesis', found None"),
         ({"context": "p", "hypothesis": "h"}, "expected text in the field 'label', found None"),
-        (["p"], "not a JSON object, found '[\"p\"]'"),
+        (["p"], "expected a JSON object, found '[\"p\"]'"),
     ],
 )
 def test_anli_malformed(folder, record, expected):
@@ -466,8 +466,8 @@ def test_choices_malformed(folder, name, change, expected):
 def test_xcopa_without_test_labels(folder):
     folder(**{"xcopa/test-sw.jsonl": lines(COPA | {"label": 0}, COPA | {"label": 0})})
     assert complaint("xfer_xcopa.sw", "test") == (
-        f"{folder.path / 'xcopa/test-sw.jsonl'}: all labels are 0; XTREME strips the test labels,"
-        " take XCOPA's own files"
+        f"{folder.path / 'xcopa/test-sw.jsonl'}: all labels are 0; XTREME removes the test labels,"
+        " use XCOPA's original files"
     )
     folder(**{"xcopa/test-sw.jsonl": lines(COPA, COPA | {"label": 0})})
     assert [target for _, target in texts("xfer_xcopa.sw", "test")] == ["choice2", "choice1"]
@@ -523,9 +523,9 @@ def test_labels_are_scored(family):
 def test_what_tfds_lacks_is_said(monkeypatch):
     monkeypatch.delenv("XFER_DATA_DIR", raising=False)
     assert complaint("xfer_ccg.en", "train") == (
-        "xfer_ccg.en (train) is not in TFDS and needs ccg/train.tsv in a folder that XFER_DATA_DIR"
-        " names: CCGbank is licensed by the Linguistic Data Consortium and nobody may offer it for"
-        " download, make token<TAB>supertag lines of your copy"
+        "xfer_ccg.en (train) is not in TFDS and needs ccg/train.tsv in the folder XFER_DATA_DIR,"
+        " which is not set: CCGbank needs a licence of the Linguistic Data Consortium, make"
+        " token<TAB>supertag lines from your copy"
     )
     assert "siqa/socialIQa_v1.4_dev.jsonl" in complaint("xfer_siqa.en", "validation")
 
@@ -533,7 +533,7 @@ def test_what_tfds_lacks_is_said(monkeypatch):
 def test_a_missing_file_is_named_with_what_to_do(folder):
     assert complaint("xfer_hellaswag.en", "train") == (
         "xfer_hellaswag.en (train) needs hellaswag/hellaswag_train.jsonl in"
-        f" {folder.path}, which is not there: put HellaSwag's files there, or unset XFER_DATA_DIR"
+        f" {folder.path}, which is missing: put HellaSwag's files there, or unset XFER_DATA_DIR"
         " to read TFDS hellaswag:1.1.0 (train)"
     )
     assert sources.data_dir() == folder.path

@@ -63,15 +63,15 @@ def test_every_code_of_uriel_is_a_language_of_its_own_or_a_synonym():
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        *((word, "no language, but a name") for word in ("sum", "mean", "ALL", "avg", "total")),
-        *((word, "no language, but a name") for word in ("average", "macro", "mul", "und")),
+        *((word, "not a language, but a name") for word in ("sum", "mean", "ALL", "avg", "total")),
+        *((word, "not a language, but a name") for word in ("average", "macro", "mul", "und")),
         ("swahilli", r"unknown language 'swahilli' \(did you mean swahili"),
         ("sx", r"unknown language 'sx'; expected an ISO 639 code"),
         ("xx", r"unknown language 'xx'; expected"),
         ("swz", r"unknown language 'swz' \(did you mean sw"),
         ("", "unknown language ''; expected"),
         ("pt-Xyzw", "there is no script or region Xyzw"),
-        ("zh-Hans-Latn", "no language tag"),
+        ("zh-Hans-Latn", "not a language tag"),
         ("en-x-mine", "unknown language"),
         ("abcd1234", "Glottocode 'abcd1234': give the ISO 639-3 code"),
     ],

@@ -17,5 +17,7 @@ def test_a_size_is_a_whole_number(size):
 def test_a_cache_that_cannot_be_written_is_answered_with_the_remedy(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.raises(RequestError, match="cannot be written, name another by XFER_CACHE_DIR: "):
+    with pytest.raises(
+        RequestError, match="cannot be written, set XFER_CACHE_DIR to another one: "
+    ):
         pocket.vocabulary_file()

@@ -161,9 +161,9 @@ def test_a_vocabulary_that_does_not_count_down_is_refused(world, monkeypatch):
     loaded = vocabulary.load()
     monkeypatch.setattr(loaded, "sentinels", loaded.sentinels[::-1])
     cache = token_cache.open_cache(catalogue.task("xfer_probe.pocket_ner.sw"), "train", loaded)
-    with pytest.raises(RequestError, match="does not count its sentinels down"):
+    with pytest.raises(RequestError, match="do not decrease by one from <extra_id_0>"):
         streams.masked(cache, LENGTHS, loaded, 0)
-    with pytest.raises(RequestError, match="does not count its sentinels down"):
+    with pytest.raises(RequestError, match="do not decrease by one from <extra_id_0>"):
         dataset("xfer_probe.pocket_ner.sw")
 
 

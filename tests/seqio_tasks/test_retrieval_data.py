@@ -81,7 +81,9 @@ def test_a_file_of_pairs(folder):
     assert right(only("tatoeba", "sw")) == [["2"], ["0"], ["1"]]
     for wrong in (("2", "0"), ("2", "0", "0"), ("2", "0", "x"), ("1", "2", "3")):
         write(folder / "tatoeba" / "test-sw.tsv", *wrong)
-        with pytest.raises(RequestError, match=r"test-sw\.tsv: must hold each number from 0 to 2"):
+        with pytest.raises(
+            RequestError, match=r"test-sw\.tsv: must contain each number from 0 to 2"
+        ):
             only("tatoeba_to_en", "sw")
 
 
@@ -99,7 +101,7 @@ def test_sides_of_unequal_length_and_missing_files(folder):
         only("tatoeba_to_en", "sw")
     for texts, english in ((["a"], ["b", "c"]), ([], [])):
         tatoeba(folder, texts, english)
-        with pytest.raises(RequestError, match="must be as many, and some"):
+        with pytest.raises(RequestError, match="both must have the same number, not 0"):
             only("tatoeba_to_en", "sw")
 
 
@@ -169,7 +171,7 @@ def test_mentions_without_answers_or_sentence_are_refused(folder):
     with pytest.raises(RequestError, match="set EVAL_SPLIT to 'validation'"):
         only("mewslix", "de", "test")
     mewslix(folder, document(("a", 5, 25, "Q1")))
-    with pytest.raises(RequestError, match="mention a lies in no sentence"):
+    with pytest.raises(RequestError, match="mention a is not inside a sentence"):
         only("mewslix", "de")
     mewslix(folder, document(("a", 22, 25, "Q1")), "{")
     with pytest.raises(RequestError, match=r"dev-de\.jsonl, line 2: not JSON"):
@@ -179,7 +181,7 @@ def test_mentions_without_answers_or_sentence_are_refused(folder):
         only("mewslix", "de")
     twice = "".join(json.dumps(ENTITIES[0]) + "\n" for _ in range(2))
     write(folder / "mewslix/candidate_set_entities.jsonl", twice)
-    with pytest.raises(RequestError, match="line 2: the entity Q1 for the second time"):
+    with pytest.raises(RequestError, match="line 2: the entity Q1 occurs a second time"):
         only("mewslix", "de")
     write(folder / "mewslix/candidate_set_entities.jsonl", '{"entity_id": "Q1"}')
     with pytest.raises(RequestError, match=r"entities\.jsonl, line 1: not of Mewsli-X's form"):
@@ -255,7 +257,7 @@ def test_wrong_names(monkeypatch, folder):
     with pytest.raises(RequestError, match="may be validation or test"):
         only("mewslix", "de", "dev")
     monkeypatch.delenv("XFER_DATA_DIR")
-    with pytest.raises(RequestError, match="by DATA_DIR or XFER_DATA_DIR"):
+    with pytest.raises(RequestError, match="set DATA_DIR or XFER_DATA_DIR"):
         only("mewslix", "de")
 
 

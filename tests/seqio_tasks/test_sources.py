@@ -160,8 +160,8 @@ def test_lines(tmp_path):
     ("content", "said"),
     [
         ("a\tO\n".encode("utf-16"), " is UTF-16; save it as UTF-8"),
-        (b"a\tO\nb\0\tO\n", ", line 2: a NUL character; this is no text file"),
-        (b"a\tO\rb\tO\r", ": its lines end in carriage returns alone; save it with line feeds"),
+        (b"a\tO\nb\0\tO\n", ", line 2: a NUL character; this is not a text file"),
+        (b"a\tO\rb\tO\r", ": its lines end in carriage returns only; save it with line feeds"),
         (b"\x80\x04\x95", ", line 1: not UTF-8; save the file as UTF-8"),
     ],
 )
@@ -184,7 +184,7 @@ def test_characters_that_unicode_calls_line_ends_are_text(folder):
 def test_a_folder_in_a_files_place_is_named(folder):
     (folder / "panx/dev-en.tsv").mkdir(parents=True)
     said = complaint("xfer_panx.en", "validation")
-    assert f"needs a file {folder / 'panx/dev-en.tsv'}, which is a folder" in said
+    assert f"needs the file {folder / 'panx/dev-en.tsv'}, which is a folder" in said
 
 
 def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
@@ -212,12 +212,14 @@ def test_a_cache_that_cannot_be_written_is_answered_with_the_remedy(tmp_path, mo
     with pytest.raises(RequestError) as caught:
         sources.writable_cache("tokens")
     assert str(caught.value) == (
-        f"the cache folder {tmp_path}/file/cache/tokens cannot be written, name another by"
-        " XFER_CACHE_DIR: Not a directory"
+        f"the cache folder {tmp_path}/file/cache/tokens cannot be written, set"
+        " XFER_CACHE_DIR to another one: Not a directory"
     )
     monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr("os.access", lambda *_: False)  # root may write everything
-    with pytest.raises(RequestError, match="XFER_CACHE_DIR: Permission denied, or a read-only"):
+    with pytest.raises(
+        RequestError, match="XFER_CACHE_DIR to another one: Permission denied, or a read-only"
+    ):
         sources.writable_cache()
 
 
@@ -227,7 +229,7 @@ def test_a_home_that_nobody_knows_is_answered_with_the_remedy(monkeypatch):
     monkeypatch.setattr(
         Path, "expanduser", lambda _: (_ for _ in ()).throw(RuntimeError("no home"))
     )
-    with pytest.raises(RequestError, match="name a cache folder by XFER_CACHE_DIR: "):
+    with pytest.raises(RequestError, match="set XFER_CACHE_DIR to a cache folder: "):
         sources.cache_dir()
 
 
@@ -283,7 +285,7 @@ def test_panx_malformed_line(folder, line):
     path = write(folder / "panx/dev-en.tsv", f"ok\tO\n\n{line}\nok\tO\n")
     message = complaint("xfer_panx.en", "validation")
     assert message.startswith(f"{path}, line 3: expected token<TAB>tag with a tag of O, B-PER, ")
-    kind = {"rick B-PER": "spaces in place of the tab: ", "rick\tB-PER\tO": "3 columns: "}
+    kind = {"rick B-PER": "spaces instead of a tab: ", "rick\tB-PER\tO": "3 columns: "}
     assert message.endswith(f"found {kind.get(line, '')}{line!r}")
 
 
@@ -311,7 +313,7 @@ def test_tokens_with_a_colon_are_what_they_are(folder, token):
 def test_wikianns_own_file_of_another_language_is_refused(folder):
     path = write(folder / "panx/dev-en.tsv", "de:Ada\tB-PER\nde:12:30\tO\n")
     assert complaint("xfer_panx.en", "validation") == (
-        f"{path}: its tokens begin with de: and are of that language, not of en"
+        f"{path}: its tokens begin with de: and are in that language, not in en"
     )
     write(path, "en:Ada\tO\n\nen:\tO\n")
     assert complaint("xfer_panx.en", "validation") == (
@@ -324,8 +326,8 @@ def test_wikianns_own_file_of_another_language_is_refused(folder):
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
-        ("Ada B-PER", "spaces in place of the tab"),
-        ("Ada    O", "spaces in place of the tab"),
+        ("Ada B-PER", "spaces instead of a tab"),
+        ("Ada    O", "spaces instead of a tab"),
         ("# sent_id = x", "a comment, remove such lines"),
         ("-DOCSTART- -X- O O", "a -DOCSTART- line of CoNLL, remove such lines"),
         ("1\tA\ta\tDET", "4 columns"),
@@ -347,7 +349,7 @@ def test_what_is_no_token_and_tag_is_said(folder, line, kind, split, task):
 def test_panx_without_test_labels(folder):
     path = write(folder / "panx/test-en.tsv", "rick\nsaid\n")
     assert complaint("xfer_panx.en", "test") == (
-        f"{path}, line 1: no tag; XTREME strips the test labels, use validation"
+        f"{path}, line 1: no tag; XTREME removes the test labels, use validation"
     )
 
 
@@ -396,9 +398,9 @@ def test_xnli_bad_label_under_a_header(folder):
 
 def test_xnli_language_not_in_the_file(folder):
     path = write(folder / "xnli/xnli.dev.tsv", f"{HEADER}en\tneutral\ta\tb\t1\n")
-    assert complaint("xfer_xnli.th", "validation") == f"{path} has no line of language 'th'"
+    assert complaint("xfer_xnli.th", "validation") == f"{path} has no line in language 'th'"
     write(path, HEADER)
-    assert complaint("xfer_xnli.en", "validation") == f"{path} has no line of language 'en'"
+    assert complaint("xfer_xnli.en", "validation") == f"{path} has no line in language 'en'"
 
 
 def test_xnli_line_with_a_return_in_its_midst(folder):
@@ -406,7 +408,7 @@ def test_xnli_line_with_a_return_in_its_midst(folder):
     assert complaint("xfer_xnli.en", "train").startswith(f"{path}, line 1")
 
 
-QUOTE = 'write it as csv has it: "He said ""no""", in quotation marks and its own doubled'
+QUOTE = 'quote it as in CSV, with quotation marks inside doubled: "He said ""no"""'
 
 
 @pytest.mark.parametrize(
@@ -422,7 +424,7 @@ def test_a_quotation_mark_is_that_of_csv_or_named(folder, name, file, label):
     assert (first, second) == (['a "x"\nb', 'c "d" e'], ["f", ""])
     write(path, f'a\tb\t{label}\n"A quote" b\tC\t{label}\n')
     assert complaint(name, "train") == (
-        f"{path}, line 2: a cell begins with a quotation mark and does not end with its closing"
+        f"{path}, line 2: a cell begins with a quotation mark and has text after its closing"
         f" one; {QUOTE}"
     )
     write(path, f'a\tb\t{label}\n"Only start\tD\t{label}\nc\td\t{label}\n')
@@ -488,7 +490,7 @@ def test_tydiqa_of_another_form(folder, content, missing):
 def test_tydiqa_without_answers(folder):
     path = write(folder / TYDIQA, squad({"id": "english-1", "question": "q", "answers": []}))
     message = complaint("xfer_tydiqa.en", "validation")
-    assert message.startswith(f"{path}: question english-1 has no answer; XTREME strips the dev")
+    assert message.startswith(f"{path}: question english-1 has no answer; XTREME removes the dev")
 
 
 @pytest.mark.parametrize(
@@ -525,7 +527,7 @@ def test_an_answer_without_text_is_none(folder):
         ({"question": ["q"]}, "'question' should be a valid string, found a list"),
         (
             {"question": "\ud800"},
-            "'question' has \\ud800 alone, which is half a character and no text",
+            "'question' has a lone surrogate \\ud800, which is not valid text",
         ),
     ],
 )
@@ -541,7 +543,7 @@ def test_an_impossible_question_with_an_answer_is_refused(folder):
     question = {"id": "q-1", "question": "q", "answers": [{"text": "a"}], "is_impossible": True}
     path = write(folder / "squad2/dev-v2.0.json", squad(question))
     assert complaint("xfer_squad2.en", "validation") == (
-        f"{path}: question q-1 is called impossible and has the answer 'a'; take one of both away"
+        f"{path}: question q-1 is marked impossible but has the answer 'a'; remove one of the two"
     )
 
 
@@ -551,8 +553,8 @@ def test_an_impossible_question_with_an_answer_is_refused(folder):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"label": 1, "label": 0}', "not JSON (the key 'label' stands twice in one object)"),
-        ("[" * 5000, "JSON that is nested too deeply"),
+        ('{"label": 1, "label": 0}', "not JSON (the key 'label' occurs twice in one object)"),
+        ("[" * 5000, "this JSON is nested too deeply"),
         ('{"label": ' + "1" * 5000 + "}", "not JSON ("),
         ('{"label": NaN}', "label 'nan' is not one of 0, 1"),
         ('{"label": 1.0}', "label '1.0' is not one of 0, 1"),
@@ -560,7 +562,7 @@ def test_an_impossible_question_with_an_answer_is_refused(folder):
         ('{"label": 1, "premise": {}}', "expected text in the field 'premise', found an object"),
         (
             '{"label": 1, "premise": "\\udc00"}',
-            "the field 'premise' has \\udc00 alone, which is half a character and no text",
+            "the field 'premise' has a lone surrogate \\udc00, which is not valid text",
         ),
     ],
 )

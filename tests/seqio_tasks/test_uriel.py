@@ -58,5 +58,7 @@ def test_the_script_of_lang2vec_s_wheel_is_not_taken_for_the_library(monkeypatch
 def test_missing_lang2vec_is_a_request_that_can_be_mended(monkeypatch, tmp_path):
     monkeypatch.setattr("sys.path", [str(tmp_path)])
     uriel._layer.cache_clear()
-    with pytest.raises(RequestError, match="lang2vec, which is not installed"):
+    with pytest.raises(
+        RequestError, match="the package lang2vec, which contains URIEL's tables, is not installed"
+    ):
         uriel.known("eng")

@@ -162,10 +162,15 @@ def test_a_size_that_is_none_is_refused(size, tmp_path):
 def test_a_size_without_room_beside_the_sentinels_is_refused(size, tmp_path):
     with pytest.raises(RequestError) as caught:
         sentencepiece_model.train(training_texts(), size, tmp_path / "v")
-    assert sentence(caught) == f"a vocabulary of {size} pieces has no room beside its 100 sentinels"
+    assert (
+        sentence(caught)
+        == f"a vocabulary of {size} pieces is too small for its 100 sentinels; choose at least 104"
+    )
 
 
-@pytest.mark.parametrize(("size", "why"), [(110, "is there text?"), (9000, "it yields at most")])
+@pytest.mark.parametrize(
+    ("size", "why"), [(110, "check that it is not empty"), (9000, "it yields at most")]
+)
 def test_a_size_that_does_not_fit_the_text_is_refused(size, why, tmp_path):
     with pytest.raises(RequestError) as caught:
         sentencepiece_model.train(training_texts(), size, tmp_path / "v")
@@ -241,7 +246,7 @@ def test_a_model_with_other_special_ids_is_refused(tmp_path):
     with pytest.raises(RequestError) as caught:
         vocabulary.load(str(tmp_path / "other.model"))
     assert sentence(caught).endswith(
-        "a T5 vocabulary has padding 0, end 1 and unknown 2, this one has -1, 2, 0"
+        "a T5 vocabulary has padding 0, end 1 and unknown 2; this one has -1, 2, 0"
     )
 
 
@@ -288,7 +293,7 @@ def test_a_vocabulary_without_sentinels_is_refused(tmp_path):
         pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
         minloglevel=2,
     )  # fmt: skip
-    with pytest.raises(RequestError, match=r"lacks <extra_id_0>: .*by extra_ids do not count"):
+    with pytest.raises(RequestError, match=r"lacks <extra_id_0>: .*with extra_ids do not count"):
         vocabulary.load(str(tmp_path / "none.model"))
 
 
@@ -381,7 +386,7 @@ def test_a_damaged_vocabulary_is_trained_again(panx, capsys):
         file.write_bytes(content)
         capsys.readouterr()
         assert vocabulary.trained(("xfer_panx.sw",), 120) == str(path)
-        assert "is damaged and trained again" in capsys.readouterr().out
+        assert "is damaged; training it again" in capsys.readouterr().out
         assert path.read_bytes() == whole
     sums.unlink()  # killed between the two
     assert vocabulary.trained(("xfer_panx.sw",), 120) == str(path)
@@ -391,5 +396,5 @@ def test_a_damaged_vocabulary_is_trained_again(panx, capsys):
 def test_a_cache_folder_that_cannot_be_made_is_named(panx, monkeypatch):
     (panx / "file").write_text("no folder")
     monkeypatch.setenv("XFER_CACHE_DIR", str(panx / "file"))
-    with pytest.raises(RequestError, match="name another by XFER_CACHE_DIR"):
+    with pytest.raises(RequestError, match="set XFER_CACHE_DIR to another one"):
         vocabulary.trained(("xfer_panx.sw",), 120)

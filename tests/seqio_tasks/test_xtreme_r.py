@@ -68,7 +68,7 @@ def test_overall_is_the_mean_of_the_ten():
 
 
 def test_what_is_missing_is_named():
-    with pytest.raises(ValueError, match=r"missing lareqa$"):
+    with pytest.raises(ValueError, match=r"missing: lareqa$"):
         xtreme_r.overall(SCORES)
     scores = {
         **SCORES,
@@ -79,7 +79,7 @@ def test_what_is_missing_is_named():
     del scores["xnli"]["sw"]
     scores["mlqa"]["hi"] = {"em": 1.0}
     scores["xcopa"] = {**SCORES["xcopa"], "en": {"accuracy": 0.0}}  # COPA does not count
-    with pytest.raises(ValueError, match=r"missing xnli\.sw, mlqa\.hi\.f1$"):
+    with pytest.raises(ValueError, match=r"missing: xnli\.sw, mlqa\.hi\.f1$"):
         xtreme_r.overall(scores)
     found = xtreme_r.overall(scores, partial=True)
     assert found.missing == ("xnli.sw", "mlqa.hi.f1")
@@ -90,5 +90,5 @@ def test_what_is_missing_is_named():
 
 
 def test_much_that_is_missing_is_counted():
-    with pytest.raises(ValueError, match=r"missing xnli, .*tatoeba and 2 more"):
+    with pytest.raises(ValueError, match=r"missing: xnli, .*tatoeba and 2 more"):
         xtreme_r.overall({})

@@ -185,7 +185,7 @@ def test_a_real_table_gives_the_published_numbers(tmp_path, capsys):
         capsys, "--scores", str(tidy / "xpos.csv"), "--where", "n_train=10000",
         "--features", str(tidy / "xpos_ldnd.csv"), "--out", str(tmp_path), "--permutations", "99",
     )  # fmt: skip
-    assert "best sources: ro 67.2" in printed
+    assert "best source languages: ro 67.2" in printed
     assert "English is number 19 with 62.4" in printed
     table = {row["feature"]: float(row["pearson"]) for row in read(tmp_path / "correlations.csv")}
     assert table["ldnd"] == pytest.approx(-0.32, abs=0.005)
@@ -198,7 +198,7 @@ def test_a_real_table_gives_the_published_numbers(tmp_path, capsys):
 def test_without_a_choice_the_largest_training_size_is_compared(tmp_path, capsys):
     scores = str(Path(str(DATA_DIR), "transfer", "tidy", "xpos.csv"))
     printed = analyze(capsys, "--scores", scores, "--out", str(tmp_path), "--permutations", "9")
-    assert "best sources: ro 67.2" in printed
+    assert "best source languages: ro 67.2" in printed
     assert "the largest is compared: 10,000" in printed
     laws = {row["law"]: float(row["beyond"]) for row in read(tmp_path / "laws.csv")}
     assert min(laws, key=lambda law: laws[law]) == "log"
@@ -390,9 +390,10 @@ def test_every_task_is_compared_by_what_it_has(planted, tmp_path, capsys):
         "three",
     }
     for note in (
-        "two: only rows of arm matched are compared",
-        "three has no zero-shot scores: those of 10 shots are compared",
-        "one: sources without such a score are left out: hi",
+        "two: only rows with arm matched are compared",
+        "three has no zero-shot scores: scores with 10 training examples in the target language are"
+        " compared",
+        "one: source languages without such a score are left out: hi",
     ):
         assert f"note: {note}" in printed
 
@@ -401,9 +402,9 @@ def test_every_task_is_compared_by_what_it_has(planted, tmp_path, capsys):
 def test_a_folder_that_t5x_wrote_is_analysed(tmp_path, capsys):
     folder = str(Path(str(FIXTURES), "model_dir_example"))
     printed = analyze(capsys, "--scores", folder, "--out", str(tmp_path))
-    assert "trained in en: en 100.0, sw 48.6" in printed
+    assert "trained on en: en 100.0, sw 48.6" in printed
     assert "hallucinated 92.7%" in printed
-    assert "of fewer than 4 no correlations" in printed
+    assert "with fewer than 4 no correlations" in printed
     assert not (tmp_path / "correlations.csv").exists()
 
 
@@ -431,19 +432,20 @@ def test_a_baseline_stands_beside_the_scores(planted, tmp_path, capsys):
         float(row["as_source"]) > float(row["as_source_baseline"]) for row in found.values()
     )
     assert (
-        "  baseline: always the commonest answer, or always none, gives 25.0 to 33.2;"
-        f" {above} of 10 sources are above it"
+        "  baseline (always giving the most frequent target, or nothing): 25.0 to 33.2;"
+        f" {above} of 10 source languages exceed it"
     ) in printed.splitlines()
     table.write_text("\n".join([header, *rows]) + "\n")
-    assert "what answering always the same would score is not known of task" in analyze(
-        capsys, *arguments
+    printed = analyze(capsys, *arguments)
+    assert (
+        "the baseline (always giving the most frequent target) is unknown for task: add" in printed
     )
     assert "baseline" not in read(tmp_path / "out" / "languages.csv")[0]
 
 
 def test_the_baseline_of_outputs_is_computed(runs, tmp_path, capsys):
     printed = analyze(capsys, "--scores", str(runs), "--out", str(tmp_path), "--permutations", "9")
-    assert "gives 100.0; 0 of 6 sources are above it" in printed  # one sentence each
+    assert "or nothing): 100.0; 0 of 6 source languages exceed it" in printed  # one sentence each
     for name in ("languages", "scores", "alignment"):
         assert {row["baseline"] for row in read(tmp_path / f"{name}.csv")} == {"100"}
 
@@ -470,8 +472,8 @@ def test_what_is_passed_over_in_a_users_features_is_named(planted, tmp_path, cap
     )
     arguments = ("--scores", str(planted), "--features", str(own), "--permutations", "9")
     printed = analyze(capsys, *arguments, "--out", str(tmp_path / "out"))
-    assert "columns that hold no numbers are passed over: share ('0%'), people ('x')" in printed
-    assert "rows of unknown languages are left out: 'martian'" in printed
+    assert "columns that hold no numbers are ignored: share ('0%'), people ('x')" in printed
+    assert "rows of unknown languages are ignored: 'martian'" in printed
     known = read(tmp_path / "out" / "correlations.csv")
     assert {"size_source", "size_target"} <= {row["feature"] for row in known}
     sizes = {row["language"]: row["name"] for row in read(tmp_path / "out" / "languages.csv")}
@@ -491,7 +493,7 @@ def test_wrong_requests_are_refused(planted, tmp_path, capsys):
         (["--scores", str(planted), "--where", "seed=7"], "has no column 'seed'"),
         (["--scores", str(planted), "--permutations", "0"], "--permutations must be at least 1"),
         (["--scores", str(planted), str(planted)], "takes one table, or folders"),
-        (["--scores", str(tmp_path)], "holds neither scores.csv nor a run's inference_eval/"),
+        (["--scores", str(tmp_path)], "contains neither scores.csv nor inference_eval/ of a run"),
         (["--scores", str(planted), "--probe", str(planted)], "has no column task, language"),
     ):
         assert cli.main(["analyze", *arguments, "--out", str(tmp_path / "out")]) == 2

@@ -114,9 +114,9 @@ def test_a_users_features_are_read_by_column_or_by_task(tmp_path):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("source,target\nen,sw\n", "holds no feature"),
-        ("source,target,x\nen,sw,1\neng,swa,2\n", "gives x of en and sw twice"),
-        ("source,target,x\nen,sw,one\n", "x 'one' is no number"),
+        ("source,target\nen,sw\n", "has no feature column"),
+        ("source,target,x\nen,sw,1\neng,swa,2\n", "gives x for en and sw twice"),
+        ("source,target,x\nen,sw,one\n", "x 'one' is not a number"),
     ],
 )
 def test_a_table_of_no_features_is_refused(tmp_path, text, why):

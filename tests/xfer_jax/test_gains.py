@@ -70,13 +70,13 @@ def test_without_longer_training_the_baseline_is_no_intermediate_task_and_that_i
     found, notes = analyse(scores(0.0, intermediates=("", "pocket_ner.hi"), noise=0.0))
     np.testing.assert_allclose(found["gains"]["gain"], 5.0)
     assert set(found["gains"]["baseline"]) == {"none"}
-    assert "were trained less" in notes[0]
+    assert "was trained for fewer steps" in notes[0]
 
 
 def test_without_a_baseline_there_are_no_gains():
     found, notes = analyse(scores(0.0, intermediates=("pocket_ner.hi",)))
     assert not found
-    assert "no baseline" in notes[0]
+    assert "no gains, because the table has no baseline" in notes[0]
     assert gains.lines(TASK, found) == []
 
 
@@ -95,13 +95,14 @@ def test_a_planted_benefit_of_like_languages_is_found(seed):
     assert row["within"] > 0.8
     assert 2.0 < row["contrast"] < 10.0
     assert row["low"] > 0
-    assert "alike in syntax, more" in gains.answer(TASK, found)
+    assert "it adds more where the target language" in gains.answer(TASK, found)
 
 
 def test_what_does_harm_is_said_to():
     found, _ = analyse(scores(-30.0))
     assert syntax_of_targets(found)["contrast"] < 0
-    assert "alike in syntax, less: -" in gains.answer(TASK, found)
+    assert "it adds less where the target language" in gains.answer(TASK, found)
+    assert "most similar third minus least similar third: -" in gains.answer(TASK, found)
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
@@ -123,7 +124,7 @@ def test_the_effect_of_one_side_is_not_found_on_the_other(side):
         known = {"syntax": SYNTAX}
         found.append(
             {
-                of: gains._related(frame, of, CODES, known, 299, seed)[0]["p"]
+                of: gains._correlated(frame, of, CODES, known, 299, seed)[0]["p"]
                 for of in ("source", "target")
             }
         )
@@ -154,7 +155,7 @@ def test_of_several_training_sizes_the_largest_is_compared_task_by_task():
 def test_an_absent_benefit_is_not_invented():
     """Under the null a nominal 5% may reject 5% of the time: of 60 tables, 8 at most (99.4%)."""
     p = [
-        gains._judge(
+        gains._partial_correlation(
             np.random.default_rng((seed, 1)).normal(size=(2, 10)) + np.arange(10),
             SYNTAX[[CODES.index("hi"), CODES.index("id")]],
             199,
@@ -165,7 +166,7 @@ def test_an_absent_benefit_is_not_invented():
     assert sum(value <= 0.05 for value in p) <= 8
     assert np.mean(p) == pytest.approx(0.5, abs=0.15)
     found, _ = analyse(scores(0.0))
-    assert "makes no difference beyond chance" in gains.answer(TASK, found)
+    assert "makes no significant difference" in gains.answer(TASK, found)
 
 
 @pytest.mark.parametrize(("world", "planted"), [("syntax", True), ("neither", False)])
@@ -223,10 +224,10 @@ def test_levels_are_taken_away_of_many_draws_at_once():
     rng = np.random.default_rng(0)
     values, there = rng.normal(size=(4, 9)), rng.random((4, 9)) > 0.2
     weights = rng.multinomial(9, np.full(9, 1 / 9), size=20)
-    found = gains._without_levels(values, there, weights.astype(float))
+    found = gains._without_main_effects(values, there, weights.astype(float))
     for of_draw, times in zip(found, weights, strict=True):
         columns = np.repeat(np.arange(9), times)
-        expected = permutation.without_levels(values[:, columns], there[:, columns])
+        expected = permutation.without_main_effects(values[:, columns], there[:, columns])
         np.testing.assert_allclose(of_draw[:, columns], expected, atol=1e-9)
 
 
@@ -278,7 +279,7 @@ def test_the_commands_write_and_draw_them(tmp_path, capsys):
     )
     printed = capsys.readouterr().out
     assert f"{TASK}: points that an intermediate task adds" in printed
-    assert "To targets in none of its languages" in printed
+    assert "Points that an intermediate task adds on targets in other languages" in printed
     assert {"gains.csv", "gain_means.csv", "gain_features.csv"} <= {p.name for p in out.iterdir()}
     assert cli.main(["report", str(out)]) == 0
     page = (out / "report.html").read_text()

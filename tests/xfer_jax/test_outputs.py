@@ -96,13 +96,16 @@ def test_wrong_folders_are_refused(tmp_path):
         with pytest.raises(RequestError, match=r"xfer_panx\.sw-000010\.jsonl is damaged"):
             predictions.table([run])
     path.rename(path.with_name("mt5_ner.sw-000010.jsonl"))
-    with pytest.raises(RequestError, match="outputs of no task of this project: only of mt5_ner"):
+    with pytest.raises(
+        RequestError,
+        match="has no outputs of a task of this project: it has only outputs of mt5_ner",
+    ):
         predictions.table([run])
     write_run(tmp_path, "xfer_panxx.en", {"xfer_panx.sw": [RIGHT]})
     with pytest.raises(RequestError, match="does not say what the model was trained on"):
         predictions.table([run])
     (run / "config.gin").unlink()
-    with pytest.raises(RequestError, match="says which language the model was trained in"):
+    with pytest.raises(RequestError, match="says which task and language the model was trained on"):
         predictions.table([run])
 
 
@@ -128,7 +131,10 @@ def test_cells_are_aligned_with_their_errors_and_with_wals(tmp_path):
     rows.loc[rows["target"] == "en", "score"] = 12.0  # somebody changed the table
     found = alignment.align(rows, Path())
     assert found is not None
-    assert found.notes == ("1 scores are not those that the outputs give: see alignment.csv",)
+    assert found.notes == (
+        "1 scores differ from the scores of the outputs: compare the columns score and recomputed"
+        " of alignment.csv",
+    )
     assert found.texts == {"sw": ["rick", "rick"], "en": ["rick"]}
     assert found.pieces["sw"] == {1, 5, 6}
     names, values = features.wals(["en", "sw"])
@@ -179,7 +185,7 @@ def test_p_values_of_agreement_are_what_a_loop_gives():
     values[4, 1] = np.nan
     there = sources[:, None] != targets
     scores = np.where(there, rng.normal(size=(5, n)), np.nan)
-    rest = permutation.without_levels(scores, there)
+    rest = permutation.without_main_effects(scores, there)
     assert np.nansum(rest, axis=0) == pytest.approx(0, abs=1e-9)
     assert np.nansum(rest, axis=1) == pytest.approx(0, abs=1e-9)
     filled = np.where(there, rest, 0.0)
@@ -292,7 +298,9 @@ def test_answers_that_can_never_count_are_told_of(tmp_path):
     rows = predictions.table([tmp_path, tmp_path / "b"])
     assert rows["score"].tolist()[0] == 0
     found = alignment.align(rows, Path())
-    (note,) = found.uncounted
-    assert note.startswith("xfer_panx: span_f1 counts none of the expected answers in en, so that")
+    (note,) = found.unscorable
+    assert note.startswith(
+        "xfer_panx: span_f1 counts none of the expected answers in en, so perfect"
+    )
     assert "strip the prefixes" in note
     assert note in found.notes

@@ -67,16 +67,16 @@ def test_intervals_are_those_of_drawn_pieces():
 
 
 def test_files_that_are_no_probes_are_refused(tmp_path):
-    with pytest.raises(RequestError, match="holds no probe"):
+    with pytest.raises(RequestError, match="contains no probe: no file has the name"):
         probe_table.collect(tmp_path)
     write(tmp_path, "sw", *PIECES)
     scores, said = (probe_table.path(tmp_path, "xfer_probe.panx.sw", m) for m in probe_table.MODES)
     whole = said.read_text()
     said.write_text(whole.replace("[999, 5, 6, 998, 7", "[999, 5, 6, 998, 6"))
-    with pytest.raises(RequestError, match="are of two masks"):
+    with pytest.raises(RequestError, match="have different masks"):
         probe_table.collect(tmp_path)
     said.write_text(whole.partition("\n")[2])
-    with pytest.raises(RequestError, match="4 scores and 3 predictions"):
+    with pytest.raises(RequestError, match="4 scores but 3 predictions"):
         probe_table.collect(tmp_path)
     said.write_text(whole[:100])
     with pytest.raises(RequestError, match="is damaged"):
@@ -86,7 +86,7 @@ def test_files_that_are_no_probes_are_refused(tmp_path):
         probe_table.collect(tmp_path)
     said.write_text(whole)
     scores.write_text('{"inputs": {}, "score": 1}\n' * 4)
-    with pytest.raises(RequestError, match="is no probe's"):
+    with pytest.raises(RequestError, match="is not a file of a probe"):
         probe_table.collect(tmp_path)
     assert not (tmp_path / probe_table.FILE).exists()
 

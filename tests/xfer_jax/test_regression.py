@@ -64,7 +64,7 @@ def test_too_little_is_refused():
         regression.sample(scores, features, range(4), range(4))
     scores, features = table(n=8)
     features["x1"][:] = 7
-    with pytest.raises(ValueError, match="x1 is the same in all 56 pairs"):
+    with pytest.raises(ValueError, match="x1 has the same value for all 56 pairs"):
         regression.sample(scores, features, range(8), range(8))
 
 
@@ -151,7 +151,7 @@ def test_within_is_the_partial_correlation_given_dummies():
     scores, features = table(seed=2)
     scores[2, 5] = np.nan
     pairs = regression.sample(scores, {"x0": features["x0"]}, range(8), range(8))
-    r, p = regression.within(pairs, permutations=999)
+    r, p = regression.partial_correlation(pairs, permutations=999)
     dummies = [
         pd.get_dummies(side, drop_first=True).to_numpy(float)
         for side in (pairs.rows, pairs.columns)
@@ -167,7 +167,7 @@ def test_levels_of_languages_do_not_count_within():
     level = np.arange(n, dtype=float)
     scores = 10 * level[:, None] + np.random.default_rng(0).random((n, n))
     pairs = regression.sample(scores, {"x": np.add.outer(level, 0 * level)}, range(n), range(n))
-    assert np.isnan(regression.within(pairs, permutations=9)).all()
+    assert np.isnan(regression.partial_correlation(pairs, permutations=9)).all()
 
 
 # ------------------------------------------------------------------------------------ mixed effects
@@ -212,7 +212,7 @@ def test_levels_are_what_was_put_in():
     donor, recipient = np.asarray([4.0, 0, -1, -3]), np.asarray([2.0, 1, -2, -1])
     scores = 50 + donor[:, None] + recipient
     scores[1, 2] = np.nan  # the effects do not depend on which cells were run
-    found = regression.levels(scores, range(4), range(4), 5)
+    found = regression.language_effects(scores, range(4), range(4), 5)
     assert found.donor[:4] == pytest.approx(donor)
     assert found.recipient[:4] == pytest.approx(recipient)
     assert np.isnan(found.donor[4])
@@ -223,7 +223,7 @@ def test_levels_are_what_was_put_in():
 def test_levels_and_errors_are_those_of_statsmodels():
     scores, _ = table(seed=1, n=7)
     scores = scores[:4]
-    found = regression.levels(scores, [0, 2, 3, 6], range(7), 7)
+    found = regression.language_effects(scores, [0, 2, 3, 6], range(7), 7)
     i, j = np.nonzero(np.asarray([0, 2, 3, 6])[:, None] != np.arange(7))
     frame = pd.DataFrame({"y": scores[i, j], "s": i, "t": j})
     model = sm.OLS.from_formula("y ~ C(s, Sum) + C(t, Sum)", frame).fit()
@@ -240,10 +240,10 @@ def test_reciprocity_is_seen():
     rng = np.random.default_rng(0)
     half = rng.normal(size=(10, 10))
     for scores, expected in ((half + half.T, 1), (half - half.T, -1)):
-        found = regression.levels(scores, range(10), range(10), 10)
+        found = regression.language_effects(scores, range(10), range(10), 10)
         assert found.shares.reciprocity == pytest.approx(expected)
 
 
 def test_too_few_pairs_have_no_levels():
-    with pytest.raises(ValueError, match="cannot tell"):
-        regression.levels(np.ones((2, 2)), [0, 1], [0, 1], 2)
+    with pytest.raises(ValueError, match="2 pairs are too few to estimate 3 parameters"):
+        regression.language_effects(np.ones((2, 2)), [0, 1], [0, 1], 2)

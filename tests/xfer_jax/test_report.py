@@ -129,7 +129,7 @@ def test_the_page_is_whole_and_refers_to_nothing_else(analysed):
         "All features in one regression",
         "Single features of WALS",
         "Languages as source and as target",
-        "What the model knew of each language before fine-tuning",
+        "What the model knew about each language before fine-tuning",
         "How many examples are needed",
         "Sensitivity to the method",
     ]
@@ -165,7 +165,7 @@ def test_the_numbers_on_the_page_are_those_of_the_tables(analysed):
     )
     laws = pd.read_csv(analysed / "laws.csv").set_index("law")
     assert laws["beyond"].idxmin() == "log"
-    assert "the <b><bdi>log</bdi></b> law predicts scores at the largest number" in text
+    assert "the <b><bdi>log</bdi></b> law extrapolates best to the largest number" in text
     models = pd.read_csv(analysed / "models.csv").iloc[0]
     assert f"explain {models['r2']:.0%} of the variance" in text
 
@@ -188,7 +188,7 @@ def test_folders_of_runs_have_their_errors_drawn(tmp_path):
         "Scores by source and target language",
         "Correct answers and types of error",
     ]
-    assert "fewer than 4" in (out / "report.html").read_text("utf-8")
+    assert "with fewer than 4" in (out / "report.html").read_text("utf-8")
 
 
 def test_pocket_languages_are_called_made_up(tmp_path):
@@ -231,7 +231,7 @@ def test_odd_tables_have_a_page_too(tmp_path):
 
 def test_what_is_no_analysis_is_refused(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == 2
-    assert "holds no analysis: run `xfer-jax analyze" in capsys.readouterr().err
+    assert "contains no analysis: run `xfer-jax analyze" in capsys.readouterr().err
     (tmp_path / "analysis.json").write_text("{")
     (tmp_path / "languages.csv").write_text("a\n1\n")
     assert cli.main(["report", str(tmp_path)]) == 2

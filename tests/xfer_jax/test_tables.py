@@ -19,7 +19,7 @@ PLAIN = "source,target,score\n" + "".join(f"{s},{t},{v}\n" for s, t, v in ROWS)
 
 @pytest.fixture
 def read(tmp_path):
-    def from_text(text: str | bytes, **options) -> score_table.Scores:
+    def from_text(text: str | bytes, **options) -> score_table.ScoreTable:
         path = tmp_path / "scores.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return score_table.read(path, **options)
@@ -27,7 +27,7 @@ def read(tmp_path):
     return from_text
 
 
-def cells(scores: score_table.Scores) -> list[tuple]:
+def cells(scores: score_table.ScoreTable) -> list[tuple]:
     return list(scores.table[["source", "target", "score"]].itertuples(index=False, name=None))
 
 
@@ -69,7 +69,7 @@ def test_rows_are_chosen_by_their_columns(read):
     chosen = read(text, where={"n_train": "1250"})
     assert set(chosen.table["n_train"]) == {1250}
     assert [row[2] for row in cells(chosen)] == [v + 1.25 for _, _, v in ROWS]
-    with pytest.raises(RequestError, match=r"no row has n_train 7; there are 1250, 630"):
+    with pytest.raises(RequestError, match=r"no row has n_train 7; choose one of 1250, 630"):
         read(text, where={"n_train": "7"})
     with pytest.raises(RequestError, match=r"no column 'ntrain'.*n_train"):
         read(text, where={"ntrain": "7"})
@@ -82,7 +82,7 @@ def test_fractions_are_multiplied_when_that_is_said(read):
     )
     with pytest.raises(RequestError, match="--fractions"):
         read(text)
-    with pytest.raises(RequestError, match="a score of 50 is no fraction"):
+    with pytest.raises(RequestError, match="a score of 50 is not a fraction"):
         read(PLAIN, fractions=True)
 
 
@@ -90,7 +90,7 @@ def test_empty_cells_and_repeats_are_counted(read):
     scores = read(PLAIN + "en,fi,\nen,hi,NaN\nen,sw,50.0\n")
     assert cells(scores) == ROWS
     assert "2 rows have no score and are left out" in scores.notes
-    assert "1 rows repeat another to the letter and count once" in scores.notes
+    assert "1 rows are exact duplicates of another row and count once" in scores.notes
     assert "task: 12 of 16 cells have no score" in scores.notes
 
 
@@ -108,7 +108,7 @@ def test_decimal_commas_are_read_where_something_else_separates(read, separator)
     assert cells(read(text)) == ROWS
     thousandths = text.replace("50,0", "50,125").replace("0,0\n", "0,000\n").replace("0,5", "0,500")
     assert cells(read(thousandths))[0] == ("en", "sw", 50.125)
-    with pytest.raises(RequestError, match=r"line 2: score '50,0' is no number: decimal commas"):
+    with pytest.raises(RequestError, match=r"line 2: score '50,0' is not a number: decimal commas"):
         read(PLAIN.replace("50.0", '"50,0"'))
 
 
@@ -118,7 +118,7 @@ def test_columns_that_are_not_used_are_named(read):
         .replace("0\n", "0,x,1\n")
         .replace("5\n", "5,,1\n")
     )
-    assert any(note.endswith("columns that are not used: note") for note in scores.notes)
+    assert any(note.endswith("columns that are ignored: note") for note in scores.notes)
 
 
 def test_varieties_are_languages_of_their_own(read):
@@ -129,8 +129,13 @@ def test_varieties_are_languages_of_their_own(read):
     assert (found["arz", "en"], found["ar", "en"]) == (50, 60)
     assert (found["prs", "en"], found["en", "fa"]) == (1, 2)
     (note,) = [note for note in scores.notes if "borrowed" in note]
-    assert note == "typology is borrowed: syntax and phonology of prs from URIEL's pes"
-    with pytest.raises(RequestError, match=r"60 and 62 for one cell .*source ar.* lines 8 and 12"):
+    assert (
+        note
+        == "typology is borrowed from another row of URIEL: syntax and phonology of prs from pes"
+    )
+    with pytest.raises(
+        RequestError, match=r"60 and 62 for the same cell .*source ar.* lines 8 and 12"
+    ):
         read(text + "arb,en,62\n")
 
 
@@ -144,7 +149,9 @@ def test_units_are_judged_task_by_task(read):
     ]
     with pytest.raises(RequestError, match=r"all scores of b are at most 1.*--fractions"):
         read("\n".join(mixed))
-    with pytest.raises(RequestError, match=r"line 2: a score of 50 is no fraction of 1 \(task a\)"):
+    with pytest.raises(
+        RequestError, match=r"line 2: a score of 50 is not a fraction of 1 \(task a\)"
+    ):
         read("\n".join(mixed), fractions=True)
     ours = [f"{mixed[0]},engine,run", *(f"{row},native,x" for row in mixed[1:])]
     assert len(read("\n".join(ours)).table) == 8  # a study's own table is in percent
@@ -157,7 +164,7 @@ def test_a_baseline_is_read_in_the_scores_unit(read):
     text = "\n".join(["source,target,score,baseline", *lines])
     table = read(text).table
     assert table["baseline"].tolist() == pytest.approx([25, 25, 25, np.nan], nan_ok=True)
-    with pytest.raises(RequestError, match="a baseline of 400 is no percentage"):
+    with pytest.raises(RequestError, match="a baseline of 400 is not a percentage"):
         read(text.replace(",25", ",400"))
 
 
@@ -167,8 +174,14 @@ BAD = {
     "a sum": (PLAIN + "en,sum,1\n", r"line 6: target 'sum': 'sum' is no language"),
     "all": (PLAIN + "all,en,1\n", r"line 6: source 'all': 'all' is no language"),
     "average": (PLAIN + "en,Average,1\n", r"line 6: target 'Average'"),
-    "no language": (PLAIN + ",en,1\n", r"line 6: source is empty; expected a language"),
-    "an open quote": (PLAIN + '"en,sw,1\n', r"line 6: this is no table \(a quote is not closed"),
+    "no language": (
+        PLAIN + ",en,1\n",
+        r"line 6: source is empty; expected a code or name of a language",
+    ),
+    "an open quote": (
+        PLAIN + '"en,sw,1\n',
+        r"line 6: this is not a valid table \(a quotation mark is not closed",
+    ),
     "a short row": (PLAIN + "en,fi\n", r"line 6: 2 values, but the header has 3 names"),
     "a nameless column": ("source,target,,score\nen,sw,x,1\n", r"column 3 has no name"),
     "NUL": (PLAIN + "en,f\0i,1\n", r"line 6: a NUL"),
@@ -176,42 +189,48 @@ BAD = {
         "source,target,score\nen,sw,1\nspañol,en,2\n".encode("latin-1"),
         r"line 3: not UTF-8",
     ),
-    "a percent sign": (PLAIN + "en,fi,15%\n", r"'15%' is no number: leave the percent sign out"),
-    "a complex number": (PLAIN + "en,fi,1+2j\n", r"line 6: score '1\+2j' is no number"),
-    "a boolean": (PLAIN + "en,fi,True\n", r"line 6: score 'True' is no number"),
-    "hexadecimal": (PLAIN + "en,fi,0x1F\n", r"line 6: score '0x1F' is no number"),
-    "an underscore": (PLAIN + "en,fi,1_0\n", r"line 6: score '1_0' is no number"),
+    "a percent sign": (PLAIN + "en,fi,15%\n", r"'15%' is not a number: remove the percent sign"),
+    "a complex number": (PLAIN + "en,fi,1+2j\n", r"line 6: score '1\+2j' is not a number"),
+    "a boolean": (PLAIN + "en,fi,True\n", r"line 6: score 'True' is not a number"),
+    "hexadecimal": (PLAIN + "en,fi,0x1F\n", r"line 6: score '0x1F' is not a number"),
+    "an underscore": (PLAIN + "en,fi,1_0\n", r"line 6: score '1_0' is not a number"),
     "infinity": (PLAIN + "en,fi,inf\n", r"line 6: score is infinite"),
     "a huge exponent": (PLAIN + "en,fi,1e400\n", r"line 6: score is infinite"),
     "a huge integer": (PLAIN + f"en,fi,{'9' * 5000}\n", r"line 6: score is infinite"),
     "huge n_train": (
         "source,target,score,n_train\nen,sw,1,1e30\n",
-        r"line 2: n_train must be whole numbers, not '1e30'; expected 0 to 1,000,000,000,000,000",
+        r"line 2: n_train must be a whole number, not '1e30'; expected 0 to 1,000,000,000,000,000",
     ),
     "half a seed": (
         "source,target,score,seed\nen,sw,1,1.5\n",
-        r"seed must be whole numbers, not '1.5'",
+        r"seed must be a whole number, not '1.5'",
     ),
-    "a negative n_shots": ("source,target,score,n_shots\nen,sw,1,-1\n", r"n_shots must be whole"),
+    "a negative n_shots": ("source,target,score,n_shots\nen,sw,1,-1\n", r"n_shots must be a whole"),
     "thousands": ("source;target;score;n_train\nen;sw;1;10,000\n", r"n_train must be .*'10,000'"),
     "a line break in a name": (
         'source,target,score,task\nen,sw,1,"a\nb"\n',
-        r"line 2: task 'a\\nb' holds a control character",
+        r"line 2: task 'a\\nb' contains a control character",
     ),
     "no score at all": ("source,target,score\nen,sw,\n", r"no row has a score"),
-    "a cell with two scores": (PLAIN + "en,sw,51\n", r"gives 50 and 51 for one cell .*source en"),
+    "a cell with two scores": (
+        PLAIN + "en,sw,51\n",
+        r"gives 50 and 51 for the same cell .*source en",
+    ),
     "an unknown language": (PLAIN + "swahilli,en,1\n", r"unknown language 'swahilli'.*swahili"),
-    "no number": (PLAIN + "en,fi,high\n", r"line 6: score 'high' is no number"),
-    "no percentage": (PLAIN + "en,fi,103\n", r"a score of 103 is no percentage"),
-    "negative": (PLAIN + "en,fi,-3\n", r"a score of -3 is no percentage"),
-    "no such column": ("source,goal,score\nen,sw,1\n", r"no column target; it has source, goal"),
+    "no number": (PLAIN + "en,fi,high\n", r"line 6: score 'high' is not a number"),
+    "no percentage": (PLAIN + "en,fi,103\n", r"a score of 103 is not a percentage"),
+    "negative": (PLAIN + "en,fi,-3\n", r"a score of -3 is not a percentage"),
+    "no such column": (
+        "source,goal,score\nen,sw,1\n",
+        r"no column target; it has the columns source, goal",
+    ),
     "no rows": ("source,target,score\n", r"has no rows"),
-    "nothing": ("", r"is no table"),
+    "nothing": ("", r"is not a table"),
     "not text": (b"\xff\xfe\x00", r"is UTF-16; save it as UTF-8"),
     "few languages": ("source,target,score\nen,sw,1\nsw,hi,2\n", r"has 3 languages \(en, hi, sw\)"),
     "shots": (
         "source,target,score,n_shots\nen,sw,1,many\n",
-        r"n_shots must be whole numbers, not 'many'",
+        r"n_shots must be a whole number, not 'many'",
     ),
 }
 
@@ -231,12 +250,12 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_language_that_uriel_does_not_know_is_told_of(read):
     scores = read(PLAIN + "hyw,en,12\n")
-    assert "URIEL does not know hyw: nothing is known of their typology" in scores.notes
+    assert "URIEL does not contain hyw: their typology is unknown" in scores.notes
 
 
 def test_a_code_of_a_users_own_is_told_of(read):
     scores = read(PLAIN + "qzz,en,12\n")
-    assert "no list of languages has qzz: check for slips" in scores.notes
+    assert "no list of languages contains qzz: check their spelling" in scores.notes
     assert not any("check for slips" in note for note in read(PLAIN + "hyw,en,1\n").notes)
 
 
@@ -259,7 +278,7 @@ def test_zero_shot_rows_are_those_of_the_fewest_shots_and_the_most_training_data
     chosen, notes = score_table.zero_shot(read("\n".join(lines)).table)
     assert chosen["score"].tolist() == pytest.approx([v + 1.25 for *_, v in ROWS])
     assert notes == (
-        "task: of the numbers of training examples that a source has, the largest is compared:"
+        "task: each source has several numbers of training examples; the largest is compared:"
         " 1,250",
     )
 
@@ -271,8 +290,9 @@ def test_where_there_is_no_zero_shot_the_reader_is_told(read):
     chosen, notes = score_table.zero_shot(read("\n".join(lines)).table)
     assert set(chosen["n_shots"]) == {10}
     assert notes == (
-        "task: only rows of arm matched are compared",
-        "task has no zero-shot scores: those of 10 shots are compared",
+        "task: only rows with arm matched are compared",
+        "task has no zero-shot scores: scores with 10 training examples in the target language are"
+        " compared",
     )
 
 
@@ -281,7 +301,7 @@ def test_scores_of_two_models_or_metrics_are_not_mixed(read):
         text = f"source,target,score,{column}\n" + "".join(
             f"{s},{t},{v},{name}\n" for s, t, v in ROWS for name in ("f1", "em")
         )
-        with pytest.raises(RequestError, match=f"choose one by --where {column}=em"):
+        with pytest.raises(RequestError, match=f"choose one with --where {column}=em"):
             read(text)
         assert cells(read(text, where={column: "em"})) == ROWS
 

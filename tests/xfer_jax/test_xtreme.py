@@ -184,10 +184,10 @@ def test_two_models_are_not_mixed_up(runs, tmp_path, capsys):
     (tmp_path / "inference_eval").mkdir()
     for path in (runs / "xnli" / "inference_eval").glob("*sw*.jsonl"):
         (tmp_path / "inference_eval" / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(RequestError, match="both have xnli in sw: name one model's folders"):
+    with pytest.raises(RequestError, match="both have xnli in sw: name the folders of one model"):
         xtreme_scores.collect([runs, tmp_path])
     assert cli.main(["xtreme-r", str(tmp_path / "nothing")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert cli.main(["xtreme-r", str(tmp_path / "empty")]) == 2
-    assert "no outputs of XTREME-R's tasks" in capsys.readouterr().err
+    assert "no outputs of XTREME-R tasks" in capsys.readouterr().err

@@ -1,1 +1,1 @@
-"""What scores say: correlations, regressions, growth, gains. Never imports the engine."""
+"""Analyses scores: correlations, regressions, learning curves, gains. Never imports the engine."""

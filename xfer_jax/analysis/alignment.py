@@ -1,5 +1,7 @@
-"""Aligns decoded outputs with typology: a row a pair of languages, what became of its answers, and
-in which features of WALS the two languages agree.
+"""Joins scores with the errors in decoded outputs and with typology, one row per pair of languages.
+
+Each row says which types of error the outputs contain and in which WALS features the two languages
+agree.
 """
 
 import dataclasses
@@ -14,22 +16,22 @@ from seqio_tasks.errors import RequestError
 from xfer_jax.analysis import outcomes, permutation
 from xfer_jax.results import predictions
 
-_TEXTS = 2000  # examples a language and task that its words are taken from
-_DIFFERS = 0.01  # points by which a score may differ from that of the outputs
+_TEXTS = 2000  # examples per language and task from which its words are taken
+_TOLERANCE = 0.01  # points by which a score may differ from the score of the outputs
 _CELL = ("task", "source", "target", "seed")
-FEWEST_PAIRS = 10  # that agree, and that differ, or a feature is not judged
+FEWEST_PAIRS = 10  # pairs that agree, and pairs that differ, needed to test a feature
 
 
 @dataclasses.dataclass(frozen=True)
 class Aligned:
-    """What the outputs of a table's cells say."""
+    """What the outputs of a table's cells contain."""
 
-    outcomes: pd.DataFrame  # a row a cell and kind of outcome
-    scores: pd.DataFrame  # a row a cell: its score computed from the outputs
-    texts: dict[str, list[str]]  # by language, what models were asked, without the format's words
-    pieces: dict[str, set[int]]  # by language, the vocabulary's pieces in it
+    outcomes: pd.DataFrame  # one row per cell and kind of outcome
+    scores: pd.DataFrame  # one row per cell: its score, computed from the outputs
+    texts: dict[str, list[str]]  # inputs by language, without the words of the text format
+    pieces: dict[str, set[int]]  # by language, the vocabulary pieces in these texts
     notes: tuple[str, ...]
-    uncounted: tuple[str, ...]  # of these notes, those on tasks in which no answer can count
+    unscorable: tuple[str, ...]  # the notes on tasks in which no answer can score
 
 
 def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
@@ -37,20 +39,20 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
 
     Args:
       rows: zero-shot cells, with the column `run`.
-      root: folder that `run` is relative to.
+      root: the folder to which the paths in `run` are relative.
 
     Returns:
-      None when there are no outputs.
+      None if there are no outputs.
 
     Raises:
-      RequestError: outputs that are damaged.
+      RequestError: a file of outputs is damaged.
     """
     if "run" not in rows or (rows["run"] == "").any():
         return None
     texts: dict[str, list[str]] = {}
     pieces: dict[str, set[int]] = {}
-    simple: dict[tuple[str, str], float] = {}
-    uncounted: dict[str, list[str]] = {}
+    baseline: dict[tuple[str, str], float] = {}
+    unscorable: dict[str, list[str]] = {}
     for (task, target), cells in rows.groupby(["task", "target"]):
         found = _outputs(root, cells.iloc[0])
         if found is None:
@@ -59,9 +61,9 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
         sample = subsets.sample_indices(found.inputs, _TEXTS)
         texts.setdefault(target, []).extend(plain(found.inputs[i]) for i in sample)
         pieces.setdefault(target, set()).update(*(found.tokens[i] for i in sample))
-        simple[str(task), str(target)] = found.baseline
+        baseline[str(task), str(target)] = found.baseline
         if found.perfect == 0 and found.expects_something:
-            uncounted.setdefault(str(task), []).append(str(target))
+            unscorable.setdefault(str(task), []).append(str(target))
     words = {code: outcomes.words_of(of_code) for code, of_code in texts.items()}
     counted, scored = [], []
     missing = differing = 0
@@ -71,47 +73,53 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
             missing += 1
             continue
         cell = {name: row[name] for name in _CELL}
-        differing += abs(found.score - row["score"]) > _DIFFERS
+        differing += abs(found.score - row["score"]) > _TOLERANCE
         scored.append(
             cell
             | {"recomputed": found.score, "examples": len(found.answers), "step": found.step}
-            | {"baseline": simple[str(row["task"]), str(row["target"])]}
+            | {"baseline": baseline[str(row["task"]), str(row["target"])]}
         )
         counts, of = outcomes.count(found)
         for kind in outcomes.kinds(found):
             counted.append(cell | {"outcome": kind, "count": counts[kind], "of": of})
         family = found.task.family
         if row["source"] != row["target"] and not (family.labels or family.tags):
-            strange = outcomes.in_other_language(
+            in_other = outcomes.in_other_language(
                 found, row["source"], words.get(row["source"], set()), words[row["target"]]
             )
-            whole = {"outcome": outcomes.OTHER_LANGUAGE, "count": strange}
-            counted.append(cell | whole | {"of": len(found.answers)})
-    of_uncounted = tuple(_uncounted(task, targets) for task, targets in uncounted.items())
-    notes = [*of_uncounted]
+            other = {"outcome": outcomes.OTHER_LANGUAGE, "count": in_other}
+            counted.append(cell | other | {"of": len(found.answers)})
+    of_unscorable = tuple(_unscorable(task, targets) for task, targets in unscorable.items())
+    notes = [*of_unscorable]
     if missing:
-        notes.append(f"the outputs of {missing} cells are not there: their errors do not count")
+        notes.append(f"{missing} cells have no outputs, so their errors are not counted")
     if differing:
-        notes.append(f"{differing} scores are not those that the outputs give: see alignment.csv")
+        notes.append(
+            f"{differing} scores differ from the scores of the outputs: compare the columns score"
+            " and recomputed of alignment.csv"
+        )
     table = pd.DataFrame(counted)
     table["share"] = table["count"] / table["of"].replace(0, np.nan)
-    return Aligned(table, pd.DataFrame(scored), texts, pieces, tuple(notes), of_uncounted)
+    return Aligned(table, pd.DataFrame(scored), texts, pieces, tuple(notes), of_unscorable)
 
 
-def _uncounted(task: str, targets: Sequence[str]) -> str:
+def _unscorable(task: str, targets: Sequence[str]) -> str:
     metric = catalogue.task(f"{task}.{targets[0]}").family.score
     return (
-        f"{task}: {metric} counts none of the expected answers in {', '.join(targets)}, so that"
-        " perfect answers would score 0 (an entity with a second colon, such as `PER: en:Ada` of"
-        " WikiANN's raw release, never counts): strip the prefixes from the data and evaluate again"
+        f"{task}: {metric} counts none of the expected answers in {', '.join(targets)}, so perfect"
+        " answers would score 0 (an entity with a second colon, such as `PER: en:Ada` in the raw"
+        " release of WikiANN, never counts): strip the prefixes from the data and evaluate again"
     )
 
 
 def baselines(table: pd.DataFrame, aligned: Aligned | None) -> pd.Series:
-    """Returns what answers that read no input score, in percent, by task and target language.
+    """Returns baselines in percent, the scores of answers that ignore the input.
 
-    That is the table's column `baseline`, or else computed from the outputs, see
-    `predictions.Outputs.baseline`. Empty where neither is known.
+    They come from the table's column `baseline`, or else are computed from the outputs, see
+    `predictions.Outputs.baseline`.
+
+    Returns:
+      A value by task and target language; empty if none is known.
     """
     key = ["task", "target"]
     known = [rows for rows in (table, aligned.scores if aligned else table) if "baseline" in rows]
@@ -123,8 +131,8 @@ def baselines(table: pd.DataFrame, aligned: Aligned | None) -> pd.Series:
 
 
 def without_baseline(rows: pd.DataFrame) -> list[str]:
-    """Returns a note on tasks whose baseline is not known, with the least that it can be."""
-    told = []
+    """Returns a note on tasks whose baseline is unknown, with a lower bound if there is one."""
+    unknown = []
     for task, of_task in rows.groupby("task", sort=False):
         if "baseline" in of_task and of_task["baseline"].notna().any():
             continue
@@ -132,15 +140,16 @@ def without_baseline(rows: pd.DataFrame) -> list[str]:
             labels = catalogue.task(f"{task}.{of_task['target'].iloc[0]}").family.labels
         except RequestError:
             labels = ()  # a user's own task
-        least = ""
+        bound = ""
         if labels:
-            least = f" (the commonest of its {len(labels)} labels: {100 / len(labels):.1f} or more)"
-        told.append(f"{task}{least}")
-    if not told:
+            bound = f" (at least {100 / len(labels):.1f}, as it has {len(labels)} labels)"
+        unknown.append(f"{task}{bound}")
+    if not unknown:
         return []
     return [
-        f"what answering always the same would score is not known of {', '.join(told)}: there are"
-        " neither outputs nor a column `baseline`"
+        "the baseline (always giving the most frequent target) is unknown for"
+        f" {', '.join(unknown)}: add a column `baseline` to the scores, or analyse folders with"
+        " outputs"
     ]
 
 
@@ -149,7 +158,7 @@ def _outputs(root: Path, row: pd.Series) -> predictions.Outputs | None:
 
 
 def agreement(values: np.ndarray) -> np.ndarray:
-    """Returns whether two languages agree, [N, N, F]: 1, 0, or NaN where one is not known.
+    """Returns whether two languages agree, [N, N, F]: 1, 0, or NaN where a value is unknown.
 
     Args:
       values: [N, F], 0, 1 or NaN.
@@ -164,13 +173,13 @@ def wide(
     values: np.ndarray,
     codes: Sequence[str],
 ) -> pd.DataFrame:
-    """Returns the alignment: a row a cell, its score and errors, and each feature's agreement.
+    """Returns one row per cell: its score, its errors, and the agreement in each WALS feature.
 
     Args:
       rows: zero-shot cells.
-      aligned: what their outputs say.
-      names: of the features of WALS.
-      values: theirs, [N, F].
+      aligned: what their outputs contain.
+      names: names of the F features of WALS.
+      values: their values [N, F].
       codes: the N languages.
     """
     cells = rows[[*_CELL, "score"]].reset_index(drop=True)
@@ -184,7 +193,7 @@ def wide(
     source, target = (cells[side].map(place).to_numpy() for side in ("source", "target"))
     equal = 1.0 - np.abs(values[source] - values[target])
     known = np.isfinite(equal).any(axis=0)
-    columns = [name for name, there in zip(names, known, strict=True) if there]
+    columns = [name for name, is_known in zip(names, known, strict=True) if is_known]
     return pd.concat([cells, pd.DataFrame(equal[:, known], columns=columns)], axis=1)
 
 
@@ -197,60 +206,61 @@ def by_feature(
     permutations: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Compares, feature by feature of WALS, pairs that agree with pairs that differ.
+    """Compares, for each WALS feature, the pairs that agree with the pairs that differ.
 
     Args:
       scores: [S, T], NaN where a pair has none.
-      sources: int [S], which of the N languages the rows are.
-      targets: int [T], which the columns are.
-      names: of the features.
+      sources: int [S], the index of each row's language among the N languages.
+      targets: int [T], the same for the columns.
+      names: names of the features.
       values: [N, F], 0, 1 or NaN.
-      permutations: of the languages.
+      permutations: number of permutations of the languages.
       seed: of the permutations.
 
     Returns:
-      A row a feature: the pairs that agree and that differ, their mean scores, how many points
-      agreeing is worth once every language's own level is taken away, which other features divide
-      the pairs in the same way, the p-value by permuting languages, and that adjusted to the false
-      discovery rate. The surest first.
+      One row per feature, smallest p-value first: `agree` and `differ`, the numbers of pairs;
+      `score_agree` and `score_differ`, their mean scores; `points`, the effect of agreement on the
+      score, controlling for source and target language; `same`, other features that divide the
+      pairs in the same way; `qap_p`, the p-value from permuting languages; `fdr`, the p-value
+      adjusted to the false discovery rate.
     """
     rows, columns = np.asarray(sources), np.asarray(targets)
-    there = np.isfinite(scores) & (rows[:, None] != columns)
-    rest = permutation.without_levels(scores, there)
+    mask = np.isfinite(scores) & (rows[:, None] != columns)
+    rest = permutation.without_main_effects(scores, mask)
     everyone = np.union1d(rows, columns)
     found: list[dict] = []
     chosen: list[int] = []
-    alike: dict[bytes, dict] = {}  # features that divide the pairs in the same way are one question
+    by_division: dict[bytes, dict] = {}  # features that divide the pairs equally are tested once
     for k, name in enumerate(names):
         equal = agreement(values[:, k : k + 1])[..., 0][np.ix_(rows, columns)]
-        agrees, differs = there & (equal == 1), there & (equal == 0)
+        agrees, differs = mask & (equal == 1), mask & (equal == 0)
         if min(agrees.sum(), differs.sum()) < FEWEST_PAIRS:
             continue
         division = np.packbits([agrees, differs]).tobytes()
-        if division in alike:
-            same = alike[division]
+        if division in by_division:
+            same = by_division[division]
             same["same"] = f"{same['same']} {name}".strip()
             continue
         centred = np.where(agrees | differs, equal, np.nan)
-        inside = permutation.without_levels(centred, np.isfinite(centred))
-        spread = np.nansum(inside**2)
+        partial = permutation.without_main_effects(centred, np.isfinite(centred))
+        spread = np.nansum(partial**2)
         if spread < 1e-9:
-            continue  # one language against all others: that is its level
-        alike[division] = {
+            continue  # it only separates one language from all others: a main effect
+        by_division[division] = {
             "feature": name,
             "agree": int(agrees.sum()),
             "differ": int(differs.sum()),
             "score_agree": scores[agrees].mean(),
             "score_differ": scores[differs].mean(),
-            "points": np.nansum(inside * rest) / spread,
+            "points": np.nansum(partial * rest) / spread,
             "same": "",
         }
         chosen.append(k)
-        found.append(alike[division])
+        found.append(by_division[division])
     if not found:
         return pd.DataFrame()
     p = permutation.agreement_p(
-        np.where(there, rest, 0.0),
+        np.where(mask, rest, 0.0),
         rows,
         columns,
         values[:, chosen],

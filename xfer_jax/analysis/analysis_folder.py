@@ -1,4 +1,4 @@
-"""The folder of an analysis: its tables, and what was asked."""
+"""The folder of an analysis: its tables, and the options that it was made with."""
 
 import hashlib
 import io
@@ -14,14 +14,14 @@ from seqio_tasks import files
 from seqio_tasks.errors import RequestError
 from xfer_jax.results import csv_file
 
-ABOUT = "analysis.json"  # in an analysis' folder: what was asked, and which tables belong to it
-# What an analysis may write, each where there is something to say.
+ABOUT = "analysis.json"  # the options of the analysis, and the tables that belong to it
+# The tables that an analysis can write; it writes those that are not empty.
 ANALYSIS_TABLES = (
     "scores", "features", "languages", "shares", "alignment", "outcomes", "correlations",
     "regression", "models", "wals", "sensitivity", "laws", "needed", "curves", "gains",
     "gain_means", "gain_features",
 )  # fmt: skip
-_WORDS = (  # columns of those tables that hold names, even where they look like numbers
+_TEXT_COLUMNS = (  # columns of those tables that hold names, even if they look like numbers
     "task", "source", "target", "language", "feature", "name", "same", "collinear", "intermediate",
     "subset", "family", "genus", "outcome", "metric", "model", "run", "arm", "engine", "axis",
 )  # fmt: skip
@@ -31,7 +31,7 @@ _WORDS = (  # columns of those tables that hold names, even where they look like
 
 
 class About(pydantic.BaseModel):
-    """What `analysis.json` says: what was analysed, how, and which tables belong to it."""
+    """The contents of `analysis.json`: the inputs, the options, and the tables of the analysis."""
 
     model_config = pydantic.ConfigDict(strict=True, extra="forbid")
 
@@ -44,22 +44,22 @@ class About(pydantic.BaseModel):
     kinds: dict[str, str]  # by feature: 'pair', 'source' or 'target'
     made_up: bool
     notes: list[str]
-    # by name of a table, the SHA-256 of its file
+    # SHA-256 of each file, by name of the table
     tables: dict[Annotated[str, pydantic.StringConstraints(pattern=r"^[a-z_]{1,40}$")], str]
 
 
 def write(folder: Path, about: Mapping[str, Any], found: Mapping[str, pd.DataFrame]) -> None:
-    """Writes an analysis: its tables, those that are not empty, and last what says they are whole.
+    """Writes the tables that are not empty, and last `analysis.json`, which marks them as complete.
 
-    Tables of an earlier analysis in the folder are removed.
+    Removes the tables of an earlier analysis from the folder.
 
     Args:
-      folder: made where it is missing.
-      about: the fields of `About`, but for `tables`.
+      folder: created if it is missing.
+      about: the fields of `About`, except `tables`.
       found: tables by name.
 
     Raises:
-      RequestError: they cannot be written there.
+      RequestError: the files cannot be written there.
       RunError: the disk is full or fails.
     """
     texts = {name: csv_file._as_csv(table) for name, table in found.items() if not table.empty}
@@ -73,23 +73,23 @@ def write(folder: Path, about: Mapping[str, Any], found: Mapping[str, pd.DataFra
 
 
 def read(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
-    """Reads an analysis that `analyze` wrote, and verifies that it is whole.
+    """Reads an analysis that `analyze` wrote, and verifies that it is complete.
 
     Returns:
-      What `analysis.json` says, see `About`, and the tables by name. Columns that name something
-      are text, all others as pandas reads them; an empty value is NaN.
+      The contents of `analysis.json`, see `About`, and the tables by name. Columns of names are
+      text, and pandas infers the type of the others; an empty value is NaN.
 
     Raises:
-      RequestError: there is none, or its files are not those that one analysis wrote.
+      RequestError: there is no analysis, or its files do not come from one and the same analysis.
     """
     again = "run `xfer-jax analyze` again"
     path = folder / ABOUT
     if not path.is_file():
-        here = [name for name in ANALYSIS_TABLES if (folder / f"{name}.csv").is_file()]
-        if here:
-            raise RequestError(f"{folder} holds an analysis that is incomplete: {again}")
+        present = [name for name in ANALYSIS_TABLES if (folder / f"{name}.csv").is_file()]
+        if present:
+            raise RequestError(f"{folder} contains an incomplete analysis: {again}")
         raise RequestError(
-            f"{folder} holds no analysis: run `xfer-jax analyze --scores … --out {folder}` first"
+            f"{folder} contains no analysis: run `xfer-jax analyze --scores … --out {folder}` first"
         )
     try:
         about = About.model_validate(files.read_json(path)).model_dump()
@@ -109,7 +109,7 @@ def read(folder: Path) -> tuple[dict[str, Any], dict[str, pd.DataFrame]]:
             found[name] = _parsed(name, content)
         except ValueError as error:
             raise RequestError(
-                f"{table} is no table ({str(error).splitlines()[0]}): {again}"
+                f"{table} is not a valid table ({str(error).splitlines()[0]}): {again}"
             ) from None
     return about, found
 
@@ -119,5 +119,5 @@ def _digest(content: bytes) -> str:
 
 
 def _parsed(name: str, content: bytes) -> pd.DataFrame:
-    words = dict.fromkeys((*_WORDS, *(("baseline",) if name == "gains" else ())), str)
+    words = dict.fromkeys((*_TEXT_COLUMNS, *(("baseline",) if name == "gains" else ())), str)
     return pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=[""], dtype=words)

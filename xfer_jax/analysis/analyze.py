@@ -1,7 +1,7 @@
-"""Joins a table of scores with what is known of the languages, and says what correlates.
+"""Correlates a table of scores with features of the languages.
 
-Knows only tables and decoded outputs: those of a study, of folders in T5X's layout, or a user's own
-table. Everything that is found is written to a folder as CSV, which `report` draws.
+Reads only tables and decoded outputs: those of a study, of folders in T5X's layout, or a user's
+table. Writes all results to a folder as CSV files, from which `report` makes a page.
 """
 
 import dataclasses
@@ -20,22 +20,22 @@ from xfer_jax.analysis import (
     correlations,
     features,
     gains,
-    growth,
+    learning_curves,
     summary,
 )
-from xfer_jax.analysis.correlations import Task
+from xfer_jax.analysis.correlations import TaskScores
 from xfer_jax.analysis.features import Feature
 from xfer_jax.analysis.request import Request
 from xfer_jax.results import csv_file, language_names, predictions, probe_table, score_table
 
-# Features that are a task's own, of source and of target.
+# Single-language features that differ between tasks; each has a source and a target side.
 _OF_TASK = ("in_language", "n_train", "lm_loss", "bits_per_byte", "lm_em")
-_MADE_UP = "xfer_pocket_"  # tasks in miniature languages, which mC4 knows nothing of
+_MADE_UP = "xfer_pocket_"  # prefix of tasks in miniature languages, which mC4 does not contain
 _SIDES = ("source", "target")
 
 
 def analyze(request: Request) -> str:
-    """Analyses scores, writes what was found, and returns it as text.
+    """Analyses scores, writes the results, and returns a summary as text.
 
     Raises:
       RequestError: see `score_table.read`, `predictions.table` and `features.read`.
@@ -45,9 +45,9 @@ def analyze(request: Request) -> str:
     table = scores.table
     codes = sorted({*table["source"], *table["target"]})
     notes = list(scores.notes)
-    zero_shot, said = score_table.zero_shot(table)
+    zero_shot, of_choice = score_table.zero_shot(table)
     aligned = alignment.align(zero_shot, root) if root else None
-    notes += [*said, *(aligned.notes if aligned else ())]
+    notes += [*of_choice, *(aligned.notes if aligned else ())]
     baselines = alignment.baselines(table, aligned)
     if not baselines.empty:
         table, zero_shot = (_with_baselines(rows, baselines) for rows in (table, zero_shot))
@@ -61,20 +61,24 @@ def analyze(request: Request) -> str:
     for path in request.features:
         known |= _without_collisions(path, features.read(path, codes, notes), known)
     if not made_up and np.isfinite(known["mc4_source"].values).any():
-        notes.append("mC4's sizes are recalled from Xue et al. (2021), Table 6, and not verified")
+        notes.append(
+            "the mC4 sizes were written from memory of Xue et al. (2021), Table 6, and are not"
+            " verified"
+        )
     probe = _probe(request)
     tasks = [
         _task(str(name), rows, codes, known, probe) for name, rows in zero_shot.groupby("task")
     ]
     if probe is not None and not set(probe["task"]) & {task.name for task in tasks}:
         notes.append(
-            f"the probes are of other tasks ({', '.join(sorted(set(probe['task'])))}), and not used"
+            "the probes are not used, because they belong to other tasks"
+            f" ({', '.join(sorted(set(probe['task'])))})"
         )
     enough = len(codes) >= score_table.FEWEST
     if not enough:
         notes.append(
-            f"there are {len(codes)} languages: of fewer than {score_table.FEWEST} no correlations"
-            " are computed"
+            f"there are only {len(codes)} languages: with fewer than {score_table.FEWEST} no"
+            " correlations are computed"
         )
     names, values = features.wals(codes)
     gained, of_gains = gains.analyse(
@@ -82,7 +86,7 @@ def analyze(request: Request) -> str:
     )
     notes += of_gains
     own = {
-        task.name: dict(zip(codes, task.each["in_language"].tolist(), strict=True))
+        task.name: dict(zip(codes, task.by_language["in_language"].tolist(), strict=True))
         for task in tasks
     }
     found = {
@@ -90,16 +94,16 @@ def analyze(request: Request) -> str:
         "features": features.table(known, codes),
         "languages": pd.concat([correlations.by_language(task, codes, notes) for task in tasks]),
         "shares": pd.DataFrame(
-            [row for task in tasks for row in correlations._shares(task, len(codes))]
+            [row for task in tasks for row in correlations.variance_shares(task, len(codes))]
         ),
         "alignment": alignment.wide(zero_shot, aligned, names, values, codes),
         "outcomes": aligned.outcomes if aligned else pd.DataFrame(),
-        **(correlations.statistics(tasks, names, values, request, codes, notes) if enough else {}),
-        **growth.analyse(table, own, request.reach, request.seed, notes),
+        **(correlations.analyse(tasks, names, values, request, codes, notes) if enough else {}),
+        **learning_curves.analyse(table, own, request.reach, request.seed, notes),
         **gained,
     }
     if enough and found["correlations"].empty:
-        why = [_why_nothing(tasks), *(aligned.uncounted if aligned else ())]
+        why = [_why_nothing(tasks), *(aligned.unscorable if aligned else ())]
         raise RequestError(f"{request.scores[0]}: {'; '.join(why)}")
     about: dict[str, Any] = {
         "scores": [str(path) for path in request.scores],
@@ -117,54 +121,54 @@ def analyze(request: Request) -> str:
 
 
 def _check_out(request: Request) -> None:
-    """Raises RequestError unless the output can go where it is asked for, over no input."""
+    """Raises RequestError if the output folder is a file, or if writing would replace an input."""
     if request.out.exists() and not request.out.is_dir():
-        raise RequestError(f"{request.out} is a file; --out takes a folder")
+        raise RequestError(f"{request.out} is a file; --out must be a folder")
     read = [*request.scores, *request.features, *filter(None, [request.probe])]
     written = {_real(request.out) / f"{name}.csv" for name in analysis_folder.ANALYSIS_TABLES}
     for path in read:
         if _real(path) in written or _real(path) == _real(request.out):
             raise RequestError(
-                f"--out {request.out} would write over {path}, which is read: name another folder"
+                f"--out {request.out} would overwrite the input {path}: name another folder"
             )
 
 
 def _real(path: Path) -> Path:
-    return Path(os.path.realpath(path))  # unlike `resolve`, of links in a circle too
+    return Path(os.path.realpath(path))  # unlike `resolve`, it accepts circular links
 
 
 def _without_collisions(
     path: Path, own: Mapping[str, Feature], known: Mapping[str, Feature]
 ) -> Mapping[str, Feature]:
-    """Returns a user's features; raises RequestError where a name is taken."""
+    """Returns a user's features; raises RequestError if a name is already taken."""
     taken = {*known, "score", *(f"{name}_{side}" for name in _OF_TASK for side in _SIDES)}
     for name in own:
         if name in taken:
-            raise RequestError(
-                f"{path}: the name {name!r} is taken; give this feature another name"
-            )
+            raise RequestError(f"{path}: the name {name!r} is taken; rename this feature")
     return own
 
 
-def _why_nothing(tasks: Sequence[Task]) -> str:
+def _why_nothing(tasks: Sequence[TaskScores]) -> str:
     """Returns why there is no correlation at all."""
-    there = [task.matrix[task.abroad()] for task in tasks]
-    if not any(len(scores) for scores in there):
+    cross_lingual = [task.matrix[task.cross_lingual()] for task in tasks]
+    if not any(len(scores) for scores in cross_lingual):
         return "no pair of two different languages has a score"
-    if all(np.ptp(scores) == 0 for scores in there if len(scores)):
+    if all(np.ptp(scores) == 0 for scores in cross_lingual if len(scores)):
         return "all pairs of two languages have the same score"
-    return "no feature is known of enough of its languages"
+    return "no feature is known for enough of the languages"
 
 
-# --- What is read ---------------------------------------------------------------------------------
+# --- Inputs ---------------------------------------------------------------------------------------
 
 
-def _load(request: Request) -> tuple[score_table.Scores, Path | None]:
-    """Returns the table, and the folder that its column `run` is relative to, where it has one."""
+def _load(request: Request) -> tuple[score_table.ScoreTable, Path | None]:
+    """Returns the table, and the folder to which its column `run` is relative, if it has one."""
     first, *others = request.scores
     if not first.is_dir():
         if others:
-            raise RequestError("--scores takes one table, or folders of runs")
+            raise RequestError(
+                "--scores takes one table, or folders of runs; it cannot take several tables"
+            )
         return score_table.read(first, request.where, request.fractions), None
     table = first / "scores.csv"
     if not others and table.is_file() and not predictions.is_run(first):
@@ -172,8 +176,8 @@ def _load(request: Request) -> tuple[score_table.Scores, Path | None]:
     runs = [run for folder in request.scores for run in predictions.runs_in(folder)]
     if not runs:
         raise RequestError(
-            f"{first} holds neither scores.csv nor a run's {predictions.FOLDER}/: --scores takes a"
-            " table, a study's folder, or folders in T5X's layout"
+            f"{first} contains neither scores.csv nor {predictions.FOLDER}/ of a run: give --scores"
+            " a table, the folder of a study, or folders in T5X's layout"
         )
     frame = predictions.table(runs).astype(str)
     return score_table.check(frame, first, request.where, request.fractions), Path()
@@ -182,7 +186,7 @@ def _load(request: Request) -> tuple[score_table.Scores, Path | None]:
 def _probe(request: Request) -> pd.DataFrame | None:
     path = request.probe
     if path is None:
-        path = request.scores[0] / "probe" / probe_table.FILE  # of a study
+        path = request.scores[0] / "probe" / probe_table.FILE  # in the folder of a study
         if len(request.scores) > 1 or not path.is_file():
             return None
     frame = csv_file.read(path, ("task", "language", "lm_loss", "lm_em"))
@@ -198,27 +202,29 @@ def _task(
     codes: Sequence[str],
     known: Mapping[str, Feature],
     probe: pd.DataFrame | None,
-) -> Task:
-    here = {side: set(rows[side]) for side in ("source", "target")}
-    sources, targets = ([code for code in codes if code in here[side]] for side in here)
+) -> TaskScores:
+    present = {side: set(rows[side]) for side in _SIDES}
+    sources, targets = ([code for code in codes if code in present[side]] for side in _SIDES)
     places = {code: i for i, code in enumerate(codes)}
     own = rows[rows["source"] == rows["target"]].groupby("source")["score"].mean()
-    each = {"in_language": own}
+    by_language = {"in_language": own}
     sizes = rows[rows["n_train"] > 0].groupby("source")["n_train"].mean()
     if sizes.nunique() > 1:
-        each["n_train"] = np.log10(sizes)
+        by_language["n_train"] = np.log10(sizes)
     if probe is not None and name in set(probe["task"]):
         of_task = probe[probe["task"] == name].groupby("language")
         for column in probe_table.names(probe):
-            each[column] = of_task[column].mean()
-    values = {key: series.reindex(list(codes)).to_numpy(float) for key, series in each.items()}
+            by_language[column] = of_task[column].mean()
+    values = {
+        key: series.reindex(list(codes)).to_numpy(float) for key, series in by_language.items()
+    }
     of_task_known = dict(known)
     for key, of_each in values.items():
         both = features.of_each(key, of_each)
-        if key == "n_train":  # nobody was trained in the target
+        if key == "n_train":  # no model was trained on the target
             both.pop("n_train_target")
         of_task_known |= both
-    return Task(
+    return TaskScores(
         name,
         score_table.matrix(rows, sources, targets),
         sources,
@@ -237,7 +243,7 @@ def _with_baselines(rows: pd.DataFrame, baselines: pd.Series) -> pd.DataFrame:
 
 
 def _baselines(rows: pd.DataFrame, targets: Sequence[str]) -> np.ndarray:
-    """Returns what answers that read no input score in each target, [T]."""
+    """Returns the baseline of each target [T], NaN where unknown."""
     if "baseline" not in rows:
         return np.full(len(targets), np.nan)
     return rows.groupby("target")["baseline"].mean().reindex(list(targets)).to_numpy(float)

@@ -13,42 +13,52 @@ from xfer_jax.analysis import alignment, features, permutation, regression
 from xfer_jax.analysis.features import Feature, Options
 from xfer_jax.analysis.request import Request
 
-KNOWN_OF = 0.4  # share of the pairs that a feature must be known of, to be regressed on unasked
-KNOWN_OF_LANGUAGES = 0.5  # of the languages, for a feature of one language to be correlated
+KNOWN_PAIRS = 0.4  # share of pairs with a known value that a feature needs to enter a regression
+KNOWN_LANGUAGES = 0.5  # likewise of languages, for the correlation of a single-language feature
 _SENSITIVITY_PERMUTATIONS = 999
 TYPOLOGICAL = ("syntax", "morphology", "phonology", "inventory")
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-    """The scores of one task as a matrix, and all that is known of its languages."""
+class TaskScores:
+    """The scores of one task as a matrix, and the features of its languages."""
 
     name: str
     matrix: np.ndarray  # [S, T]
     sources: list[str]
     targets: list[str]
-    rows: list[int]  # places of the sources among all languages
-    columns: list[int]
-    known: dict[str, Feature]
-    each: dict[str, np.ndarray]  # what is known of single languages, [N]
-    baselines: np.ndarray  # [T], in percent; NaN where it is not known
+    rows: list[int]  # index of each source among all languages
+    columns: list[int]  # index of each target
+    features: dict[str, Feature]
+    by_language: dict[str, np.ndarray]  # values of single languages [N], by name
+    baselines: np.ndarray  # [T], in percent; NaN where unknown
 
-    def abroad(self) -> np.ndarray:
-        """Which cells [S, T] have a score and are of two languages."""
+    def cross_lingual(self) -> np.ndarray:
+        """The cells [S, T] of two different languages that have a score."""
         return np.isfinite(self.matrix) & (np.asarray(self.sources)[:, None] != self.targets)
 
 
-# --- What is found --------------------------------------------------------------------------------
+# --- Results --------------------------------------------------------------------------------------
 
 
-def statistics(
-    tasks: Sequence[Task],
+def analyse(
+    tasks: Sequence[TaskScores],
     names: Sequence[str],
     values: np.ndarray,
     request: Request,
     codes: Sequence[str],
     notes: list[str],
 ) -> dict[str, pd.DataFrame]:
+    """Computes the tables of correlations, regressions, WALS features and sensitivity.
+
+    Args:
+      tasks: the scores of each task.
+      names: names of the F features of WALS.
+      values: their values [N, F].
+      request: options of the analysis.
+      codes: the N languages.
+      notes: notes for the reader are appended.
+    """
     found: dict[str, list[pd.DataFrame]] = {
         name: [] for name in ("correlations", "regression", "models", "wals", "sensitivity")
     }
@@ -61,12 +71,12 @@ def statistics(
         if regressed:
             found["regression"].append(regressed[0])
             found["models"].append(regressed[1])
-        judged = alignment.by_feature(
+        by_feature = alignment.by_feature(
             task.matrix, task.rows, task.columns, names, values, request.permutations, request.seed
         )
-        if not judged.empty:
-            judged.insert(0, "task", task.name)
-            found["wals"].append(judged)
+        if not by_feature.empty:
+            by_feature.insert(0, "task", task.name)
+            found["wals"].append(by_feature)
         found["sensitivity"].append(sensitivity(task, request, codes))
     return {
         name: pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
@@ -74,15 +84,17 @@ def statistics(
     }
 
 
-def correlations(task: Task, request: Request, notes: list[str]) -> pd.DataFrame:
+def correlations(task: TaskScores, request: Request, notes: list[str]) -> pd.DataFrame:
+    """Correlates each feature with the score, one row per feature."""
     rows = []
-    for name, feature in task.known.items():
+    for name, feature in task.features.items():
         share = np.isfinite(feature.values[np.ix_(task.rows, task.columns)]).mean()
-        if feature.of != "pair" and 0 < share < KNOWN_OF_LANGUAGES:
+        if feature.of != "pair" and 0 < share < KNOWN_LANGUAGES:
             notes.append(
-                f"{task.name}: {name} is known of {share:.0%} of the languages, and is left out"
+                f"{task.name}: {features.title(name)} is left out, because it is known for only"
+                f" {share:.0%} of the languages"
             )
-        if not share or (feature.of != "pair" and share < KNOWN_OF_LANGUAGES):
+        if not share or (feature.of != "pair" and share < KNOWN_LANGUAGES):
             continue
         try:
             found = permutation.correlate(
@@ -90,20 +102,21 @@ def correlations(task: Task, request: Request, notes: list[str]) -> pd.DataFrame
                 request.permutations, request.seed,
             )  # fmt: skip
         except ValueError as error:
-            notes.append(f"{task.name}: no correlation with {name}: {error}")
+            notes.append(f"{task.name}: no correlation with {features.title(name)}: {error}")
             continue
         row = {"task": task.name, "feature": name, "of": feature.of, **dataclasses.asdict(found)}
-        row |= partial(task, name, request)
+        row |= partial_correlation(task, name, request)
         row["coverage"] = np.nan
         if feature.coverage is not None:
-            values, here = (
-                grid[np.ix_(task.rows, task.columns)] for grid in (feature.values, feature.coverage)
+            values, coverage = (
+                matrix[np.ix_(task.rows, task.columns)]
+                for matrix in (feature.values, feature.coverage)
             )
-            row["coverage"] = float(np.mean(here[np.isfinite(values)]))
+            row["coverage"] = float(np.mean(coverage[np.isfinite(values)]))
         rows.append(row)
     frame = pd.DataFrame(rows)
     if not frame.empty:
-        # Features of pairs are one question, those of single languages another.
+        # Two families of tests: features of pairs, and features of single languages.
         of_pairs = frame["of"] == "pair"
         for rows, p, adjusted in (
             (of_pairs, "qap_p", "fdr"),
@@ -116,33 +129,43 @@ def correlations(task: Task, request: Request, notes: list[str]) -> pd.DataFrame
     return frame
 
 
-def partial(task: Task, name: str, request: Request) -> dict[str, float]:
-    feature = task.known[name]
+def partial_correlation(task: TaskScores, name: str, request: Request) -> dict[str, float]:
+    """Returns a feature's partial correlation, controlling for source and target language."""
+    feature = task.features[name]
     nothing = {"within": np.nan, "within_p": np.nan}
     if feature.of != "pair":
         return nothing
     try:
         pairs = regression.sample(task.matrix, {name: feature.values}, task.rows, task.columns)
-        r, p = regression.within(pairs, request.permutations, request.seed)
+        r, p = regression.partial_correlation(pairs, request.permutations, request.seed)
     except ValueError:
-        return nothing  # too few pairs; their correlation stands, with its number of pairs
+        return nothing  # too few pairs; the plain correlation is reported with its number of pairs
     return {"within": r, "within_p": p}
 
 
 def regress(
-    task: Task, request: Request, notes: list[str]
+    task: TaskScores, request: Request, notes: list[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Regresses the scores on several features.
+
+    Returns:
+      The coefficients, one row per feature, and the model, one row. None if no regression is
+      possible; `notes` then says why.
+
+    Raises:
+      RequestError: a predictor is not the name of a feature.
+    """
     for name in request.predictors:
-        if name not in task.known:
-            hint = did_you_mean(name, task.known)
+        if name not in task.features:
+            hint = did_you_mean(name, task.features)
             raise RequestError(f"--predictors: there is no feature {name!r}{hint}")
-    there = task.abroad()
+    mask = task.cross_lingual()
     wanted = {}
-    for name in request.predictors or task.known:
-        values = task.known[name].values[np.ix_(task.rows, task.columns)][there]
-        mostly = task.known[name].of == "pair" and np.isfinite(values).mean() >= KNOWN_OF
+    for name in request.predictors or task.features:
+        values = task.features[name].values[np.ix_(task.rows, task.columns)][mask]
+        mostly = task.features[name].of == "pair" and np.isfinite(values).mean() >= KNOWN_PAIRS
         if request.predictors or (mostly and np.nanstd(values) > 0):
-            wanted[name] = task.known[name].values
+            wanted[name] = task.features[name].values
     dropped: list[str] = []
     try:
         pairs = regression.sample(task.matrix, wanted, task.rows, task.columns)
@@ -165,21 +188,20 @@ def regress(
     return coefficients, pd.DataFrame([model])
 
 
-def sensitivity(task: Task, request: Request, codes: Sequence[str]) -> pd.DataFrame:
-    """Correlates typology anew under every choice that the literature leaves open."""
-    own = task.each["in_language"][task.columns]
-    ways = {"as they are": task.matrix}
+def sensitivity(task: TaskScores, request: Request, codes: Sequence[str]) -> pd.DataFrame:
+    """Repeats the correlations with typology under every choice that the literature leaves open."""
+    own = task.by_language["in_language"][task.columns]
+    transforms = {"as they are": task.matrix}
     if np.isfinite(own).all() and (own > 0).all():
-        ways["relative to the target's own"] = 100 * task.matrix / own
-    there = task.abroad()
-    without = permutation.without_levels(task.matrix, there)
-    if np.nanstd(without) > 1e-9 * np.nanstd(task.matrix):  # of one source nothing is left
-        ways["without each language's level"] = without
+        transforms["relative to the target's own"] = 100 * task.matrix / own
+    centred = permutation.without_main_effects(task.matrix, task.cross_lingual())
+    if np.nanstd(centred) > 1e-9 * np.nanstd(task.matrix):  # with a single source, nothing is left
+        transforms["without each language's level"] = centred
     rows = []
     for measure in features.MEASURES:
         for imputed in (False, True):
             known = features.typology(codes, Options(measure, imputed))
-            for way, matrix in ways.items():
+            for transform, matrix in transforms.items():
                 for name in TYPOLOGICAL:
                     try:
                         found = permutation.correlate(
@@ -188,14 +210,14 @@ def sensitivity(task: Task, request: Request, codes: Sequence[str]) -> pd.DataFr
                             brief=True,
                         )  # fmt: skip
                     except ValueError:
-                        continue  # the table of correlations says why
+                        continue  # the notes on correlations say why
                     rows.append(
                         {
                             "task": task.name,
                             "feature": name,
                             "measure": measure,
                             "imputed": imputed,
-                            "scores": way,
+                            "scores": transform,
                             "pairs": found.pairs,
                             "pearson": found.pearson,
                             "spearman": found.spearman,
@@ -205,11 +227,11 @@ def sensitivity(task: Task, request: Request, codes: Sequence[str]) -> pd.DataFr
     return pd.DataFrame(rows)
 
 
-def by_language(task: Task, codes: Sequence[str], notes: list[str]) -> pd.DataFrame:
-    """Returns the mean score of every language as source and as target, its own pair left out.
+def by_language(task: TaskScores, codes: Sequence[str], notes: list[str]) -> pd.DataFrame:
+    """Returns the mean score of each language as source and as target, without its own pair.
 
-    Beside them stand, where they are known, the mean baseline of the targets that a source was
-    scored on, `as_source_baseline`, and that of the language as a target, `baseline`.
+    Where baselines are known, `as_source_baseline` is the mean baseline of the targets that the
+    source was evaluated on, and `baseline` is the baseline of the language as target.
     """
     own = np.asarray(task.sources)[:, None] == np.asarray(task.targets)
     others = pd.DataFrame(np.where(own, np.nan, task.matrix), task.sources, task.targets)
@@ -222,24 +244,24 @@ def by_language(task: Task, codes: Sequence[str], notes: list[str]) -> pd.DataFr
         of_target = dict(zip(task.targets, task.baselines, strict=True))
         frame["baseline"] = frame["language"].map(of_target)
     try:
-        levels = regression.levels(task.matrix, task.rows, task.columns, len(codes))
+        effects = regression.language_effects(task.matrix, task.rows, task.columns, len(codes))
         for name in ("donor", "donor_error", "recipient", "recipient_error"):
-            frame[name] = getattr(levels, name)
+            frame[name] = getattr(effects, name)
     except ValueError as error:
         notes.append(f"{task.name}: {error}")
-    for name, values in task.each.items():
+    for name, values in task.by_language.items():
         frame[name] = values
     known = [languages.LANGUAGES.get(code.partition("-")[0]) for code in codes]
     frame["name"] = [language_codes.name_of(code) for code in codes]
     frame["family"] = [language_codes.family_of(code) for code in codes]
     frame["genus"] = [found.genus if found else "" for found in known]
-    there = frame["as_source"].notna() | frame["as_target"].notna() | frame["in_language"].notna()
-    return frame[there]
+    return frame[frame[["as_source", "as_target", "in_language"]].notna().any(axis=1)]
 
 
-def _shares(task: Task, n: int) -> list[dict[str, Any]]:
+def variance_shares(task: TaskScores, n: int) -> list[dict[str, Any]]:
+    """Returns how much of the variance source and target language explain; nothing if unknown."""
     try:
-        shares = regression.levels(task.matrix, task.rows, task.columns, n).shares
+        shares = regression.language_effects(task.matrix, task.rows, task.columns, n).shares
     except ValueError:
-        return []  # the table of languages has a note on it
+        return []  # `by_language` adds a note on it
     return [{"task": task.name, **dataclasses.asdict(shares)}]

@@ -1,12 +1,13 @@
-"""What an intermediate task adds to zero-shot transfer, and to whom: the second axis of a study.
+"""Gains: how much an intermediate task adds to zero-shot transfer, and on which target languages.
 
-The gain of a cell (intermediate I, source S, target T) is its score minus that of a baseline of the
-same task, source, target and seed: the source model that was trained in S for as many steps more,
-`more`, where the study has it; else the one without an intermediate task. Targets in a language of
-the intermediate task are kept apart: they are not zero-shot any more.
+The gain of a cell (intermediate task I, source S, target T) is its score minus the score of a
+baseline with the same task, source, target and seed. If the study has it, the baseline is the model
+trained on S for the same number of additional steps (`more`); otherwise it is the model without an
+intermediate task. Targets in a language of the intermediate task are reported separately, because
+they are no longer zero-shot.
 
-Knows only tables. Intermediates are named as `study` names them, `pocket_ner.hi` or
-`panx.uralic.n3000.s0`, or by a language alone.
+This module reads only tables. Intermediate tasks have the names that `study` gives them, such as
+`pocket_ner.hi` or `panx.uralic.n3000.s0`, or the name of a language.
 """
 
 import functools
@@ -21,37 +22,38 @@ from xfer_jax.analysis import features, permutation
 from xfer_jax.analysis.features import Options
 from xfer_jax.results import language_names, score_table
 
-MORE, NONE = "more", ""  # intermediates that are none: baselines
-LOW_RESOURCE = 30.0  # billions of mC4's tokens; a target with fewer is low-resource
+MORE, NONE = "more", ""  # values of the column `intermediate` that are baselines
+LOW_RESOURCE = 30.0  # billions of tokens in mC4; a target with fewer is low-resource
 _DRAWS = 2000
-_AT_ONCE = 1 << 22  # numbers in a block of permuted tables
-_LEVEL = 0.05
-_FEWEST_CELLS = 6  # of intermediate and target: two in each third
-# Subsets of the cells that means are given of, by what makes them so.
+_BLOCK_SIZE = 1 << 22  # numbers in a block of permuted tables
+_LEVEL = 0.05  # of significance
+_FEWEST_CELLS = 6  # of intermediate and target language: two in each third
+# The subsets of cells over which mean gains are reported, and their definitions.
 SUBSETS = {
-    "all": "targets that neither the intermediate task nor the source is in",
-    "distant": "of them, those in the third of all source-target pairs least alike in syntax",
-    "low-resource": f"of them, those known to have under {LOW_RESOURCE:.0f} billion tokens in mC4",
-    "seen": "targets in the intermediate task's own languages",
-    "own": "the source itself",
+    "all": "targets that are neither the source nor a language of the intermediate task",
+    "distant": "those among them in the third of source-target pairs with the least similar syntax",
+    "low-resource": f"those among them with fewer than {LOW_RESOURCE:.0f} billion tokens in mC4",
+    "seen": "targets that are languages of the intermediate task",
+    "own": "the source language itself",
 }
 
 
 def analyse(
     table: pd.DataFrame, options: Options, permutations: int, seed: int, made_up: bool
 ) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Says what intermediate tasks add.
+    """Computes the gains of intermediate tasks.
 
     Args:
-      table: of scores, see `score_table.check`.
+      table: scores, see `score_table.check`.
       options: of the similarities.
-      permutations: of the targets.
+      permutations: number of permutations of the target languages.
       seed: of permutations and resampling.
-      made_up: the languages are; mC4 knows nothing of them.
+      made_up: whether the languages are invented, so that mC4 has no data for them.
 
     Returns:
-      `gains`, a row a cell and seed; `gain_means`, by intermediate and subset with 95% intervals
-      over languages; `gain_features`, what correlates with the gain; and what a reader should know.
+      The tables `gains` (one row per cell and seed), `gain_means` (by intermediate task and subset,
+      with 95% confidence intervals over languages) and `gain_features` (what correlates with the
+      gain); and notes for the reader.
     """
     cells, notes = of_cells(table)
     if cells.empty:
@@ -60,7 +62,7 @@ def analyse(
     codes = sorted({*cells["source"], *cells["target"], *everything})
     known = {name: f.values for name, f in features.typology(codes, options).items()}
     cells = cells.assign(subset=_subsets(cells, codes, known["syntax"], made_up))
-    means, related = [], []
+    means, correlated = [], []
     for task, of_task in cells.groupby("task", sort=False):
         for intermediate, rows in of_task.groupby("intermediate", sort=False):
             for subset in SUBSETS:
@@ -69,11 +71,11 @@ def analyse(
                     row = {"task": task, "intermediate": intermediate, "subset": subset}
                     means.append(row | _mean(chosen, seed))
         for of in ("target", "source"):
-            related += [
+            correlated += [
                 {"task": task, "of": of, **row}
-                for row in _related(of_task, of, codes, known, permutations, seed)
+                for row in _correlated(of_task, of, codes, known, permutations, seed)
             ]
-    frame = pd.DataFrame(related)
+    frame = pd.DataFrame(correlated)
     if not frame.empty:
         frame["fdr"] = frame.groupby(["task", "of"])["p"].transform(permutation.false_discovery)
     cells = cells.assign(subset=cells["subset"].map(" ".join))
@@ -82,7 +84,7 @@ def analyse(
 
 
 def of_cells(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Returns the gains of all zero-shot cells, a row a cell and seed, and notes."""
+    """Returns the gains of all zero-shot cells, one row per cell and seed, and notes."""
     rows = table[table["n_shots"] == 0]
     rows = rows[rows["arm"] == rows.groupby("task")["arm"].transform("min")]
     cell = ["task", "source", "target", "seed"]
@@ -95,13 +97,16 @@ def of_cells(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if after.empty:
             continue
         if not has & {NONE, MORE}:
-            notes.append(f"{task}: no baseline without an intermediate task: no gains")
+            notes.append(
+                f"{task}: no gains, because the table has no baseline without an intermediate task"
+            )
             continue
         baseline = MORE if MORE in has else NONE
         if baseline == NONE:
             notes.append(
-                f"{task}: gains are against source models without the intermediate task, which were"
-                f" trained less; {MORE!r} among a study's intermediates trains them as long"
+                f"{task}: the baseline of the gains is the source model without an intermediate"
+                " task, which was trained for fewer steps; to train it for as many steps, add"
+                f" {MORE!r} to the intermediates of the study"
             )
         base = of_task[of_task["intermediate"] == baseline].drop(columns="intermediate")
         joined = after.merge(base.rename(columns={"score": "baseline_score"}), on=cell)
@@ -114,14 +119,14 @@ def of_cells(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 @functools.cache
 def languages_of(intermediate: str) -> tuple[str, ...]:
-    """Returns the languages that an intermediate task is in; none where its name does not tell."""
+    """Returns the languages of an intermediate task; none if its name does not contain them."""
     family, _, rest = intermediate.partition(".")
     group = rest.partition(".")[0] or family
     try:
         tasks = catalogue.tasks(f"{records.PREFIX}{family}.{group}")
         return tuple(task.language for task in tasks)
     except RequestError:
-        pass  # a file's name need not be a task's
+        pass  # the name in a user's table need not be a task of ours
     if group in languages.GROUPS:
         return languages.GROUPS[group]
     code = language_names.code_of(group, strict=False)
@@ -131,11 +136,11 @@ def languages_of(intermediate: str) -> tuple[str, ...]:
 def _subsets(
     cells: pd.DataFrame, codes: Sequence[str], syntax: np.ndarray, made_up: bool
 ) -> list[tuple[str, ...]]:
-    """Returns the names of the subsets that each cell is in, see `SUBSETS`."""
+    """Returns the names of the subsets that contain each cell, see `SUBSETS`."""
     places = {code: i for i, code in enumerate(codes)}
     pairs = cells[cells["source"] != cells["target"]][["source", "target"]].drop_duplicates()
-    alike = [syntax[places[s], places[t]] for s, t in pairs.to_numpy()]
-    third = np.nanquantile(alike, 1 / 3) if np.isfinite(alike).any() else -np.inf
+    similarity = [syntax[places[s], places[t]] for s, t in pairs.to_numpy()]
+    third = np.nanquantile(similarity, 1 / 3) if np.isfinite(similarity).any() else -np.inf
     found: list[tuple[str, ...]] = []
     for row in cells.itertuples():
         if row.source == row.target:
@@ -154,14 +159,15 @@ def _subsets(
 
 
 def _mean(rows: pd.DataFrame, seed: int) -> dict[str, float]:
-    """Returns the mean gain over pairs of source and target, with an interval over languages.
+    """Returns the mean gain over pairs of source and target, with a confidence interval.
 
-    A pair counts as often as its languages were drawn; sources are drawn where there are enough.
-    The interval is of these models: it does not know that training again would give others.
+    Languages are drawn with replacement; the weight of a pair is the product of how often its two
+    languages were drawn. Sources are drawn only if there are enough of them. The interval holds for
+    these trained models: it does not include the variance between training runs.
     """
     grid = rows.groupby(["source", "target"])["gain"].mean().unstack()
     values = grid.to_numpy(float)
-    there = np.isfinite(values).astype(float)
+    has_gain = np.isfinite(values).astype(float)
     codes = sorted({*grid.index, *grid.columns})
     rng = np.random.default_rng((seed, 2))
     drawn = rng.multinomial(len(codes), np.full(len(codes), 1 / len(codes)), size=_DRAWS)
@@ -171,7 +177,7 @@ def _mean(rows: pd.DataFrame, seed: int) -> dict[str, float]:
         down = drawn[:, [codes.index(code) for code in grid.index]].astype(float)
     with np.errstate(invalid="ignore"):
         total = ((down @ np.nan_to_num(values)) * across).sum(axis=1)
-        means = total / ((down @ there) * across).sum(axis=1)
+        means = total / ((down @ has_gain) * across).sum(axis=1)
     low, high = (np.nan, np.nan)
     if len(grid.columns) >= score_table.FEWEST:
         low, high = np.nanquantile(means, [0.025, 0.975])
@@ -179,12 +185,12 @@ def _mean(rows: pd.DataFrame, seed: int) -> dict[str, float]:
         "gain": float(np.nanmean(values)),
         "low": float(low),
         "high": float(high),
-        "pairs": int(there.sum()),
+        "pairs": int(has_gain.sum()),
         "targets": len(grid.columns),
     }
 
 
-def _related(
+def _correlated(
     rows: pd.DataFrame,
     of: str,
     codes: Sequence[str],
@@ -192,145 +198,154 @@ def _related(
     permutations: int,
     seed: int,
 ) -> list[dict[str, float | str]]:
-    """Tests whether gains correlate with how alike the intermediate's and another language are.
+    """Correlates gains with the similarity of the intermediate task's language to another language.
 
     Args:
       rows: gains of a task.
-      of: whose likeness to the intermediate's language: `target` or `source`.
+      of: the other language, `target` or `source`.
       codes: languages of the features.
       known: similarities [N, N] by name.
-      permutations: of the targets, or of the sources.
+      permutations: number of permutations of the targets, or of the sources.
       seed: of permutations and resampling.
     """
     rows = rows[rows["subset"].map(lambda names: "all" in names)]
-    rows = rows.assign(spoken=[".".join(languages_of(str(x))) for x in rows["intermediate"]])
-    rows = rows[rows["spoken"] != ""]
+    rows = rows.assign(languages=[".".join(languages_of(str(x))) for x in rows["intermediate"]])
+    rows = rows[rows["languages"] != ""]
     if rows.empty:
         return []
-    # Tasks in the same languages are as alike to a target as each other: their mean counts. Which
-    # cells there are differs between intermediates, so that means over them would not do: the level
-    # of a target is fitted beside those of the sources.
+    # Intermediate tasks in the same languages have the same similarity to a target: their mean gain
+    # counts. Intermediate tasks differ in which cells they have, so plain means would be biased:
+    # target effects are fitted together with source effects.
     fitted = {}
-    for spoken, of_spoken in rows.groupby("spoken"):
-        cells = of_spoken.groupby(["source", "target"])["gain"].mean().unstack()
-        down, across = permutation.levels(cells.to_numpy(float), cells.notna().to_numpy())
-        fitted[spoken] = pd.Series(
+    for joined, of_languages in rows.groupby("languages"):
+        cells = of_languages.groupby(["source", "target"])["gain"].mean().unstack()
+        down, across = permutation.main_effects(cells.to_numpy(float), cells.notna().to_numpy())
+        fitted[joined] = pd.Series(
             *((across, cells.columns) if of == "target" else (down, cells.index))
         )
     grid = pd.DataFrame(fitted).T
     values = grid.to_numpy(float)
     found: list[dict[str, float | str]] = []
     for name, similarity in known.items():
-        alike = np.asarray(
+        similarities = np.asarray(
             [
                 [
-                    _mean_similarity(similarity, codes, str(spoken).split("."), other)
+                    _mean_similarity(similarity, codes, str(joined).split("."), other)
                     for other in grid.columns
                 ]
-                for spoken in grid.index
+                for joined in grid.index
             ]
         )
-        judged = _judge(values, alike, permutations, seed)
-        if judged is not None:
-            found.append({"feature": name, **judged})
+        tested = _partial_correlation(values, similarities, permutations, seed)
+        if tested is not None:
+            found.append({"feature": name, **tested})
     return found
 
 
 def _mean_similarity(
-    similarity: np.ndarray, codes: Sequence[str], spoken: Sequence[str], other: str
+    similarity: np.ndarray, codes: Sequence[str], several: Sequence[str], other: str
 ) -> float:
-    """Returns how alike a language is to several others on average; NaN where nothing is known."""
-    values = [similarity[codes.index(code), codes.index(other)] for code in spoken if code != other]
+    """Returns the mean similarity of a language to several others; NaN if none is known."""
+    values = [
+        similarity[codes.index(code), codes.index(other)] for code in several if code != other
+    ]
     values = [value for value in values if np.isfinite(value)]
     return float(np.mean(values)) if values else float("nan")
 
 
-def _judge(
-    gains: np.ndarray, alike: np.ndarray, permutations: int, seed: int
+def _partial_correlation(
+    gains: np.ndarray, similarities: np.ndarray, permutations: int, seed: int
 ) -> dict[str, float] | None:
-    """Relates gains [I, T] to similarities, the levels of intermediates and targets taken away.
+    """Correlates gains [I, T] with similarities, controlling for intermediate and target language.
 
     Returns:
-      `pairs`; `within`, the partial correlation given intermediate and target; `p`, two-sided, by
-      permuting the targets' similarities; `contrast`, in points, the mean gain of the third of the
-      pairs that are more alike than their two languages are on average, minus that of the third
-      that are least; with `low` and `high`, its 95% interval over targets drawn with replacement.
-      None where there is too little.
+      `pairs`, their number; `within`, the partial correlation; `p`, its two-sided p-value, from
+      permuting the targets' similarities; `contrast`, in points: the mean gain of the most similar
+      third of the pairs minus that of the least similar third, after subtracting the mean
+      similarity of each language; `low` and `high`, its 95% confidence interval, from resampling
+      targets. None if there are too few pairs.
     """
-    both = np.isfinite(gains) & np.isfinite(alike)
-    spoken, others = both.any(axis=1).sum(), both.any(axis=0).sum()
-    if both.sum() < _FEWEST_CELLS or spoken < 2 or others < score_table.FEWEST:
+    both = np.isfinite(gains) & np.isfinite(similarities)
+    intermediates, others = both.any(axis=1).sum(), both.any(axis=0).sum()
+    if both.sum() < _FEWEST_CELLS or intermediates < 2 or others < score_table.FEWEST:
         return None
 
-    alike = alike - np.nanmean(np.where(both, alike, np.nan), axis=1, keepdims=True)
+    similarities = similarities - np.nanmean(
+        np.where(both, similarities, np.nan), axis=1, keepdims=True
+    )
     once = np.ones((1, gains.shape[1]))
-    clear, alike_clear = (_without_levels(v, both, once)[0] for v in (gains, alike))
-    x, y = alike_clear[both], clear[both]
+    residuals, residual_similarities = (
+        _without_main_effects(v, both, once)[0] for v in (gains, similarities)
+    )
+    x, y = residual_similarities[both], residuals[both]
     if x @ x < 1e-12 * len(x) or y @ y < 1e-12 * len(y):
         return None
     rng = np.random.default_rng((seed, 3))
     places = np.argsort(rng.random((permutations, gains.shape[1])), axis=1)
-    null = _correlations(alike, clear, both, places)
-    observed = _correlations(alike, clear, both, np.arange(gains.shape[1])[None])[0]
+    null = _correlations(similarities, residuals, both, places)
+    observed = _correlations(similarities, residuals, both, np.arange(gains.shape[1])[None])[0]
     n = gains.shape[1]
     drawn = rng.multinomial(n, np.full(n, 1 / n), size=_DRAWS).astype(float)
     contrasts = _contrasts(
-        _without_levels(alike, both, drawn), _without_levels(gains, both, drawn), drawn
+        _without_main_effects(similarities, both, drawn),
+        _without_main_effects(gains, both, drawn),
+        drawn,
     )
     low, high = np.nanquantile(contrasts, [0.025, 0.975])
     return {
         "pairs": int(both.sum()),
         "within": float(np.corrcoef(x, y)[0, 1]),
         "p": permutation.two_sided(float(observed), null),
-        "contrast": float(_contrasts(alike_clear[None], clear[None], once)[0]),
+        "contrast": float(_contrasts(residual_similarities[None], residuals[None], once)[0]),
         "low": float(low),
         "high": float(high),
     }
 
 
-def _without_levels(values: np.ndarray, there: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Takes away what rows and columns have for a level, by weighted least squares.
+def _without_main_effects(values: np.ndarray, mask: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Subtracts the row and column effects, by weighted least squares.
 
-    What `permutation.without_levels` does, of many draws of the columns at once. A column's level is
-    its mean once the rows' levels are gone, so that these alone have to be solved for.
+    Like `permutation.without_main_effects`, for many draws of the columns at once. A column effect
+    is the column's mean after the row effects are subtracted, so only the row effects have to be
+    solved for.
 
     Args:
       values: [I, T].
-      there: bool [I, T], the cells that count; the others become NaN.
+      mask: bool [I, T], the cells that count; the others become NaN.
       weights: [B, T], how often each column was drawn.
 
     Returns:
       [B, I, T].
     """
-    mask, filled = there.astype(float), np.where(there, values, 0.0)
-    share = mask / np.maximum(mask.sum(axis=0), 1)
-    within = filled - mask * (share * filled).sum(axis=0)  # columns without their means
-    projector = np.einsum("it,ij->tij", mask, np.eye(len(values))) - np.einsum(
-        "it,jt->tij", mask, share
+    count, filled = mask.astype(float), np.where(mask, values, 0.0)
+    share = count / np.maximum(count.sum(axis=0), 1)
+    centred = filled - count * (share * filled).sum(axis=0)  # columns without their means
+    projector = np.einsum("it,ij->tij", count, np.eye(len(values))) - np.einsum(
+        "it,jt->tij", count, share
     )
     normal = np.einsum("bt,tij->bij", weights, projector)
-    rows = np.einsum("bij,bj->bi", np.linalg.pinv(normal), weights @ within.T)
+    rows = np.einsum("bij,bj->bi", np.linalg.pinv(normal), weights @ centred.T)
     rest = values - rows[:, :, None]
-    columns = np.einsum("it,bit->bt", share, np.where(there, rest, 0.0))
-    return np.where(there, rest - columns[:, None], np.nan)
+    columns = np.einsum("it,bit->bt", share, np.where(mask, rest, 0.0))
+    return np.where(mask, rest - columns[:, None], np.nan)
 
 
 def _correlations(
-    alike: np.ndarray, clear: np.ndarray, both: np.ndarray, places: np.ndarray
+    similarities: np.ndarray, residuals: np.ndarray, both: np.ndarray, places: np.ndarray
 ) -> np.ndarray:
-    """Correlates gains without levels [I, T] with similarities whose columns are permuted [B, T].
+    """Correlates gains without main effects [I, T] with similarities of permuted columns [B, T].
 
-    A cell counts where both are known: a language's likeness to itself is not.
+    A cell counts if both are known; the similarity of a language to itself is not.
     """
     found = []
-    block = max(1, _AT_ONCE // both.size)
+    block = max(1, _BLOCK_SIZE // both.size)
     for start in range(0, len(places), block):
-        moved = np.moveaxis(alike[:, places[start : start + block]], 0, 1)  # [B, I, T]
-        there = (both & np.isfinite(moved)).astype(float)
-        x, y = np.where(there > 0, moved, 0.0), np.where(both, clear, 0.0)
+        moved = np.moveaxis(similarities[:, places[start : start + block]], 0, 1)  # [B, I, T]
+        count = (both & np.isfinite(moved)).astype(float)
+        x, y = np.where(count > 0, moved, 0.0), np.where(both, residuals, 0.0)
         n, sx, sy, sxx, syy, sxy = (
             np.sum(values, axis=(1, 2))
-            for values in (there, x, y * there, x * x, y * y * there, x * y)
+            for values in (count, x, y * count, x * x, y * y * count, x * y)
         )
         with np.errstate(divide="ignore", invalid="ignore"):
             spread = (sxx - sx**2 / n) * (syy - sy**2 / n)
@@ -338,20 +353,20 @@ def _correlations(
     return np.concatenate(found)
 
 
-def _contrasts(alike: np.ndarray, gains: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Returns the mean gain of the third of the pairs most alike minus that of the least alike.
+def _contrasts(similarities: np.ndarray, gains: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Returns the mean gain of the most similar third of the pairs minus the least similar third.
 
     Args:
-      alike: [B, I, T], NaN where a pair does not count.
-      gains: likewise.
+      similarities: [B, I, T], NaN where a pair does not count.
+      gains: [B, I, T], likewise.
       weights: [B, T], how often a column counts.
 
     Returns:
-      [B], NaN where there are fewer than three pairs.
+      [B], NaN if there are fewer than three pairs.
     """
     draws = len(weights)
-    x, y = alike.reshape(draws, -1), np.nan_to_num(gains).reshape(draws, -1)
-    w = np.where(np.isfinite(alike), weights[:, None], 0.0).reshape(draws, -1)
+    x, y = similarities.reshape(draws, -1), np.nan_to_num(gains).reshape(draws, -1)
+    w = np.where(np.isfinite(similarities), weights[:, None], 0.0).reshape(draws, -1)
     order = np.argsort(np.where(np.isfinite(x), x, np.inf), axis=1, kind="stable")
     y, w = (np.take_along_axis(values, order, axis=1) for values in (y, w))
     total = w.sum(axis=1, keepdims=True)
@@ -363,17 +378,17 @@ def _contrasts(alike: np.ndarray, gains: np.ndarray, weights: np.ndarray) -> np.
         return ((most * y).sum(axis=1) - (least * y).sum(axis=1)) / third[:, 0]
 
 
-# --- In words -------------------------------------------------------------------------------------
+# --- Text -----------------------------------------------------------------------------------------
 
 
 def answer(task: str, found: Mapping[str, pd.DataFrame]) -> str | None:
-    """Says in one sentence what intermediate tasks did to transfer, with intervals.
+    """Returns one sentence on how intermediate tasks change transfer, with confidence intervals.
 
     Args:
-      task: which.
-      found: the tables that `analyse` makes.
+      task: name of the task.
+      found: the tables that `analyse` returns.
     """
-    means, related = found.get("gain_means"), found.get("gain_features")
+    means, correlated = found.get("gain_means"), found.get("gain_features")
     if means is None or means.empty:
         return None
     means = means[(means["task"] == task) & (means["subset"] == "all")]
@@ -383,18 +398,27 @@ def answer(task: str, found: Mapping[str, pd.DataFrame]) -> str | None:
         f"{row.intermediate} {row.gain:+.1f} {_interval(row)}".rstrip()
         for row in means.itertuples()
     )
-    said = f"to targets in none of its languages an intermediate task adds, in points: {each}"
-    if related is None or related.empty:
-        return f"{said}."
-    rows = related[(related["task"] == task) & (related["of"] == "target")]
+    sentence = f"points that an intermediate task adds on targets in other languages: {each}"
+    if correlated is None or correlated.empty:
+        return f"{sentence}."
+    rows = correlated[(correlated["task"] == task) & (correlated["of"] == "target")]
     for row in rows[rows["feature"] == "syntax"].itertuples():
-        points = f"{row.contrast:+.1f} {_interval(row)}, p = {row.p:.3f}"
+        points = (
+            "most similar third minus least similar third:"
+            f" {row.contrast:+.1f} {_interval(row)}, p = {row.p:.3f}"
+        )
         if row.p <= _LEVEL:
-            how = "more" if row.contrast > 0 else "less"
-            said += f"; where target and intermediate language are alike in syntax, {how}: {points}"
+            direction = "more" if row.contrast > 0 else "less"
+            sentence += (
+                f"; it adds {direction} where the target language and the language of the"
+                f" intermediate task have similar syntax ({points})"
+            )
         else:
-            said += f"; that they are alike in syntax makes no difference beyond chance: {points}"
-    return f"{said}."
+            sentence += (
+                "; similar syntax of the target language and the language of the intermediate task"
+                f" makes no significant difference ({points})"
+            )
+    return f"{sentence}."
 
 
 def _interval(row: object) -> str:
@@ -403,16 +427,20 @@ def _interval(row: object) -> str:
 
 
 def lines(task: str, found: Mapping[str, pd.DataFrame]) -> list[str]:
-    """Renders what intermediate tasks add for a terminal."""
+    """Renders the gains of intermediate tasks for a terminal."""
     means = found.get("gain_means", pd.DataFrame())
     if means.empty or task not in set(means["task"]):
         return []
     of_task = means[means["task"] == task]
     cells = found["gains"]
     baseline = cells[cells["task"] == task]["baseline"].iloc[0]
-    against = "as many steps more in the source" if baseline == MORE else "no intermediate task"
+    against = (
+        "as many additional steps on the source language"
+        if baseline == MORE
+        else "no intermediate task"
+    )
     subsets = [name for name in SUBSETS if name in set(of_task["subset"])]
-    shown = [f"{task}: points that an intermediate task adds, against {against}"]
+    shown = [f"{task}: points that an intermediate task adds, compared with {against}"]
     wide = max(len("intermediate"), *(len(str(name)) for name in of_task["intermediate"]))
     shown.append(f"  {'intermediate':<{wide}}" + "".join(f"{name:>22}" for name in subsets))
     for intermediate, rows in of_task.groupby("intermediate", sort=False):
@@ -424,13 +452,15 @@ def lines(task: str, found: Mapping[str, pd.DataFrame]) -> list[str]:
             + "".join(f"{by_subset.get(name, ''):>22}" for name in subsets)
         )
     shown += [f"  {name}: {SUBSETS[name]}" for name in subsets]
-    related = found.get("gain_features", pd.DataFrame())
-    if not related.empty:
-        for row in related[related["task"] == task].itertuples():
+    correlated = found.get("gain_features", pd.DataFrame())
+    if not correlated.empty:
+        shown.append("  similarity of the intermediate task's language to the target or source:")
+        for row in correlated[correlated["task"] == task].itertuples():
             shown.append(
-                f"  {row.feature:<12} of intermediate and {row.of:<7} within {row.within:+.2f}"
-                f"  p {row.p:.4f}  FDR {row.fdr:.3f}  most alike third against least"
+                f"  {features.title(row.feature):<20} to {row.of:<7}"
+                f" partial correlation {row.within:+.2f}"
+                f"  p {row.p:.4f}  FDR {row.fdr:.3f}  most minus least similar third"
                 f" {row.contrast:+.1f} {_interval(row)}"
             )
-    said = answer(task, found)
-    return [*shown, f"  {said[0].upper()}{said[1:]}"] if said else shown
+    sentence = answer(task, found)
+    return [*shown, f"  {sentence[0].upper()}{sentence[1:]}"] if sentence else shown

@@ -1,12 +1,16 @@
-"""What became of each answer: right, or wrong in which way; and in which language.
+"""Classifies outputs: correct answers, types of error, and outputs in another language.
 
-Kinds of outcome by task. Labels: which label for which. Entities, of those that there are:
-`correct`, `wrong type` (of the right words), `wrong boundary` (other words at the same place),
-`missing`; and of those that were answered: `spurious` (words of the sentence that are no entity),
-`hallucinated` (words that are not in the sentence), `malformed`. Answers: `correct`, `partial`,
-`wrong` (words of the context), `hallucinated`, `empty`. Tags, of the tokens: `correct`,
-`wrong tag`, `no tag`; and beyond them `too many`. Besides, of texts: `other language`, outputs
-whose own words are of the source language, or in another script ("accidental translation").
+The kinds of outcome depend on the task:
+
+- Classification: `correct`, and each confusion of labels, such as `entailment as neutral`.
+- Entities in the references: `correct`, `wrong type` (right words, other type), `wrong boundary`
+  (overlapping words), `missing`. Predicted entities: `spurious` (words of the sentence that
+  overlap no entity), `hallucinated` (words that are not in the sentence), `malformed`.
+- Question answering: `correct`, `partial` (shares a word with a reference), `wrong` (words of the
+  context), `hallucinated` (other words), `empty`.
+- Tagging, per token: `correct`, `wrong tag`, `no tag`, and `too many` (tags without a token).
+- Generated text also has `other language`: outputs whose new words are in the source language or
+  in another script ("accidental translation").
 """
 
 import unicodedata
@@ -21,14 +25,14 @@ from xfer_jax.results.predictions import Outputs
 OTHER_LANGUAGE = "other language"
 CORRECT = "correct"
 ENTITIES = (CORRECT, "wrong type", "wrong boundary", "missing")
-ANSWERED = ("spurious", "hallucinated", "malformed")  # beyond what there was to find
+PREDICTED = ("spurious", "hallucinated", "malformed")  # predicted entities, not in the references
 ANSWERS = (CORRECT, "partial", "wrong", "hallucinated", "empty")
 TAGS = (CORRECT, "wrong tag", "no tag", "too many")
 NO_LABEL = "no label"
 
 
 def kinds(outputs: Outputs) -> tuple[str, ...]:
-    """Returns the kinds of outcome that a task's answers can have, in the order to show them."""
+    """Returns the kinds of outcome of a task, in display order."""
     family = outputs.task.family
     if family.labels:
         names = label_names(family.labels)
@@ -36,11 +40,11 @@ def kinds(outputs: Outputs) -> tuple[str, ...]:
         return (CORRECT, *wrong)
     if family.tags:
         return TAGS
-    return ANSWERS if family.answers_field else (*ENTITIES, *ANSWERED)
+    return ANSWERS if family.answers_field else (*ENTITIES, *PREDICTED)
 
 
 def label_names(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns what labels mean: XNLI's are numbers."""
+    """Returns readable names of labels (the labels of XNLI are numbers)."""
     return xnli.LABELS if labels == metrics.XNLI_LABELS else labels
 
 
@@ -48,8 +52,8 @@ def count(outputs: Outputs) -> tuple[Counter[str], int]:
     """Counts the outcomes of a model's answers to a task.
 
     Returns:
-      How many there are of each kind; and of how many things: of the examples, or, for entities, of
-      those that there are to find, or, for tags, of the tokens.
+      The count of each kind, and the total: the number of examples, of entities in the references,
+      or of tokens (tagging).
     """
     family = outputs.task.family
     if family.labels:
@@ -151,18 +155,18 @@ def own_words(text: str) -> set[str]:
 def in_other_language(
     outputs: Outputs, source: str, source_words: Set[str], target_words: Set[str]
 ) -> int:
-    """Counts outputs in another language than the one that was asked in.
+    """Counts outputs that are not in the target language.
 
-    What an output takes from its input, and the words of the format, say nothing. Of the other
-    words each speaks for another language when its letters are not of the target language's script,
-    or when it is known of texts in the source language and not of texts in the target language.
-    The output is in another language when more than half of them do.
+    Words that an output copies from its input and words of the text format do not count. Each other
+    word is foreign if its letters are not in the target language's script, or if it occurs in texts
+    in the source language but not in texts in the target language. An output is in another language
+    if more than half of its words that count are foreign.
 
     Args:
-      outputs: of a model trained in `source`.
-      source: language.
-      source_words: of texts in the source language.
-      target_words: of texts in the target language.
+      outputs: outputs of a model trained on `source`.
+      source: the source language.
+      source_words: words of texts in the source language.
+      target_words: words of texts in the target language.
     """
     target = outputs.task.language
     family = outputs.task.family
@@ -170,22 +174,22 @@ def in_other_language(
         return 0
     only_source = source_words - target_words
     foreign_script = _foreign_to(target)
-    strange = 0
+    in_other = 0
     for text, answer in zip(outputs.inputs, outputs.answers, strict=True):
-        said = own_words(_content(outputs, answer)) - own_words(text)
-        foreign = sum(1 for word in said if word in only_source or foreign_script(word))
-        strange += 2 * foreign > len(said)
-    return strange
+        new_words = own_words(_content(outputs, answer)) - own_words(text)
+        foreign = sum(1 for word in new_words if word in only_source or foreign_script(word))
+        in_other += 2 * foreign > len(new_words)
+    return in_other
 
 
 def _content(outputs: Outputs, answer: str) -> str:
-    """Returns an answer without the words of its format."""
+    """Returns an answer without the words of the text format."""
     if outputs.task.family.answers_field:
         return answer
     return " ".join(" ".join(surface) for _, surface in strict_metrics.parse_spans(answer))
 
 
-_SCRIPTS = {  # ISO 15924 -> how Unicode's names of its letters begin
+_SCRIPTS = {  # ISO 15924 -> prefixes of the Unicode names of its letters
     "Arab": ("ARABIC",),
     "Beng": ("BENGALI",),
     "Cyrl": ("CYRILLIC",),
@@ -208,11 +212,10 @@ _SCRIPTS = {  # ISO 15924 -> how Unicode's names of its letters begin
 
 
 def _foreign_to(language: str) -> Callable[[str], bool]:
-    """Returns what tells whether a word is in a script that a language is not written in.
+    """Returns a function that says whether a word is in a script foreign to a language.
 
-    Languages in other scripts write Latin names and abbreviations too: there a Latin word is not
-    foreign by its script alone, and nor is any in a text of a miniature language, all of which are
-    written in Latin letters.
+    Latin letters are never foreign: texts in other scripts also contain Latin names and
+    abbreviations, and all miniature languages are written in Latin letters.
     """
     expected = (*_SCRIPTS[languages.LANGUAGES[language].script], "LATIN")
 
@@ -224,5 +227,5 @@ def _foreign_to(language: str) -> Callable[[str], bool]:
 
 
 def words_of(texts: Iterable[str]) -> set[str]:
-    """Returns the words of texts, see `own_words`."""
+    """Returns the words of several texts, see `own_words`."""
     return {word for text in texts for word in own_words(text)}

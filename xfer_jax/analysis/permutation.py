@@ -1,11 +1,12 @@
-"""Statistics of source x target tables, in which no two pairs are independent.
+"""Permutation tests on tables of source and target languages, whose cells are not independent.
 
-A language gives a whole row and a whole column, so that the usual p-value of a correlation over
-pairs is wrong (with nothing but language main effects its nominal 5% rejects 20%). Here p-values
-come from permuting *languages* (QAP: Hubert & Schultz 1976, Krackhardt 1988), intervals from
-resampling languages (Snijders & Borgatti 1999). `regression` takes several features at once.
+Each language fills a whole row and a whole column. The usual p-value of a correlation over pairs is
+therefore wrong: when only the languages' main effects differ, a test at the nominal level of 5%
+rejects in 20% of the cases. Here p-values come from permuting *languages* (QAP: Hubert & Schultz
+1976, Krackhardt 1988), and intervals from resampling languages (Snijders & Borgatti 1999).
+`regression` tests several features at once.
 
-Arrays over pairs are matrices: [S, T], sources down and targets across; NaN where there is nothing.
+Arrays over pairs are matrices [S, T]: rows are sources, columns are targets, NaN is missing.
 """
 
 import concurrent.futures
@@ -19,21 +20,21 @@ import threadpoolctl
 from scipy import stats
 
 PERMUTATIONS = 10_000
-_AT_ONCE = 1 << 17  # numbers in a block of permuted matrices: what a processor's cache holds
+_BLOCK_SIZE = 1 << 17  # numbers in a block of permuted matrices, so that it fits a CPU cache
 
 
 @dataclasses.dataclass(frozen=True)
 class Correlation:
-    """How a feature of pairs correlates with their scores."""
+    """The correlation of a feature of language pairs with their scores."""
 
     pairs: int
     languages: int
     pearson: float
     spearman: float
-    naive_p: float  # of Pearson, as if pairs were independent: to be shown beside the next alone
-    qap_p: float  # of Pearson, two-sided, by permuting languages
+    naive_p: float  # of Pearson, assuming independent pairs: show it only together with `qap_p`
+    qap_p: float  # of Pearson, two-sided, from permuting languages
     qap_p_spearman: float
-    low: float  # 95% interval of Pearson, by resampling languages
+    low: float  # 95% confidence interval of Pearson, from resampling languages
     high: float
 
 
@@ -46,24 +47,26 @@ def correlate(
     seed: int = 0,
     brief: bool = False,
 ) -> Correlation:
-    """Correlates scores with a feature of pairs, over pairs of two different languages.
+    """Correlates scores with a feature, over the pairs of two different languages.
 
     Args:
       scores: float [S, T], NaN where a pair has none.
-      feature: float [N, N] over all languages, NaN where it is not known.
-      sources: int [S], which of the N languages the rows are.
-      targets: int [T], which the columns are.
-      permutations: of the languages.
+      feature: float [N, N] over all languages, NaN where it is unknown.
+      sources: int [S], the index of each row's language among the N languages.
+      targets: int [T], the same for the columns.
+      permutations: number of permutations of the languages.
       seed: of permutations and resampling.
-      brief: leave out the interval, and the p-value of Spearman's correlation.
+      brief: skip the confidence interval and the p-value of Spearman's correlation.
 
     Raises:
-      ValueError: fewer than three pairs are left, or one side is constant.
+      ValueError: fewer than three pairs are left, or the scores or the feature are constant.
     """
     problem = _Problem(scores, feature, np.asarray(sources), np.asarray(targets))
     values, y = problem.observed()
     if len(y) < 3 or np.ptp(values) == 0 or np.ptp(y) == 0:
-        raise ValueError("there must be three pairs at least, and two values on either side")
+        raise ValueError(
+            "at least three pairs are needed, with two different scores and two different values"
+        )
     problems = [problem] if brief else [problem, problem.ranked()]
     nulls = _permuted(problems, permutations, seed)
     p_values = [two_sided(p.correlation(), null) for p, null in zip(problems, nulls, strict=True)]
@@ -83,10 +86,10 @@ def correlate(
 
 
 def two_sided(observed: float, null: np.ndarray, rounding: float = 1e-12) -> float:
-    """Returns a p-value: how often permutations are as far from zero, the observed one counted."""
+    """Returns the share of values, `observed` included, at least as far from zero as `observed`."""
     if not np.isfinite(observed):
         return float("nan")
-    null = null[np.isfinite(null)]  # without a correlation where all that is left is one value
+    null = null[np.isfinite(null)]  # a permutation that leaves one value has no correlation
     extreme = np.sum(np.abs(null) >= abs(observed) - rounding)
     return float((extreme + 1) / (len(null) + 1))
 
@@ -102,7 +105,7 @@ class _Problem:
 
     @property
     def known(self) -> np.ndarray:
-        """Languages that take part: in the table, and the feature known of some pair with them."""
+        """The languages in the table with at least one pair for which the feature is known."""
         here = np.zeros(len(self.feature), bool)
         here[self.sources[np.isfinite(self.scores).any(1)]] = True
         here[self.targets[np.isfinite(self.scores).any(0)]] = True
@@ -110,10 +113,10 @@ class _Problem:
         return np.flatnonzero(here & (off_diagonal.any(0) | off_diagonal.any(1)))
 
     def groups(self) -> list[np.ndarray]:
-        """Languages of which as much is known: as sources, as targets, or as both.
+        """Groups languages: feature known as source only, as target only, or as both.
 
-        Places are traded within them. If a language that the feature is only known of as a target
-        could stand in a source's place, most permutations would leave hardly a pair.
+        Languages are permuted only inside a group. If a language whose feature is known only as a
+        target could take the place of a source, most permutations would leave almost no pair.
         """
         off_diagonal = np.isfinite(self.feature) & ~np.eye(len(self.feature), dtype=bool)
         pattern = 2 * off_diagonal.any(1) + off_diagonal.any(0)
@@ -121,12 +124,12 @@ class _Problem:
         return [known[pattern[known] == kind] for kind in np.unique(pattern[known])]
 
     def mask(self) -> np.ndarray:
-        """Which pairs [S, T] count: of two languages, both known, with a score."""
+        """The pairs [S, T] that count: two different known languages, with a score."""
         known = np.isin(self.sources, self.known)[:, None] & np.isin(self.targets, self.known)
         return np.isfinite(self.scores) & known & (self.sources[:, None] != self.targets)
 
     def observed(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the feature and the scores of the pairs that have both."""
+        """Returns the feature values and the scores of the pairs that have both."""
         values = self.feature[np.ix_(self.sources, self.targets)]
         both = self.mask() & np.isfinite(values)
         return values[both], self.scores[both]
@@ -135,7 +138,7 @@ class _Problem:
         return float(np.corrcoef(*self.observed())[0, 1])
 
     def ranked(self) -> "_Problem":
-        """Returns the problem with ranks in the place of values, of what counts alone."""
+        """Returns the same problem with ranks, over the pairs that count, instead of values."""
         pairs = np.zeros(self.feature.shape, bool)
         pairs[np.ix_(self.known, self.known)] = True
         np.fill_diagonal(pairs, False)
@@ -144,10 +147,10 @@ class _Problem:
         return dataclasses.replace(self, scores=_ranks(scores), feature=_ranks(feature))
 
     def bootstrap(self, seed: int, draws: int = 2000) -> np.ndarray:
-        """Returns the 95% interval of the correlation, languages drawn with replacement.
+        """Returns the 95% confidence interval of the correlation, from resampling languages.
 
-        A pair counts as often as its two languages were drawn together; no language is its own
-        pair.
+        Languages are drawn with replacement. The weight of a pair is the product of how often its
+        two languages were drawn; a language never forms a pair with itself.
         """
         rng = np.random.default_rng((seed, 1))
         known = self.known
@@ -167,7 +170,7 @@ class _Problem:
         with np.errstate(divide="ignore", invalid="ignore"):
             covariance = total(x * y) - sx * sy / n
             of_x, of_y = total(x * x) - sx**2 / n, total(y * y) - sy**2 / n
-            # Where few languages were drawn one side may be the same in all pairs.
+            # If a draw holds few languages, scores or feature may be constant over its pairs.
             varied = (of_x > 1e-9 * np.nanmax(of_x)) & (of_y > 1e-9 * np.nanmax(of_y))
             r = np.where(varied, covariance / np.sqrt(of_x * of_y), np.nan)
         return np.nanquantile(r, [0.025, 0.975])
@@ -175,16 +178,16 @@ class _Problem:
 
 def _ranks(matrix: np.ndarray) -> np.ndarray:
     ranks = np.full(matrix.shape, np.nan)
-    there = np.isfinite(matrix)
-    ranks[there] = stats.rankdata(matrix[there])
+    known = np.isfinite(matrix)
+    ranks[known] = stats.rankdata(matrix[known])
     return ranks
 
 
 def _permuted(problems: Sequence[_Problem], permutations: int, seed: int) -> list[np.ndarray]:
-    """Returns the correlations [permutations] of each problem with its languages permuted.
+    """Returns, for each problem, its correlations [permutations] with the languages permuted.
 
-    The problems share their pairs and their languages. Languages trade places, rows and columns
-    alike, so that pairs of two languages stay such.
+    The problems share their pairs and their languages. Rows and columns are permuted together, so
+    that a pair of two different languages stays a pair of two different languages.
     """
     first = problems[0]
     known, mask = first.known, first.mask()
@@ -193,16 +196,17 @@ def _permuted(problems: Sequence[_Problem], permutations: int, seed: int) -> lis
         for side, index in zip((first.sources, first.targets), np.nonzero(mask), strict=True)
     )
     scores = [problem.scores[mask] - problem.scores[mask].mean() for problem in problems]
-    there = np.isfinite(first.feature)
-    of_known = ~np.eye(len(there), dtype=bool)[np.ix_(known, known)]
-    complete = bool(there[np.ix_(known, known)][of_known].all())
+    has_value = np.isfinite(first.feature)
+    of_known = ~np.eye(len(has_value), dtype=bool)[np.ix_(known, known)]
+    complete = bool(has_value[np.ix_(known, known)][of_known].all())
     centred = [
-        np.where(there, problem.feature - np.nanmean(problem.feature), 0.0) for problem in problems
+        np.where(has_value, problem.feature - np.nanmean(problem.feature), 0.0)
+        for problem in problems
     ]
 
     def correlations(places: np.ndarray) -> np.ndarray:
-        flat = places[:, rows] * len(there) + places[:, columns]
-        weights = None if complete else np.take(there, flat).astype(float)
+        flat = places[:, rows] * len(has_value) + places[:, columns]
+        weights = None if complete else np.take(has_value, flat).astype(float)
         return np.stack(
             [
                 _row_correlations(np.take(feature, flat), y, weights)
@@ -210,7 +214,7 @@ def _permuted(problems: Sequence[_Problem], permutations: int, seed: int) -> lis
             ]
         )
 
-    size = (first.groups(), len(there), len(rows))
+    size = (first.groups(), len(has_value), len(rows))
     return list(over_permutations(correlations, *size, permutations, seed))
 
 
@@ -222,28 +226,28 @@ def over_permutations(
     permutations: int,
     seed: int,
 ) -> np.ndarray:
-    """Applies a function to all permutations of languages, blocks at a time on all cores.
+    """Applies a function to all permutations of languages, in blocks and on all cores.
 
     Args:
-      function: of int [block, n], which language stands in each one's place; its result ends with
-        [block].
-      groups: int, languages that trade places within each; the others stay.
+      function: takes int [block, n], the language that replaces each language; the last axis of
+        its result is [block].
+      groups: int, languages are permuted inside each group; languages in no group stay.
       n: number of all languages.
-      pairs: number of pairs that the function looks up, which decides the size of a block.
-      permutations: how many in all.
-      seed: the same one, the same permutations.
+      pairs: number of pairs that the function looks up; it decides the size of a block.
+      permutations: number of all permutations.
+      seed: of the permutations.
 
     Returns:
       The results, [..., permutations], the same on any number of cores.
     """
-    within = tuple(tuple(sorted(group.tolist())) for group in groups)
-    places = _places(within, n, permutations, seed)
-    block = max(1, _AT_ONCE // max(pairs, 1))
+    sorted_groups = tuple(tuple(sorted(group.tolist())) for group in groups)
+    places = _places(sorted_groups, n, permutations, seed)
+    block = max(1, _BLOCK_SIZE // max(pairs, 1))
     blocks = [places[start : start + block] for start in range(0, permutations, block)]
     if len(blocks) == 1:
         return function(blocks[0])
-    # NumPy lets go of the interpreter's lock in all that takes time here; its BLAS must not start
-    # threads of its own in each of these.
+    # The slow parts are NumPy calls that release the interpreter's lock; BLAS must not start
+    # threads of its own in each of our threads.
     with (
         _libraries().limit(limits=1, user_api="blas"),
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
@@ -253,18 +257,18 @@ def over_permutations(
 
 @functools.cache
 def _libraries() -> threadpoolctl.ThreadpoolController:
-    return threadpoolctl.ThreadpoolController()  # it looks through all that is loaded
+    return threadpoolctl.ThreadpoolController()  # slow: it inspects every loaded library
 
 
 @functools.lru_cache(maxsize=4)
 def _places(
     groups: tuple[tuple[int, ...], ...], n: int, permutations: int, seed: int
 ) -> np.ndarray:
-    """Returns which language stands in each one's place, int32 [permutations, n]."""
+    """Returns the language that replaces each language, int32 [permutations, n]."""
     drawn = _orders(n, permutations, seed)
     places = np.tile(np.arange(n, dtype=np.int32), (permutations, 1))
     for group in groups:
-        # Of a random order of all, that of some is random too.
+        # A random order of all languages is also a random order of any subset of them.
         inside = np.isin(np.arange(n), group)
         places[:, list(group)] = drawn[inside[drawn]].reshape(permutations, len(group))
     return places
@@ -272,26 +276,26 @@ def _places(
 
 @functools.lru_cache(maxsize=4)
 def _orders(n: int, permutations: int, seed: int) -> np.ndarray:
-    """Draws orders of all languages, int32 [permutations, n]; every feature is judged by them."""
+    """Draws orders of all languages, int32 [permutations, n]; all features share them."""
     rng = np.random.default_rng((seed, 0))
     return np.argsort(rng.random((permutations, n)), axis=1).astype(np.int32)
 
 
-def _row_correlations(x: np.ndarray, y: np.ndarray, there: np.ndarray | None) -> np.ndarray:
+def _row_correlations(x: np.ndarray, y: np.ndarray, known: np.ndarray | None) -> np.ndarray:
     """Returns the correlations [B] of the rows of x [B, P] with y [P], whose mean is 0.
 
     Args:
-      x: 0 where it is not known.
-      y: the other side.
-      there: [B, P], 1 where x is known and 0 elsewhere; None: all is.
+      x: 0 where it is unknown.
+      y: the scores.
+      known: [B, P], 1 where x is known and 0 elsewhere; None if all of x is known.
     """
     n: np.ndarray | float = float(len(y))
     sy: np.ndarray | float = 0.0
     syy = y @ y
-    if there is not None:
-        n, sy, syy = there.sum(axis=1), there @ y, there @ (y * y)
+    if known is not None:
+        n, sy, syy = known.sum(axis=1), known @ y, known @ (y * y)
     sx, sxx = x.sum(axis=1), np.einsum("bp,bp->b", x, x)
-    with np.errstate(divide="ignore", invalid="ignore"):  # a permutation may leave one value alone
+    with np.errstate(divide="ignore", invalid="ignore"):  # a permutation may leave a single value
         return (x @ y - sx * sy / n) / np.sqrt((sxx - sx**2 / n) * (syy - sy**2 / n))
 
 
@@ -300,35 +304,35 @@ def false_discovery(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     return stats.false_discovery_control(np.asarray(p_values))
 
 
-# --- Features that two languages have or not ------------------------------------------------------
+# --- Binary features that two languages share or not ----------------------------------------------
 
 
-def levels(values: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Fits a level to each row and each column, whose sums come nearest to the values.
+def main_effects(values: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Fits values as a row effect plus a column effect, by least squares.
 
     Args:
       values: [S, T].
-      there: bool [S, T], the cells that count.
+      mask: bool [S, T], the cells that count.
 
     Returns:
-      Those of the rows [S] and of the columns [T]; a constant may be in either.
+      The row effects [S] and the column effects [T]; either may contain the grand mean.
     """
-    filled, mask = np.where(there, values, 0.0), there.astype(float)
-    normal = np.block([[np.diag(mask.sum(axis=1)), mask], [mask.T, np.diag(mask.sum(axis=0))]])
+    filled, count = np.where(mask, values, 0.0), mask.astype(float)
+    normal = np.block([[np.diag(count.sum(axis=1)), count], [count.T, np.diag(count.sum(axis=0))]])
     totals = np.concatenate([filled.sum(axis=1), filled.sum(axis=0)])
     effects = np.linalg.lstsq(normal, totals, rcond=None)[0]
     return effects[: len(values)], effects[len(values) :]
 
 
-def without_levels(values: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Takes away, by least squares, what rows and columns have for a level of their own.
+def without_main_effects(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Subtracts the row and column effects: what is left controls for source and target language.
 
     Args:
       values: [S, T].
-      there: bool [S, T], the cells that count; the others become NaN.
+      mask: bool [S, T], the cells that count; the others become NaN.
     """
-    down, across = levels(values, there)
-    return np.where(there, values - down[:, None] - across, np.nan)
+    down, across = main_effects(values, mask)
+    return np.where(mask, values - down[:, None] - across, np.nan)
 
 
 def agreement_p(
@@ -340,19 +344,19 @@ def agreement_p(
     permutations: int,
     seed: int,
 ) -> np.ndarray:
-    """Tests, for each of F binary features, whether pairs that agree in it score otherwise.
+    """Tests, for each of F binary features, whether agreement in it correlates with the score.
 
-    The statistic is the sum over pairs of score times agreement above its mean. It is a sum of
-    three quadratic forms, since two languages agree by both having a feature or both lacking it, so
-    that all permutations of a feature are a few matrix products.
+    The test statistic is the sum over pairs of score times centred agreement. Two languages agree
+    when both have a feature or both lack it, so the statistic is a sum of three quadratic forms,
+    and a few matrix products compute it for all permutations of a feature.
 
     Args:
-      scores: [S, T], without levels, 0 where a pair has none.
-      sources: int [S], which of the N languages the rows are.
-      targets: int [T], which the columns are.
+      scores: [S, T], without main effects, 0 where a pair has none.
+      sources: int [S], the index of each row's language among the N languages.
+      targets: int [T], the same for the columns.
       values: [N, F], 0, 1 or NaN.
-      languages: int, those that trade places, where the feature is known of them.
-      permutations: of the languages.
+      languages: int, the languages to permute, where their feature is known.
+      permutations: number of permutations of the languages.
       seed: of the permutations.
 
     Returns:
@@ -376,8 +380,8 @@ def agreement_p(
                 total += weight * np.einsum("bt,bt->b", down @ scores, across)
             return total
 
-        trading = languages[known[languages] > 0]
-        null = over_permutations(statistic, [trading], n, 4 * n, permutations, seed)
+        permuted = languages[known[languages] > 0]
+        null = over_permutations(statistic, [permuted], n, 4 * n, permutations, seed)
         value = statistic(observed)[0]
         p[k] = two_sided(value, null, 1e-9 * max(1.0, abs(value)))
     return p

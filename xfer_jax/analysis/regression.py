@@ -1,9 +1,9 @@
-"""Several features of pairs at once, and how much is due to the languages themselves.
+"""Regresses scores on several features of language pairs, and estimates the languages' effects.
 
-Scores are regressed on features over pairs of two languages. Pairs are not independent: p-values
-come from permuting languages by double semi-partialing (MRQAP: Dekker, Krackhardt & Snijders 2007),
-and beside them stands a mixed model with crossed random effects of source and target language.
-How much a regression knows is judged by languages that it has not seen.
+Pairs are not independent. P-values therefore come from permuting languages by double
+semi-partialing (MRQAP: Dekker, Krackhardt & Snijders 2007). A mixed model with crossed random
+effects of source and target language is fitted as well. The regression is evaluated on held-out
+languages.
 """
 
 import dataclasses
@@ -13,21 +13,22 @@ import numpy as np
 from scipy import optimize
 
 from xfer_jax.analysis import permutation
+from xfer_jax.analysis.features import title
 
-COLLINEAR = 10.0  # a variance inflation factor above it: the features cannot be told apart
-_PAIRS_A_FEATURE = 5  # fewer, and nothing is regressed
+COLLINEAR = 10.0  # features with a larger variance inflation factor are dropped as collinear
+_PAIRS_PER_FEATURE = 5  # a regression needs at least so many
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Pairs of two languages with a score, of languages of whose pairs every feature is known."""
+    """The pairs of a regression: each has a score, and every feature is known for it."""
 
     names: tuple[str, ...]
     scores: np.ndarray  # [P]
-    features: np.ndarray  # [K, N, N], standardised over the pairs; N as in the tables
+    features: np.ndarray  # [K, N, N], standardised over the pairs; N: all languages
     rows: np.ndarray  # int [P], source language of each pair
     columns: np.ndarray  # int [P], target language
-    languages: np.ndarray  # int, those that take part
+    languages: np.ndarray  # int, the languages of these pairs
 
     @property
     def x(self) -> np.ndarray:
@@ -41,51 +42,51 @@ def sample(
     sources: Sequence[int],
     targets: Sequence[int],
 ) -> Sample:
-    """Chooses the pairs that a regression is made of.
+    """Chooses the pairs for a regression.
 
-    Languages of which the most is unknown are left out one by one, until every feature is known of
-    all pairs of those that are left.
+    Drops the language with the most missing feature values, one at a time, until every feature is
+    known for all pairs of the remaining languages.
 
     Args:
       scores: float [S, T], NaN where a pair has none.
       features: float [N, N] by name, NaN where unknown.
-      sources: int [S], which of the N languages the rows are.
-      targets: int [T], which the columns are.
+      sources: int [S], the index of each row's language among the N languages.
+      targets: int [T], the same for the columns.
 
     Raises:
-      ValueError: no feature, too few pairs are left, or a feature is the same in all.
+      ValueError: no feature is given, too few pairs are left, or a feature is constant over them.
     """
     if not features:
-        raise ValueError("no feature is known of enough of its pairs")
+        raise ValueError("no feature is known for enough of its pairs")
     stacked = np.stack(list(features.values())).astype(float)
     unknown = ~np.isfinite(stacked).all(axis=0)
     np.fill_diagonal(unknown, False)
-    here = np.isin(np.arange(len(unknown)), [*sources, *targets])
+    kept = np.isin(np.arange(len(unknown)), [*sources, *targets])
     while True:
-        lacking = (unknown | unknown.T)[np.ix_(here, here)].sum(axis=1)
+        lacking = (unknown | unknown.T)[np.ix_(kept, kept)].sum(axis=1)
         if not lacking.any():
             break
-        here[np.flatnonzero(here)[np.argmax(lacking)]] = False
+        kept[np.flatnonzero(kept)[np.argmax(lacking)]] = False
     down, across = np.asarray(sources), np.asarray(targets)
-    there = np.isfinite(scores) & here[down][:, None] & here[across]
-    there &= down[:, None] != across
-    i, j = np.nonzero(there)
+    mask = np.isfinite(scores) & kept[down][:, None] & kept[across]
+    mask &= down[:, None] != across
+    i, j = np.nonzero(mask)
     rows, columns = down[i], across[j]
-    if len(rows) < _PAIRS_A_FEATURE * (len(features) + 1):
+    if len(rows) < _PAIRS_PER_FEATURE * (len(features) + 1):
         raise ValueError(f"{len(rows)} pairs are too few for {len(features)} features")
     over_pairs = stacked[:, rows, columns]
     spread = over_pairs.std(axis=1, keepdims=True)
     if (spread == 0).any():
         constant = list(features)[int(np.argmin(spread))]
-        raise ValueError(f"{constant} is the same in all {len(rows)} pairs")
+        raise ValueError(f"{title(constant)} has the same value for all {len(rows)} pairs")
     mean = over_pairs.mean(axis=1, keepdims=True)
     return Sample(
         tuple(features),
-        scores[there],
+        scores[mask],
         (stacked - mean[:, None]) / spread[:, None],
         rows,
         columns,
-        np.flatnonzero(here),
+        np.flatnonzero(kept),
     )
 
 
@@ -100,10 +101,10 @@ def collinearity(x: np.ndarray) -> np.ndarray:
 
 
 def distinct(x: Mapping[str, np.ndarray]) -> tuple[list[str], list[str]]:
-    """Leaves out features [P] that the others tell, the most inflated first.
+    """Drops collinear features [P], the one with the largest variance inflation factor first.
 
     Returns:
-      The names that are kept, and those that are not.
+      The names that are kept, and the names that are dropped.
     """
     kept, dropped = list(x), []
     while len(kept) > 1:
@@ -116,15 +117,15 @@ def distinct(x: Mapping[str, np.ndarray]) -> tuple[list[str], list[str]]:
 
 @dataclasses.dataclass(frozen=True)
 class Coefficient:
-    """What one feature adds to the others."""
+    """The coefficient of one feature in a regression with all the others."""
 
     feature: str
-    beta: float  # standardised: standard deviations of the score for one of the feature
-    partial: float  # correlation with the score, the other features held constant
+    beta: float  # standardised: standard deviations of the score per standard deviation
+    partial: float  # partial correlation with the score, controlling for the other features
     qap_p: float  # two-sided, by double semi-partialing
     vif: float
-    mixed: float  # points of the score for one standard deviation, in the mixed model
-    mixed_low: float  # 95% interval by Wald
+    mixed: float  # points of the score per standard deviation, in the mixed model
+    mixed_low: float  # 95% Wald confidence interval
     mixed_high: float
 
 
@@ -136,7 +137,7 @@ class Regression:
     pairs: int
     languages: int
     r2: float
-    unseen_r2: float  # of pairs with a language that was left out
+    unseen_r2: float  # of pairs with a held-out language
     source_sd: float  # of the mixed model's random effects, in points
     target_sd: float
     rest_sd: float
@@ -145,15 +146,15 @@ class Regression:
 def regress(
     pairs: Sample, permutations: int = permutation.PERMUTATIONS, seed: int = 0
 ) -> Regression:
-    """Regresses scores on features over pairs.
+    """Regresses scores on features over language pairs.
 
     Args:
       pairs: see `sample`.
-      permutations: of the languages, for each feature.
+      permutations: number of permutations of the languages, for each feature.
       seed: of the permutations.
 
     Raises:
-      ValueError: features that say the same.
+      ValueError: some features determine each other.
     """
     x, y = pairs.x, pairs.scores
     everything = _basis(x)
@@ -162,8 +163,10 @@ def regress(
     beta = np.linalg.lstsq(x - x.mean(axis=0), centred / y.std(), rcond=None)[0]
     factors = collinearity(x)
     if np.isinf(factors).any():
-        alike = [name for name, inf in zip(pairs.names, np.isinf(factors), strict=True) if inf]
-        raise ValueError(f"{', '.join(alike)} determine each other, and cannot be told apart")
+        collinear = [
+            title(name) for name, inf in zip(pairs.names, np.isinf(factors), strict=True) if inf
+        ]
+        raise ValueError(f"{', '.join(collinear)} determine each other: leave one of them out")
     model = mixed(y, x, pairs.rows, pairs.columns)
     coefficients = []
     for k, name in enumerate(pairs.names):
@@ -188,19 +191,19 @@ def regress(
     )
 
 
-def within(
+def partial_correlation(
     pairs: Sample, permutations: int = permutation.PERMUTATIONS, seed: int = 0
 ) -> tuple[float, float]:
-    """Correlates scores with a sample's only feature, every language's own level taken away.
+    """Correlates scores with a sample's only feature, controlling for source and target language.
 
     Returns:
-      The partial correlation given source and target language, and its p-value by QAP. NaN where
-      the feature is one of the source or of the target alone.
+      The partial correlation and its p-value by QAP. Both are NaN if the feature describes the
+      source language alone or the target language alone.
     """
-    y, x = (_without_levels(pairs, values) for values in (pairs.scores, pairs.x[:, 0]))
+    y, x = (_without_main_effects(pairs, values) for values in (pairs.scores, pairs.x[:, 0]))
     if x @ x < 1e-9 * len(x) or y @ y < 1e-9 * len(y):
         return float("nan"), float("nan")
-    # Every permutation leaves the levels out of account, since they are out of the scores.
+    # The scores have no main effects left, so those of a permuted feature do not matter.
     r = float(x @ y / np.sqrt((x @ x) * (y @ y)))
     flat = pairs.features[0].ravel()
     n = len(pairs.features[0])
@@ -214,17 +217,17 @@ def within(
     return r, permutation.two_sided(observed, null, 1e-9 * abs(observed))
 
 
-def _without_levels(pairs: Sample, values: np.ndarray) -> np.ndarray:
-    """Takes from the values of pairs [P] what their source or their target explains."""
+def _without_main_effects(pairs: Sample, values: np.ndarray) -> np.ndarray:
+    """Subtracts the effects of source and target language from the values of pairs [P]."""
     grid = np.full(pairs.features.shape[1:], np.nan)
     grid[pairs.rows, pairs.columns] = values
-    return permutation.without_levels(grid, np.isfinite(grid))[pairs.rows, pairs.columns]
+    return permutation.without_main_effects(grid, np.isfinite(grid))[pairs.rows, pairs.columns]
 
 
 def _semi_partial(
     pairs: Sample, k: int, others: Sequence[int], permutations: int, seed: int
 ) -> tuple[float, float]:
-    """Returns a feature's partial correlation given others, and its p-value."""
+    """Returns a feature's partial correlation, controlling for others, and its p-value."""
     known = pairs.x[:, others]
     design = np.concatenate([np.ones((len(known), 1)), known], axis=1)
     slopes = np.linalg.lstsq(design, pairs.x[:, k], rcond=None)[0]
@@ -242,7 +245,7 @@ def _permuted_partial(
     permutations: int,
     seed: int,
 ) -> tuple[float, float]:
-    """Returns the correlation of feature [N, N] and y [P], given a basis, and its p by QAP."""
+    """Correlates feature [N, N] with y [P], controlling for a basis; returns r and p by QAP."""
     flat = feature.ravel()
     norm = np.sqrt(y @ y)
 
@@ -259,10 +262,10 @@ def _permuted_partial(
 
 
 def unseen_r2(pairs: Sample) -> float:
-    """Returns R² for pairs with a language that the regression has not seen.
+    """Returns R² for pairs with a held-out language.
 
-    Each language in turn is left out with all its pairs, which are then predicted from the others.
-    It is below 0 where the mean of the others' scores would predict better.
+    Holds out each language in turn, with all its pairs, and predicts them from the other pairs.
+    The value is below 0 if the mean score of the other pairs predicts better.
     """
     design = np.concatenate([np.ones((len(pairs.scores), 1)), pairs.x], axis=1)
     wrong = spread = 0.0
@@ -293,7 +296,7 @@ def _residual(basis: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class Mixed:
-    """A linear model with random effects of two crossed groups, fitted by REML."""
+    """A linear model with crossed random effects of source and target, fitted by REML."""
 
     slopes: np.ndarray  # [K]
     errors: np.ndarray  # [K], standard errors
@@ -303,16 +306,17 @@ class Mixed:
 
 
 def mixed(y: np.ndarray, x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> Mixed:
-    """Fits y = a + x b + source effect + target effect + rest, by restricted likelihood.
+    """Fits y = a + x b + source effect + target effect + residual, by restricted likelihood.
 
-    statsmodels fits the same model with a dense [P, P] covariance, which 6,825 pairs make a matter
-    of many minutes; here all runs in the space of the S + T effects (Henderson's equations).
+    statsmodels fits the same model with a dense [P, P] covariance, which takes many minutes for
+    6,825 pairs. Here all computations are in the space of the S + T effects (Henderson's
+    equations).
 
     Args:
-      y: [P].
-      x: [P, K].
-      rows: int [P], source of each pair.
-      columns: int [P], target.
+      y: scores [P].
+      x: features [P, K].
+      rows: int [P], source language of each pair.
+      columns: int [P], target language of each pair.
     """
     groups = [(side[:, None] == np.unique(side)).astype(float) for side in (rows, columns)]
     sizes = [group.shape[1] for group in groups]
@@ -323,7 +327,7 @@ def mixed(y: np.ndarray, x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -
     freedom = len(y) - fixed.shape[1]
 
     def parts(log_ratios: np.ndarray) -> tuple[np.ndarray, float]:
-        """Returns data' V⁻¹ data and log |V|, V in units of the rest's variance."""
+        """Returns data' V⁻¹ data and log |V|, with V in units of the residual variance."""
         scale = np.sqrt(np.exp(np.repeat(log_ratios, sizes)))
         inner = np.eye(len(zz)) + scale[:, None] * zz * scale
         factor = np.linalg.cholesky(inner)
@@ -347,7 +351,7 @@ def mixed(y: np.ndarray, x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -
     m, _ = parts(best)
     xx, xy = m[:-1, :-1], m[:-1, -1]
     slopes = np.linalg.solve(xx, xy)
-    variance = max(float(m[-1, -1] - xy @ slopes), 0.0) / freedom  # a perfect fit leaves none
+    variance = max(float(m[-1, -1] - xy @ slopes), 0.0) / freedom  # 0 for a perfect fit
     errors = np.sqrt(variance * np.diag(np.linalg.inv(xx)))
     source_sd, target_sd = np.sqrt(variance * np.exp(best))
     return Mixed(
@@ -355,59 +359,62 @@ def mixed(y: np.ndarray, x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -
     )
 
 
-# --- Languages by themselves ----------------------------------------------------------------------
+# --- Effects of single languages ------------------------------------------------------------------
 
 
 @dataclasses.dataclass(frozen=True)
 class Shares:
-    """How the variance of scores over pairs divides."""
+    """The shares of the variance of scores over pairs."""
 
-    of_source: float  # that only the source language tells
-    of_target: float  # that only the target language tells
-    of_both: float  # that either tells, where not all pairs have scores
-    of_pair: float  # the rest: of the two languages together, and noise
-    reciprocity: float  # correlation of a pair's rest with that of the pair turned round
+    of_source: float  # explained by the source language alone
+    of_target: float  # explained by the target language alone
+    of_both: float  # explained by either; 0 if all pairs have scores
+    of_pair: float  # residual: the combination of the two languages, and noise
+    reciprocity: float  # correlation of a pair's residual with that of the reversed pair
 
 
 @dataclasses.dataclass(frozen=True)
-class Levels:
-    """What a language gives as source and takes as target, in points above the mean."""
+class LanguageEffects:
+    """The effect of each language as source and as target, in points above the mean."""
 
-    donor: np.ndarray  # [N], NaN where a language is no source
+    donor: np.ndarray  # [N], effect as source; NaN if a language is no source
     donor_error: np.ndarray  # standard errors
-    recipient: np.ndarray
+    recipient: np.ndarray  # [N], effect as target; NaN if a language is no target
     recipient_error: np.ndarray
     shares: Shares
 
 
-def levels(scores: np.ndarray, sources: Sequence[int], targets: Sequence[int], n: int) -> Levels:
-    """Splits scores into mean, donor effect, recipient effect and rest, by least squares.
+def language_effects(
+    scores: np.ndarray, sources: Sequence[int], targets: Sequence[int], n: int
+) -> LanguageEffects:
+    """Splits scores into mean, donor effect, recipient effect and residual, by least squares.
 
-    A language's effect is what it gives or takes beyond the mean, whichever others it was paired
-    with; so it does not depend on which cells were run. Effects sum to 0 on either side.
+    A language's donor effect is its effect as source, and its recipient effect its effect as
+    target. They do not depend on which languages it was paired with. The donor effects sum to 0,
+    and so do the recipient effects.
 
     Args:
       scores: float [S, T], NaN where a pair has none.
-      sources: int [S], which of the N languages the rows are.
-      targets: int [T], which the columns are.
+      sources: int [S], the index of each row's language among the N languages.
+      targets: int [T], the same for the columns.
       n: N.
 
     Raises:
-      ValueError: too few pairs to tell languages from noise.
+      ValueError: there are too few pairs to estimate the effects.
     """
     down, across = np.asarray(sources), np.asarray(targets)
-    there = np.isfinite(scores) & (down[:, None] != across)
-    i, j = np.nonzero(there)
-    y = scores[there]
+    mask = np.isfinite(scores) & (down[:, None] != across)
+    i, j = np.nonzero(mask)
+    y = scores[mask]
     one, other = np.unique(i, return_inverse=True), np.unique(j, return_inverse=True)
     designs = [np.eye(len(side[0]))[side[1]] for side in (one, other)]
     parameters = len(one[0]) + len(other[0]) - 1
     if min(len(one[0]), len(other[0])) < 2 or len(y) <= parameters:
         raise ValueError(
-            f"{len(y)} pairs are too few to estimate {parameters} effects of languages, as they"
-            " cannot tell them from noise"
+            f"{len(y)} pairs are too few to estimate {parameters} parameters (mean, donor and"
+            " recipient effects)"
         )
-    # Effects of a side sum to 0: the last is minus the sum of the others.
+    # The effects of each side sum to 0: the last one is minus the sum of the others.
     coded = [np.concatenate([d[:, :-1] - d[:, -1:]], axis=1) for d in designs]
     design = np.concatenate([np.ones((len(y), 1)), *coded], axis=1)
     solution = np.linalg.lstsq(design, y, rcond=None)[0]
@@ -432,12 +439,12 @@ def levels(scores: np.ndarray, sources: Sequence[int], targets: Sequence[int], n
     both, by_source, by_target = explained(*designs), explained(designs[0]), explained(designs[1])
     grid = np.full((n, n), np.nan)
     grid[down[i], across[j]] = rest
-    twice = np.isfinite(grid) & np.isfinite(grid.T)
-    turned = np.nan
-    if twice.sum() > 4 and np.ptp(grid[twice]) > 1e-9:
-        turned = float(np.corrcoef(grid[twice], grid.T[twice])[0, 1])
+    both_ways = np.isfinite(grid) & np.isfinite(grid.T)
+    reciprocity = np.nan
+    if both_ways.sum() > 4 and np.ptp(grid[both_ways]) > 1e-9:
+        reciprocity = float(np.corrcoef(grid[both_ways], grid.T[both_ways])[0, 1])
     shares = Shares(
-        both - by_target, both - by_source, by_source + by_target - both, 1 - both, turned
+        both - by_target, both - by_source, by_source + by_target - both, 1 - both, reciprocity
     )
     donor, recipient = side(1, one[0], down), side(len(one[0]), other[0], across)
-    return Levels(*donor, *recipient, shares)
+    return LanguageEffects(*donor, *recipient, shares)

@@ -1,4 +1,4 @@
-"""What is to be analysed, and how."""
+"""The options of an analysis."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -8,22 +8,24 @@ from seqio_tasks.errors import RequestError
 from xfer_jax.analysis import permutation
 from xfer_jax.analysis.features import Options
 
-_MOST_PERMUTATIONS = 1_000_000  # all are in memory at once
+_MOST_PERMUTATIONS = 1_000_000  # all are in memory at the same time
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What is to be analysed, and how."""
+    """The options of an analysis."""
 
-    scores: Sequence[Path]  # one table, one study's folder, or folders in T5X's layout
-    out: Path
-    where: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    fractions: bool = False
-    features: Sequence[Path] = ()  # a user's own
-    probe: Path | None = None  # a table of `probe`; the study's own by default
+    scores: Sequence[Path]  # one table, the folder of one study, or folders in T5X's layout
+    out: Path  # folder for the results
+    where: Mapping[str, str] = dataclasses.field(
+        default_factory=dict
+    )  # keep rows with these values
+    fractions: bool = False  # scores are fractions of 1, not percentages
+    features: Sequence[Path] = ()  # CSV files with a user's features
+    probe: Path | None = None  # table of probes; by default that of the study
     options: Options = dataclasses.field(default_factory=Options)
-    predictors: Sequence[str] = ()  # of the regression; pairs' features that are mostly known
-    reach: float | None = None  # the score that examples are counted for
+    predictors: Sequence[str] = ()  # of the regression; by default features known for most pairs
+    reach: float | None = None  # target score, in percent, of the number of examples needed
     permutations: int = permutation.PERMUTATIONS
     seed: int = 0
 

@@ -1,7 +1,7 @@
-"""XTREME-R's score of models that were run on its tasks: `xfer-jax xtreme-r FOLDERS`.
+"""Computes the XTREME-R score of a model: `xfer-jax xtreme-r FOLDERS`.
 
-Scores are computed anew from the outputs in folders of T5X's layout, and read from the tables of
-`retrieve`. Knows nothing of the engine.
+Computes scores from the outputs in folders of T5X's layout, and reads the tables of `retrieve`.
+Does not import the engine.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ _MISSING_SHOWN = 6
 
 
 def collect(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, float]]]:
-    """Gathers scores in percent by task of XTREME-R, language and metric.
+    """Collects scores in percent, by XTREME-R task, language and metric.
 
     Args:
-      folders: of runs and of retrieval, or above them.
+      folders: folders of runs and of retrieval, or their parents.
 
     Raises:
-      RequestError: nothing of XTREME-R is there, or two folders score the same.
+      RequestError: there are no XTREME-R scores, or two folders have the same task and language.
     """
     scores: dict[str, dict[str, dict[str, float]]] = {}
     origin: dict[tuple[str, str], Path] = {}
@@ -30,16 +30,17 @@ def collect(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, float]]]:
     def enter(task: str, language: str, values: dict[str, float], folder: Path) -> None:
         other = origin.setdefault((task, language), folder)
         if other == folder and language in scores.get(task, {}):
-            raise RequestError(f"{folder} has {task} in {language} twice")
+            raise RequestError(f"{folder} has {task} in {language} twice; keep one of them")
         if other != folder:
             raise RequestError(
-                f"{other} and {folder} both have {task} in {language}: name one model's folders"
+                f"{other} and {folder} both have {task} in {language}: name the folders of one"
+                " model"
             )
         scores.setdefault(task, {})[language] = values
 
     for folder in folders:
         if not folder.is_dir():
-            raise RequestError(f"{folder} is no folder")
+            raise RequestError(f"{folder} is not a folder; name folders of runs or of retrieval")
         for run in predictions.runs_in(folder):
             for task in xtreme_r.TASKS:
                 for code in task.languages if task.family else ():
@@ -54,7 +55,8 @@ def collect(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, float]]]:
             odd = frame[~frame["score"].between(0, 100)]
             if len(odd):
                 raise RequestError(
-                    f"{csv_file.at(path, odd)}: score {odd['score'].iloc[0]:g} is no percentage"
+                    f"{csv_file.at(path, odd)}: score {odd['score'].iloc[0]:g} is not a percentage"
+                    "; expected 0 to 100"
                 )
             wanted = {task.name: task for task in xtreme_r.TASKS if not task.family}
             for row in frame.itertuples():
@@ -68,16 +70,16 @@ def collect(folders: Sequence[Path]) -> dict[str, dict[str, dict[str, float]]]:
     known = {task.name for task in xtreme_r.TASKS}
     if not known & set(scores):
         raise RequestError(
-            f"{', '.join(map(str, folders))}: no outputs of XTREME-R's tasks"
+            f"{', '.join(map(str, folders))}: no outputs of XTREME-R tasks"
             f" ({', '.join(task.name for task in xtreme_r.TASKS)})"
         )
     return scores
 
 
-def text(scores: xtreme_r.Scores) -> str:
-    """Renders the score of every task and group, and over all, or what is missing."""
+def text(scores: xtreme_r.ScoresByTask) -> str:
+    """Renders the score of each task, each group and overall, or which scores are missing."""
     found = xtreme_r.overall(scores, partial=True)
-    lines = ["XTREME-R, percent: the mean over languages, of QA the mean of F1 and EM"]
+    lines = ["XTREME-R, percent: mean over languages; for QA, mean of F1 and EM"]
     for task in xtreme_r.TASKS:
         have = scores.get(task.name, {})
         languages = [code for code in task.languages if code in have]
@@ -85,7 +87,7 @@ def text(scores: xtreme_r.Scores) -> str:
         note = ""
         if languages and task.name not in found.tasks:
             values = [have[code][metric] for code in languages for metric in task.metrics]
-            note = f"  ({sum(values) / len(values):.1f} over those)"
+            note = f"  ({sum(values) / len(values):.1f} over these languages)"
         lines.append(
             f"  {task.name:<10}{task.group:<16}{'+'.join(task.metrics):<10}"
             f"{len(languages):>3} of {len(task.languages):<4}{score:>6}{note}"

@@ -1,8 +1,7 @@
-"""The figures that commands and the report draw, from numbers alone.
+"""Draws the figures of the commands and of the report, from numbers alone.
 
-Every function returns a figure, `save` writes it. Names are drawn as text, never as a formula; they
-may be long and in any script. Text has inks of its own, so that a page may put others in their
-place.
+Every function returns a figure, and `save` writes it. Names are drawn as text, never as a formula;
+they may be long and in any script. Text has colours of its own, so that a page can replace them.
 """
 
 import functools
@@ -26,22 +25,25 @@ from xfer_jax.report.wording import short
 INK, MUTED, RULE = "#1f2933", "#6b7785", "#d5dae0"
 BLUE, ORANGE, GREEN, RED = "#2f7dc1", "#d9772e", "#4f9d69", "#c2504a"
 _SERIES = (BLUE, ORANGE, GREEN, "#8f6bb3", "#b8902f", RED, "#5b8a99", "#a86f83", "#7d8793")
-_ON_LIGHT, _ON_DARK = "#1f2934", "#fffffe"  # in cells whose colour does not change with the page
+_ON_LIGHT, _ON_DARK = (
+    "#1f2934",
+    "#fffffe",
+)  # text in cells, whose colour does not change with the page
 _COLOURS = "YlGnBu"
 _TWO_SIDED = "RdBu"  # blue is a gain
-_MANY = 40  # languages: more are not numbered cell by cell
-_RASTER = 1500  # points: more are drawn as an image
-_LONGEST = 40  # code points of a name: more would leave no room for the figure
-_SHORT = 24  # code points of a name down, for which a heat map has room
-_UPRIGHT = 5  # code points of a name across: longer ones stand upright
-_LETTER = 0.07  # inches
+_MANY = 40  # languages; with more, cells have no numbers
+_RASTER = 1500  # points; more are drawn as an image
+_LONGEST = 40  # code points of a name; a longer one is cut
+_SHORT = 24  # code points of a row name for which a heat map has room
+_UPRIGHT = 5  # code points of a column name; longer ones are drawn vertically
+_LETTER = 0.07  # width of a letter in inches
 _MOST_TICKS = 20
 _NOT_BETTER = "#c9ced6"  # cells whose score does not exceed the baseline
 
 _STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
-    "text.parse_math": False,  # a dollar sign in a name is one
+    "text.parse_math": False,  # a dollar sign in a name is just a dollar sign
     "text.color": INK,
     "axes.labelcolor": MUTED,
     "axes.edgecolor": RULE,
@@ -64,14 +66,14 @@ _STYLE: dict[Any, Any] = {
 
 
 def _styled(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Has a function draw in this module's style, and no other code."""
+    """Makes a function draw in this module's style, without changing the style elsewhere."""
 
     @functools.wraps(draw)
     def drawn(*args: Any, **kwargs: Any) -> Any:
         with mpl.rc_context(_STYLE), warnings.catch_warnings():
-            # Text stays text, so that whoever shows a figure brings the letters.
+            # Text stays text in SVG: the reader's browser has the fonts.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-            # A row a name: a figure of one name or of a thousand has odd proportions.
+            # One row per name: figures with one name or a thousand names have odd proportions.
             warnings.filterwarnings("ignore", message="constrained_layout not applied")
             return draw(*args, **kwargs)
 
@@ -92,7 +94,7 @@ def save(figure: Figure, path: Path) -> Path:
     """Writes a figure as PNG, whole or not at all.
 
     Raises:
-      RequestError: it cannot be written there.
+      RequestError: the file cannot be written.
       RunError: the disk is full or fails.
     """
     content = io.BytesIO()
@@ -106,7 +108,7 @@ def svg(figure: Figure, salt: str) -> str:
 
     Args:
       figure: what to render.
-      salt: of the ids in it, so that those of several figures on a page differ.
+      salt: for the ids in the SVG, so that the figures on a page have different ids.
     """
     text = io.StringIO()
     nothing: dict[str, Any] = {"Date": None, "Creator": None, "Format": None, "Type": None}
@@ -130,11 +132,11 @@ def matrix(
     """Draws scores by source (down) and target language (across).
 
     Args:
-      scores: in percent, by (source, target); pairs that are not there stay blank.
-      labels: what to call the sources, by language, in the order to show both.
+      scores: in percent, by (source, target); missing pairs stay blank.
+      labels: row labels by language; their order is the order of rows and columns.
       title: what is shown.
-      subtitle: under what conditions.
-      groups: of languages, which lines divide where the order keeps them together.
+      subtitle: the conditions.
+      groups: group of each language; lines separate neighbours of different groups.
       baselines: in percent, by target language; scores that do not exceed them are grey.
     """
     here = [{pair[side] for pair in scores} for side in (0, 1)]
@@ -165,12 +167,12 @@ def matrix(
 
 @_styled
 def gains(values: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> Figure:
-    """Draws gains [rows, columns] in points, on a scale that is the same on both sides of zero.
+    """Draws gains [rows, columns] in points, on a colour scale that is symmetric around zero.
 
     Args:
-      values: NaN stays blank.
-      rows: names, of intermediate tasks.
-      columns: names, of target languages.
+      values: the gains; NaN stays blank.
+      rows: names of intermediate tasks.
+      columns: names of target languages.
     """
     most = max(float(np.abs(values[np.isfinite(values)]).max(initial=0.0)), 1.0)
     figure, _ = _heat_map(
@@ -197,18 +199,18 @@ def _heat_map(
     bold: np.ndarray | None = None,
     grey: np.ndarray | None = None,
 ) -> tuple[Figure, Axes]:
-    """Draws a table's cells as colours, with the numbers in them where there are not too many.
+    """Draws the cells of a table as colours, with numbers in them if there are not too many.
 
     Args:
       values: [rows, columns]; NaN stays blank.
-      rows: names, down.
-      columns: names, across.
-      margins: beside the cells and above them, inches.
-      colours: a colour map, and the values of its ends.
-      text: of a cell.
-      dark: bool [rows, columns], cells that want light text.
-      bold: likewise, cells to set off.
-      grey: likewise, cells to draw without their colour.
+      rows: names of the rows.
+      columns: names of the columns.
+      margins: left of the cells and above them, in inches.
+      colours: a colour map, and the values at its ends.
+      text: formats the number in a cell.
+      dark: bool [rows, columns], dark cells, which need light text.
+      bold: likewise, cells with bold text.
+      grey: likewise, cells to draw in grey.
     """
     many_rows, many_columns = (len(names) > _MANY for names in (rows, columns))
     many = many_rows or many_columns
@@ -252,7 +254,7 @@ def _heat_map(
 def _cells(
     axes: Axes, values: np.ma.MaskedArray, *, shape: tuple[int, ...], as_image: bool, **colours: Any
 ) -> Any:
-    """Draws cells as shapes, or as an image of a point a cell."""
+    """Draws cells as shapes, or as an image with one pixel per cell."""
     rows, columns = shape
     if as_image:
         edges = (-0.5, columns - 0.5, rows - 0.5, -0.5)
@@ -281,13 +283,13 @@ def intervals(
     label: str,
     zero: bool = True,
 ) -> Figure:
-    """Draws numbers as points with intervals, a row a name, the first on top.
+    """Draws numbers as points with intervals, one row per name, the first on top.
 
     Args:
-      names: of the rows.
+      names: names of the rows.
       series: by name, (middle, low, high) of every row; NaN is not drawn.
-      label: of the axis.
-      zero: draw a line there.
+      label: label of the axis.
+      zero: whether to draw a line at zero.
     """
     figure, axes = _figure(6.4, 0.9 + (0.24 + 0.06 * (len(series) > 1)) * len(names))
     places = np.arange(len(names))
@@ -312,7 +314,7 @@ def intervals(
 
 
 def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
-    """Names what was drawn; Matplotlib by itself leaves out names that begin with `_`."""
+    """Draws a legend; by default Matplotlib leaves out names that begin with `_`."""
     columns = min(len(names), 4)
     named = [short(name) for name in names]
     figure.legend(handles, named, loc="outside upper left", ncols=columns, fontsize=8)
@@ -320,7 +322,7 @@ def _legend(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> Non
 
 @_styled
 def bars(names: Sequence[str], values: Sequence[float], label: str) -> Figure:
-    """Draws horizontal bars, the first on top; those below zero in another colour."""
+    """Draws horizontal bars, the first on top; negative bars have another colour."""
     figure, axes = _figure(6.4, 0.8 + 0.25 * len(names))
     colours = [BLUE if value >= 0 else ORANGE for value in values]
     axes.barh(np.arange(len(names)), np.asarray(values), color=colours, height=0.7)
@@ -334,7 +336,7 @@ def bars(names: Sequence[str], values: Sequence[float], label: str) -> Figure:
 
 @_styled
 def stacked(names: Sequence[str], shares: Mapping[str, Sequence[float]], label: str) -> Figure:
-    """Draws bars that are made of parts, in percent; the first part is that which is right."""
+    """Draws stacked bars, in percent; the first part is the correct answers."""
     figure, axes = _figure(7.2, 1.1 + 0.27 * len(names) + 0.18 * -(-len(shares) // 4))
     left, drawn = np.zeros(len(names)), []
     colours = (GREEN, *(c for c in _SERIES if c != GREEN))
@@ -361,14 +363,14 @@ def stacked(names: Sequence[str], shares: Mapping[str, Sequence[float]], label: 
 def scatter(
     x: np.ndarray, y: np.ndarray, names: Sequence[str], x_label: str, y_label: str
 ) -> Figure:
-    """Draws points with their least-squares line; names those that are not in a crowd.
+    """Draws points with their least-squares line, and names where there is room.
 
     Args:
       x: [N], finite, N at least 1.
       y: [N], likewise.
-      names: of the points.
-      x_label: of the axis.
-      y_label: of the axis.
+      names: names of the points.
+      x_label: label of the x axis.
+      y_label: label of the y axis.
     """
     figure, axes = _figure(6.4, 4.4)
     many = len(x) > _RASTER
@@ -397,7 +399,7 @@ def scatter(
 
 
 def _apart(x: np.ndarray, y: np.ndarray, most: int) -> list[int]:
-    """Chooses points whose names have room, outermost first."""
+    """Chooses the points whose names have room, outermost points first."""
     scaled = np.stack([(v - v.min()) / (np.ptp(v) or 1) for v in (x, y)], axis=1)
     order = np.argsort(-np.abs(scaled - np.median(scaled, axis=0)).max(axis=1))
     chosen: list[int] = []
@@ -414,7 +416,7 @@ def _apart(x: np.ndarray, y: np.ndarray, most: int) -> list[int]:
 def named_points(
     x: np.ndarray, y: np.ndarray, names: Sequence[str], x_label: str, y_label: str
 ) -> Figure:
-    """Draws named points around the lines where either number is zero."""
+    """Draws named points, with lines at x = 0 and y = 0."""
     figure, axes = _figure(6.4, 4.4)
     axes.axhline(0, color=RULE, linewidth=0.8)
     axes.axvline(0, color=RULE, linewidth=0.8)
@@ -432,7 +434,7 @@ def named_points(
 def curves(
     series: Mapping[str, tuple[np.ndarray, np.ndarray]], x_label: str, y_label: str
 ) -> Figure:
-    """Draws scores by number of examples on a logarithmic axis, a line a language."""
+    """Draws learning curves: scores by number of examples (log axis), one line per language."""
     figure, axes = _figure(6.4, 4.0)
     many = len(series) > 2 * len(_SERIES)
     for k, (name, (n, y)) in enumerate(series.items()):
@@ -464,13 +466,13 @@ def tree(
     series: Mapping[str, Sequence[float]],
     label: str,
 ) -> Figure:
-    """Draws languages as a dendrogram of their similarity, with numbers of each beside it.
+    """Draws a dendrogram of languages by similarity, with numbers of each language next to it.
 
     Args:
       similarity: [N, N], at most 1.
-      names: of the languages.
-      series: numbers of each language, by what they are.
-      label: of their axis.
+      names: names of the languages.
+      series: numbers of each language, by name of the series.
+      label: label of their axis.
     """
     apart = distance.squareform(1 - (similarity + similarity.T) / 2, checks=False)
     apart = np.maximum(apart, 0)

@@ -1,4 +1,4 @@
-"""Draws the page, and writes it with its figures."""
+"""Renders the page, and writes it with its figures."""
 
 import contextlib
 import fcntl
@@ -35,17 +35,18 @@ _TEMPLATES.globals.update(wording.FUNCTIONS)
 def report(folder: Path) -> Path:
     """Writes the page of an analysis, `folder/report.html`, and its figures, `folder/figures`.
 
-    All is computed before the first file is written, and each file is written whole: a page is that
-    of before or the new one, whenever this is ended and however many do it at once.
+    Everything is computed before the first file is written, and each file is replaced atomically.
+    The page is therefore always the old one or the new one, even if this process is killed or
+    several processes write the report at the same time.
 
     Args:
-      folder: that `analyze` wrote.
+      folder: the folder that `analyze` wrote.
 
     Returns:
-      The page's path.
+      The path of the page.
 
     Raises:
-      RequestError: there is no whole analysis, or the page cannot be written there.
+      RequestError: the analysis is incomplete, or the page cannot be written.
       RunError: the disk is full or fails.
     """
     folder = files.absolute(folder)
@@ -81,6 +82,7 @@ def _render(analysis: Analysis, pictures: Pictures) -> str:
         ],
         correlations=summary.all_correlations(analysis, tasks),
         gains=summary.all_gains(analysis, tasks),
+        csv_names=summary.csv_names(analysis),
     )
 
 
@@ -88,22 +90,26 @@ def _render(analysis: Analysis, pictures: Pictures) -> str:
 
 
 def _check_places(folder: Path) -> None:
-    """Raises RequestError where writing would follow a link, or something else is in the way."""
+    """Raises RequestError if writing would follow a link, or if another file is in the way."""
     for path in (folder / FILE, folder / _FIGURES):
         if path.is_symlink():
-            raise RequestError(f"{path} is a symbolic link; the report follows none: remove it")
+            raise RequestError(
+                f"{path} is a symbolic link, which the report does not follow: remove it"
+            )
     if (folder / _FIGURES).exists() and not (folder / _FIGURES).is_dir():
-        raise RequestError(f"{folder / _FIGURES} is a file; the report needs a folder there")
+        raise RequestError(
+            f"{folder / _FIGURES} is a file; the report needs a folder there: remove it"
+        )
     if (folder / FILE).is_dir():
-        raise RequestError(f"{folder / FILE} is a folder; the report needs a file there")
+        raise RequestError(f"{folder / FILE} is a folder; the report needs a file there: remove it")
 
 
 @contextlib.contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """Has reports share a lock while they write; one that is alone removes what killed ones left.
+    """Holds a shared lock while writing; a process that is alone removes leftover temporary files.
 
-    The lock is on the folder itself and ends with its process. Without it, on a file system that
-    has none, all works but the tidying.
+    The lock is on the folder itself and ends with its process. On a file system without locks,
+    everything works except that leftover files stay.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -119,7 +125,7 @@ def _writing(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, page: str, figures: Mapping[str, str]) -> None:
-    """Writes the figures, then the page that links to them; then removes those of before."""
+    """Writes the figures, then the page that links to them, then removes old figures."""
     for name, content in figures.items():
         files.write(folder / _FIGURES / name, content)
     files.write(folder / FILE, page)

@@ -1,4 +1,4 @@
-"""Figures as the page and the folder `figures` hold them."""
+"""Figures for the page and for the folder `figures`."""
 
 import dataclasses
 import re
@@ -12,7 +12,7 @@ from xfer_jax.report import figures, wording
 
 _INKS = {figures.INK: "var(--ink)", figures.MUTED: "var(--muted)", figures.RULE: "var(--rule)"}
 _SVG = "http://www.w3.org/2000/svg"
-# So that elements are written without a prefix, as HTML expects them.
+# HTML expects elements without a namespace prefix.
 ElementTree.register_namespace("", _SVG)
 ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 
@@ -21,27 +21,27 @@ ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
 class Picture:
     """A figure on the page."""
 
-    name: str  # of its files, without ending
-    width: int  # pixels of CSS
+    name: str  # of its files, without extension
+    width: int  # CSS pixels
     drawing: Markup
 
 
 class Pictures:
-    """The figures of a page in their order, and the files that they will be."""
+    """Collects the figures of a page in order, and the contents of their files."""
 
     def __init__(self) -> None:
-        self.files: dict[str, str] = {}  # contents by name
+        self.files: dict[str, str] = {}  # contents by file name
 
     def draw(self, name: str, figure: Figure, numbers: pd.DataFrame) -> Picture:
-        """Keeps a figure and its numbers as files, and returns it for the page.
+        """Adds the files of a figure and its numbers, and returns the figure for the page.
 
         Args:
-          name: says what it shows; of it the file's name keeps Latin letters and digits.
-          figure: what to draw.
-          numbers: that it was drawn from.
+          name: what the figure shows; the file name keeps its Latin letters and digits.
+          figure: the figure.
+          numbers: the numbers in the figure.
         """
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:80]
-        file = f"{len(self.files) // 2 + 1:02d}-{slug}"  # no two have one number
+        file = f"{len(self.files) // 2 + 1:02d}-{slug}"  # the number makes it unique
         svg = figures.svg(figure, file)
         self.files[f"{file}.svg"] = svg
         self.files[f"{file}.csv"] = numbers.to_csv(
@@ -52,10 +52,10 @@ class Pictures:
 
 
 def _inline(svg: str, label: str) -> Markup:
-    """Returns SVG for the page: without its prologue and needless ids, with the page's inks.
+    """Prepares SVG for the page: removes prologue and unused ids, and uses the page's colours.
 
-    Parsing and writing it anew leaves nothing of a name but text: Matplotlib escapes what it
-    writes, and so does ElementTree.
+    Names stay text: Matplotlib escapes what it writes, and so does ElementTree, which parses the
+    SVG and writes it again.
     """
     root = ElementTree.fromstring(svg)
     values = (value for element in root.iter() for value in element.attrib.values())

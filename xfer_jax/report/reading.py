@@ -1,6 +1,6 @@
 """Reads an analysis for the page, and checks every column that the page uses.
 
-`analysis_folder.read` says that the files belong together; their values can still be anybody's.
+`analysis_folder.read` verifies that the files belong together; their values are still not trusted.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ import pandas as pd
 from seqio_tasks.errors import RequestError
 from xfer_jax.analysis import analysis_folder
 
-_LARGEST = 1e12  # of a number that is shown: more is no score, count or correlation
-# What no text on a page or in SVG may hold: control characters, half characters, non-characters.
+_LARGEST = 1e12  # a larger number cannot be a score, a count or a correlation
+# Invalid in HTML and SVG: control characters, lone surrogates, non-characters.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 
 
@@ -26,9 +26,9 @@ class _Columns:
 
     text: tuple[str, ...]
     numbers: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()  # numbers that not every analysis has
+    optional: tuple[str, ...] = ()  # numbers that only some analyses have
     unbounded: tuple[str, ...] = ()  # numbers that may be infinite
-    key: tuple[str, ...] = ()  # columns that tell the rows apart
+    key: tuple[str, ...] = ()  # columns that identify a row
 
 
 _PAIR = ("task", "source", "target")
@@ -41,7 +41,7 @@ _TABLES = {
         key=("task", "language"),
     ),
     "alignment": _Columns(_PAIR, ("score",)),
-    "features": _Columns(("source", "target"), key=("source", "target")),  # others: see `read`
+    "features": _Columns(("source", "target"), key=("source", "target")),  # the rest: numbers
     "correlations": _Columns(
         ("task", "feature", "of"),
         (
@@ -89,7 +89,7 @@ _TABLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """What `analyze` wrote, checked."""
+    """The checked results of `analyze`."""
 
     about: dict[str, Any]  # see `analysis_folder.About`
     tables: Mapping[str, pd.DataFrame]  # text without NaN; numbers finite or NaN, but `unbounded`
@@ -99,7 +99,7 @@ class Analysis:
         return list(self.tables["languages"]["task"].unique())
 
     def of(self, name: str, task: str) -> pd.DataFrame:
-        """Returns the rows of a table that are of a task; an empty frame where there is none."""
+        """Returns the rows of a table that belong to a task; empty if the table is missing."""
         frame = self.tables.get(name, pd.DataFrame())
         return frame if frame.empty else frame[frame["task"] == task]
 
@@ -108,8 +108,8 @@ def read(folder: Path) -> Analysis:
     """Reads the analysis in a folder.
 
     Raises:
-      RequestError: see `analysis_folder.read`; a table lacks a column, has text in the place of a
-        number, or two rows for one thing.
+      RequestError: see `analysis_folder.read`; or a table lacks a column, has text instead of a
+        number, or has two rows with the same key.
     """
     about, found = analysis_folder.read(folder)
     if "languages" not in found:
@@ -122,12 +122,12 @@ def read(folder: Path) -> Analysis:
 
 
 def clean(text: str) -> str:
-    """Returns text without the characters that neither HTML nor XML can hold."""
+    """Replaces the characters that are invalid in HTML or XML."""
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def _cleaned(value: Any) -> Any:
-    """Returns a value of JSON with all its texts cleaned."""
+    """Returns a JSON value with all its texts cleaned."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
@@ -136,7 +136,7 @@ def _cleaned(value: Any) -> Any:
 
 
 def _checked(path: Path, name: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Returns a table with the columns that the page uses in their types."""
+    """Checks the columns that the page uses, and converts them to their types."""
     columns = _TABLES[name]
     wanted = [*columns.text, *columns.numbers, *columns.unbounded]
     for column in wanted:
@@ -151,8 +151,8 @@ def _checked(path: Path, name: str, frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.assign(**typed).rename(columns={c: clean(str(c)) for c in frame})
     if columns.key and frame.duplicated(list(columns.key)).any():
         row = frame[frame.duplicated(list(columns.key))].iloc[0]
-        said = ", ".join(f"{column} {row[column]}" for column in columns.key)
-        raise RequestError(f"{path} has two rows of {said}: run `xfer-jax analyze` again")
+        key = ", ".join(f"{column} {row[column]}" for column in columns.key)
+        raise RequestError(f"{path} has two rows of {key}: run `xfer-jax analyze` again")
     return frame
 
 
@@ -161,10 +161,10 @@ def _text(values: pd.Series) -> pd.Series:
 
 
 def _numbers(path: Path, values: pd.Series, unbounded: bool) -> pd.Series:
-    """Returns a column as numbers; what is infinite is not known, unless it may be.
+    """Returns a column as numbers; infinite values become NaN, unless they are allowed.
 
     Raises:
-      RequestError: it holds something else; names the file and the column.
+      RequestError: a value is no number; names the file and the column.
     """
     where = f"{path}, column {clean(str(values.name))!r}"
     found = pd.to_numeric(values, errors="coerce")
@@ -188,5 +188,5 @@ def _numbers(path: Path, values: pd.Series, unbounded: bool) -> pd.Series:
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Returns a table's rows as templates read them."""
+    """Returns the rows of a table as dictionaries, for the templates."""
     return frame.to_dict("records")

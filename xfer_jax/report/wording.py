@@ -1,6 +1,6 @@
-"""How numbers and names are written on the page: filters of the templates.
+"""Formats numbers and names for the page: the filters of the templates.
 
-A number that is not known (NaN) is written as nothing, unless a filter says otherwise.
+An unknown number (NaN) gives an empty string, unless a filter says otherwise.
 """
 
 from typing import Any
@@ -8,31 +8,14 @@ from typing import Any
 import numpy as np
 import regex
 
-_ENDLESS = 1e9  # examples: nobody has as many
+from xfer_jax.analysis import features
+
+_ENDLESS = 1e9  # examples: no data set has more
 _LONGEST = 80  # code points of a name that are shown
-_FEATURES = {
-    "in_language_source": "in-language score of source",
-    "in_language_target": "in-language score of target",
-    "mc4_source": "mC4 size of source (log)",
-    "mc4_target": "mC4 size of target (log)",
-    "n_train_source": "training size of source (log)",
-    "lm_loss_source": "LM_L of source",
-    "lm_loss_target": "LM_L of target",
-    "lm_em_source": "LM_EM of source",
-    "lm_em_target": "LM_EM of target",
-    "bits_per_byte_source": "bits/byte of source",
-    "bits_per_byte_target": "bits/byte of target",
-    "words": "shared words",
-    "pieces": "shared vocabulary pieces",
-    "trigrams": "shared letter trigrams",
-    "inventory": "phoneme inventory",
-    "genetic": "language family",
-    "geography": "geographic proximity",
-}
 
 
 def short(text: Any, longest: int = _LONGEST) -> str:
-    """Returns a name, cut between two characters as readers see them where it is too long."""
+    """Returns a name; a name that is too long is cut between two visible characters."""
     text = str(text)
     if len(text) <= longest:
         return text
@@ -45,8 +28,8 @@ def short(text: Any, longest: int = _LONGEST) -> str:
 
 
 def feature(name: Any) -> str:
-    """Returns what to call a feature."""
-    return short(_FEATURES.get(str(name), str(name).replace("_", " ")))
+    """Returns what the page and the terminal call a feature."""
+    return short(features.title(str(name)))
 
 
 def _written(value: float, form: str) -> str:
@@ -54,38 +37,38 @@ def _written(value: float, form: str) -> str:
 
 
 def signed(value: float) -> str:
-    """Writes a correlation or a coefficient."""
+    """Formats a correlation or a coefficient."""
     return _written(value, "+.2f")
 
 
 def fixed(value: float, digits: int = 1) -> str:
-    """Writes a number with so many decimals."""
+    """Formats a number with this number of decimals."""
     return _written(value, f".{digits}f")
 
 
 def points(value: float) -> str:
-    """Writes a difference of scores."""
+    """Formats a difference of scores, in points."""
     return _written(value, "+.1f")
 
 
 def span(ends: tuple[float, float]) -> str:
-    """Writes the least and the most of some scores; one number where they are the same."""
+    """Formats the range of some scores; one number if both ends are the same."""
     low, high = map(fixed, ends)
     return low if low == high else f"{low} to {high}"
 
 
 def percent(value: float) -> str:
-    """Writes a share."""
+    """Formats a share in percent."""
     return _written(value, ".0%")
 
 
 def whole(value: float) -> str:
-    """Writes a count."""
+    """Formats a count."""
     return _written(value, ",.0f")
 
 
 def p(value: float) -> str:
-    """Writes a p-value."""
+    """Formats a p-value."""
     return "<0.001" if value < 0.001 else _written(value, ".3f")
 
 
@@ -94,7 +77,7 @@ def scientific(value: float) -> str:
 
 
 def p_is(value: float) -> str:
-    """Writes a p-value in a sentence."""
+    """Formats a p-value for a sentence."""
     if np.isnan(value):
         return "p unknown"
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
@@ -109,7 +92,7 @@ def points_interval(low: float, high: float) -> str:
 
 
 def examples(value: float) -> str:
-    """Writes a number of examples that was extrapolated: two digits of it."""
+    """Formats an extrapolated number of examples, with two significant digits."""
     if np.isnan(value):
         return "?"
     if value > _ENDLESS:

@@ -1,1 +1,1 @@
-"""What runs leave and others bring: tables and predictions, read without JAX."""
+"""Reads the results of runs and of users, tables and predictions, without JAX."""

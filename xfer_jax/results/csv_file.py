@@ -1,7 +1,7 @@
-"""Tables that users bring as CSV: read as text, checked, and turned into numbers.
+"""Reads a user's CSV files as text, checks them, and converts text to numbers.
 
-Values are separated by commas, semicolons or tabs, and lines end with LF, CRLF or CR. Where
-semicolons or tabs separate, numbers may have decimal commas.
+Commas, semicolons or tabs separate values, and lines end with LF, CRLF or CR. If semicolons or tabs
+separate values, numbers may have decimal commas.
 """
 
 import csv
@@ -22,23 +22,23 @@ _NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf(inity)?)", re.ASC
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?", re.ASCII)
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+", re.ASCII)
 _EMPTY = ("", "nan", "na")
-_PERCENT = ("score", "baseline")  # of these `12,345` is no number of thousands
-LARGEST = 10**15  # of whole numbers: floats hold these exactly
-_LINE = "line"  # name of the index of a table that comes from a file
+_PERCENT = ("score", "baseline")  # in these columns, `12,345` cannot mean twelve thousand
+LARGEST = 10**15  # largest whole number; floats represent these exactly
+_LINE = "line"  # name of the index of a table that was read from a file
 
 
 def read(path: Path, required: Sequence[str] = ()) -> pd.DataFrame:
-    """Reads a CSV as text, and checks its columns.
+    """Reads a CSV file as text, and checks its columns.
 
     Args:
-      path: of the file.
+      path: the file.
       required: columns that it must have.
 
     Returns:
-      Text without spaces around it; columns in lower case; the index is the line in the file.
+      A table of stripped text with lower-case column names; the index is the line in the file.
 
     Raises:
-      RequestError: it is no table, or lacks a column; names the line.
+      RequestError: the file is not a table, or lacks a column; names the line.
     """
     text = files.read_text(path)
     separator = _separator(text)
@@ -49,22 +49,26 @@ def read(path: Path, required: Sequence[str] = ()) -> pd.DataFrame:
     )
     missing = [name for name in required if name not in frame]
     if missing:
-        raise RequestError(f"{path} has no column {', '.join(missing)}; it has {', '.join(names)}")
+        raise RequestError(
+            f"{path} has no column {', '.join(missing)}; it has the columns {', '.join(names)}"
+        )
     if frame.empty:
         raise RequestError(f"{path} has no rows")
     return frame if separator == "," else frame.apply(_with_decimal_points)
 
 
 def _separator(text: str) -> str:
-    """Returns what separates most names in the first line."""
+    """Returns the separator that gives the most names in the first line."""
     first = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
     counts = {c: len(next(csv.reader([first], delimiter=c), [])) for c in _SEPARATORS}
     return max(counts, key=lambda c: counts[c])
 
 
 def _rows(path: Path, text: str, separator: str) -> tuple[list[str], list[list[str]], list[int]]:
-    """Returns the header, the rows that are not empty, and their lines."""
-    csv.field_size_limit(sys.maxsize)  # a cell may be long; by default 131,072 characters are
+    """Returns the header, the rows that are not empty, and their line numbers."""
+    csv.field_size_limit(
+        sys.maxsize
+    )  # a cell may be longer than the default limit of 131,072 characters
     header: list[str] | None = None
     rows, lines = [], []
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -89,21 +93,23 @@ def _rows(path: Path, text: str, separator: str) -> tuple[list[str], list[list[s
                 lines.append(line)
             line = reader.line_num + 1
     except csv.Error as error:
-        why = "a quote is not closed" if "end of data" in str(error) else str(error)
-        raise RequestError(f"{path}, line {line}: this is no table ({why})") from None
+        why = "a quotation mark is not closed" if "end of data" in str(error) else str(error)
+        raise RequestError(f"{path}, line {line}: this is not a valid table ({why})") from None
     if header is None:
-        raise RequestError(f"{path} is no table: it is empty")
+        raise RequestError(f"{path} is not a table: it is empty")
     return header, rows, lines
 
 
 def _check_distinct(path: Path, header: Sequence[str]) -> None:
     twice = next((name for i, name in enumerate(header) if name and name in header[:i]), None)
     if twice is not None:
-        raise RequestError(f"{path} has two columns {twice!r} (capitals do not count)")
+        raise RequestError(
+            f"{path} has two columns {twice!r} (upper and lower case are the same); rename one"
+        )
 
 
 def _names(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns the names of the columns; empty columns without a name at the end have none."""
+    """Returns the names of the columns, without empty columns at the end that have no name."""
     names = list(header)
     while names and not names[-1] and not any(row[len(names) - 1] for row in rows):
         names.pop()
@@ -113,15 +119,15 @@ def _names(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
 
 def _with_decimal_points(column: pd.Series) -> pd.Series:
-    """Turns the decimal commas of a column of numbers into points.
+    """Replaces the decimal commas in a column of numbers with points.
 
-    Where all of them could also set off thousands (`1,234`), the column stays as it is, which no
-    number is read from; so does a column in which other numbers have points.
+    If all commas could also be thousands separators (`1,234`), the column stays unchanged, and
+    `numbers` refuses it. A column in which other numbers have points also stays unchanged.
     """
-    there = column[~column.str.lower().isin(_EMPTY)]
-    if not there.map(_DECIMAL_COMMA.fullmatch).map(bool).all():
+    filled = column[~column.str.lower().isin(_EMPTY)]
+    if not filled.map(_DECIMAL_COMMA.fullmatch).map(bool).all():
         return column
-    with_comma = there[there.str.contains(",")]
+    with_comma = filled[filled.str.contains(",")]
     thousands = with_comma.map(_THOUSANDS.fullmatch).map(bool).all()
     if thousands and column.name not in _PERCENT:
         return column
@@ -132,38 +138,39 @@ def _with_decimal_points(column: pd.Series) -> pd.Series:
 
 
 def at(path: Path, rows: pd.Series | pd.DataFrame, position: int = 0) -> str:
-    """Returns where a row stands, for an error: the file and the line."""
+    """Returns the file and the line of a row, for an error message."""
     place = rows.index[position]
     return f"{path}, line {place}" if rows.index.name == _LINE else f"{path}, row {place + 1}"
 
 
 def is_number(texts: pd.Series) -> pd.Series:
-    """Returns which texts are numbers, infinity among them."""
+    """Returns which texts are numbers; infinity is one."""
     return texts.map(_NUMBER.fullmatch).map(bool)
 
 
 def is_empty(texts: pd.Series) -> pd.Series:
-    """Returns which texts stand for no value: nothing, `nan` and `na`."""
+    """Returns which texts are missing values: an empty text, `nan` or `na`."""
     return texts.str.lower().isin(_EMPTY)
 
 
 def numbers(path: Path, texts: pd.Series) -> pd.Series:
-    """Turns text into numbers; what `is_empty` becomes NaN.
+    """Converts text to numbers; missing values (`is_empty`) become NaN.
 
     Raises:
-      RequestError: something else that is no number, or a number that is too large; names the line.
+      RequestError: a text is not a number, or a number is infinite; names the line.
     """
     texts = texts.astype(str)
     empty = is_empty(texts)
     odd = texts[~empty & ~is_number(texts)]
     if len(odd):
         raise RequestError(
-            f"{at(path, odd)}: {texts.name} {_short(odd.iloc[0])} is no number{_hint(odd.iloc[0])}"
+            f"{at(path, odd)}: {texts.name} {_short(odd.iloc[0])} is not a number"
+            f"{_hint(odd.iloc[0])}"
         )
     found = texts.where(~empty, "nan").astype(float)
     endless = found[np.isinf(found)]
     if len(endless):
-        raise RequestError(f"{at(path, endless)}: {texts.name} is infinite; leave it empty")
+        raise RequestError(f"{at(path, endless)}: {texts.name} is infinite; leave the cell empty")
     return found
 
 
@@ -173,19 +180,19 @@ def _short(text: str) -> str:
 
 def _hint(text: str) -> str:
     if _THOUSANDS.fullmatch(text):
-        return " that can be read in one way: write it without a comma"
+        return " with only one meaning: write it without a comma"
     if _DECIMAL_COMMA.fullmatch(text):
-        return ": decimal commas are read where semicolons or tabs separate values"
+        return ": decimal commas are allowed only if semicolons or tabs separate values"
     if text.endswith("%") and _NUMBER.fullmatch(text[:-1].strip().replace(",", ".")):
-        return ": leave the percent sign out"
+        return ": remove the percent sign"
     return ""
 
 
 def whole_numbers(path: Path, texts: pd.Series, default: int) -> pd.Series:
-    """Turns text into whole numbers; what is empty becomes the default.
+    """Converts text to whole numbers; missing values become the default.
 
     Raises:
-      RequestError: something else, a negative number, or one above `LARGEST`; names the line.
+      RequestError: a text is not a whole number from 0 to `LARGEST`; names the line.
     """
     texts = texts.astype(str)
     texts = texts.where(~is_empty(texts), str(default))
@@ -194,17 +201,17 @@ def whole_numbers(path: Path, texts: pd.Series, default: int) -> pd.Series:
     odd = texts[found.isna() | (found % 1 != 0)]
     if len(odd):
         raise RequestError(
-            f"{at(path, odd)}: {texts.name} must be whole numbers, not {_short(odd.iloc[0])};"
+            f"{at(path, odd)}: {texts.name} must be a whole number, not {_short(odd.iloc[0])};"
             f" expected 0 to {LARGEST:,}"
         )
     return found.astype("int64")
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
-    """Writes a table as CSV, whole or not at all.
+    """Writes a table as a CSV file, atomically.
 
     Raises:
-      RequestError: it cannot be written there.
+      RequestError: the file cannot be written.
       RunError: the disk is full or fails.
     """
     files.write(path, _as_csv(table))

@@ -1,7 +1,7 @@
-"""What models answered: reads folders in T5X's layout, whichever engine wrote them.
+"""Reads the outputs of models from folders in T5X's layout, whichever engine wrote them.
 
-A run's folder holds `config.gin` and `inference_eval/<task>-<step>.jsonl`. Files of metrics are not
-trusted: scores are computed anew from the outputs.
+The folder of a run contains `config.gin` and `inference_eval/<task>-<step>.jsonl`. Scores are
+always computed from the outputs, never read from files of metrics.
 """
 
 import ast
@@ -25,46 +25,46 @@ FOLDER = "inference_eval"
 
 @dataclasses.dataclass(frozen=True)
 class Outputs:
-    """One model's answers to one task, of its last evaluation."""
+    """The answers of one model to one task, from its last evaluation."""
 
     task: Task
     step: int
     inputs: list[str]
-    tokens: list[list[int]]  # of the inputs; empty where the file has none
+    tokens: list[list[int]]  # token ids of the inputs; empty if the file has none
     references: list[Any]  # the target text, or the list of answers
     answers: list[str]
 
     @property
     def score(self) -> float:
-        """The task's score in percent.
+        """The score of the task in percent.
 
         Raises:
-          RequestError: the metric does not take these references.
+          RequestError: the metric does not accept these references.
         """
         return self.percent(self.task.family.score)
 
     def percent(self, name: str) -> float:
-        """Returns one of the task's scores in percent; raises RequestError, see `score`."""
+        """Returns one of the scores of the task in percent; raises RequestError, see `score`."""
         return self._percent(self.answers, name)
 
     @property
     def perfect(self) -> float:
-        """The score, in percent, of answers that equal the references."""
+        """The score, in percent, of answers that are equal to the references."""
         return self._percent(self._first_references())
 
     @property
     def expects_something(self) -> bool:
-        """Whether a reference holds more than nothing, or no entity."""
+        """True if any reference contains an answer or an entity."""
         if self.task.family.answers_field:
             return any(answer for answers in self.references for answer in answers)
         return any(strict_metrics.parse_spans(reference) for reference in self.references)
 
     @property
     def baseline(self) -> float:
-        """The better score, in percent, of always the commonest reference and always nothing."""
-        commonest, _ = Counter(self._first_references()).most_common(1)[0]
+        """The score in percent of always giving the most frequent target, or nothing if better."""
+        most_frequent, _ = Counter(self._first_references()).most_common(1)[0]
         n = len(self.answers)
-        return max(self._percent([answer] * n) for answer in (commonest, ""))
+        return max(self._percent([answer] * n) for answer in (most_frequent, ""))
 
     def _first_references(self) -> list[str]:
         return [r if isinstance(r, str) else r[0] for r in self.references]
@@ -75,18 +75,18 @@ class Outputs:
         try:
             return family.percent * metric(self.references, answers)[name or family.score]
         except ValueError as error:
-            raise RequestError(f"{self.task.name}: outputs cannot be scored: {error}") from None
+            raise RequestError(f"{self.task.name}: the outputs cannot be scored: {error}") from None
 
 
 class _Input(pydantic.BaseModel):
-    """What a model was given."""
+    """The input of a model."""
 
     inputs_pretokenized: str
     inputs: list[int] = []
 
 
 class _Record(pydantic.BaseModel):
-    """A line of a file of outputs, as evaluations write it; what else it holds does not matter."""
+    """A line of a file of outputs, as evaluations write it; other fields are ignored."""
 
     model_config = pydantic.ConfigDict(strict=True)
 
@@ -96,10 +96,10 @@ class _Record(pydantic.BaseModel):
 
 
 def read(run: Path, task: Task) -> Outputs | None:
-    """Reads the outputs of a run's last evaluation of a task; None when there are none.
+    """Reads the outputs of the last evaluation of a task in a run; None if there are none.
 
     Raises:
-      RequestError: they are damaged.
+      RequestError: the file of outputs is damaged.
     """
     files = {
         int(path.stem.rpartition("-")[2]): path
@@ -121,13 +121,13 @@ def read(run: Path, task: Task) -> Outputs | None:
 
 
 def _records(path: Path, task: Task) -> list[_Record]:
-    """Reads a file of outputs, a record a line.
+    """Reads a file of outputs, one record per line.
 
     Raises:
-      RequestError: a line is not what an evaluation of this task writes; names it.
+      RequestError: an evaluation of this task cannot have written a line; names the line.
     """
     records = []
-    # not splitlines(), which also parts a text at characters that JSON leaves as they are
+    # not splitlines(), which also splits at characters that JSON does not escape
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
@@ -149,7 +149,7 @@ def _records(path: Path, task: Task) -> list[_Record]:
 
 
 def _wrong_target(target: str | list[str], task: Task) -> str:
-    """Returns what is wrong with a target of a task, nothing where it is right."""
+    """Returns what is wrong with a target of a task, or an empty text."""
     family = task.family
     if family.answers_field:
         return "expected a list of answers" if isinstance(target, str) else ""
@@ -161,10 +161,10 @@ def _wrong_target(target: str | list[str], task: Task) -> str:
 
 
 def tasks(run: Path) -> list[Task]:
-    """Returns the tasks of this project that a run's folder has outputs of.
+    """Returns the tasks of this project for which a run has outputs.
 
     Raises:
-      RequestError: it has none.
+      RequestError: there are none.
     """
     stems = {path.stem.rpartition("-") for path in (run / FOLDER).glob("*-*.jsonl")}
     names = sorted({name for name, _, step in stems if step.isdecimal()})
@@ -173,17 +173,17 @@ def tasks(run: Path) -> list[Task]:
         try:
             task = catalogue.task(name)
         except RequestError:
-            continue  # of another registry
+            continue  # a task of another registry
         if task.family.metric is not None:
             found.append(task)
     if not found:
-        has = f"only of {', '.join(names[:4])}" if names else "none"
-        raise RequestError(f"{run / FOLDER} has outputs of no task of this project: {has}")
+        has = f"only outputs of {', '.join(names[:4])}" if names else "no files *-<step>.jsonl"
+        raise RequestError(f"{run / FOLDER} has no outputs of a task of this project: it has {has}")
     return found
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is one run's, in T5X's layout."""
+    """Returns whether a folder is the folder of one run, in T5X's layout."""
     return (folder / FOLDER).is_dir()
 
 
@@ -195,13 +195,13 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def table(runs: Sequence[Path]) -> pd.DataFrame:
-    """Computes a table of scores from the outputs of runs, a row a run and target.
+    """Computes a table of scores from the outputs of runs, one row per run and target.
 
-    What a run was trained on is read from its `config.gin`: of a task `xfer_panx.sw.n100.s0` the
-    source is Swahili, and `n100` goes into the column `arm`.
+    The training task of a run is read from its `config.gin`: for the task `xfer_panx.sw.n100.s0`,
+    the source language is Swahili and the column `arm` is `n100`.
 
     Raises:
-      RequestError: a folder without outputs, or whose configuration does not say the language.
+      RequestError: a folder has no outputs, or its configuration does not name the training task.
     """
     rows = []
     for run in runs:
@@ -232,7 +232,7 @@ def _trained_on(run: Path) -> tuple[Task, int]:
         text = read_text(path)
     except RequestError as error:
         raise RequestError(
-            f"{error}; this file says which language the model was trained in"
+            f"{error}; this file says which task and language the model was trained on"
         ) from None
     name = _setting(text, "MIXTURE_OR_TASK_NAME")
     if not isinstance(name, str):
@@ -247,7 +247,7 @@ def _trained_on(run: Path) -> tuple[Task, int]:
 
 
 def _setting(config: str, macro: str) -> Any:
-    """Returns a macro's value, None where it is not a plain one."""
+    """Returns the value of a macro; None if it is missing or not a literal."""
     match = re.search(rf"^{macro} = \\?\n? *(.+)$", config, re.M)
     try:
         return ast.literal_eval(match[1]) if match else None

@@ -1,8 +1,8 @@
-"""How well a model knows each language: LM_L and LM_EM, from what it predicted for masked texts.
+"""Measures how well a model knows each language: LM_L and LM_EM, from predictions for masked texts.
 
-Reads the files that `xfer-jax probe`, or T5X's `infer` with t5x_configs/probe.gin, leave:
-`xfer_probe.<task>.<language>-score.jsonl-…` with the log-probability of what was masked, and
-`…-predict.jsonl-…` with what the model put in its place. Knows nothing of the engines.
+Reads the files that `xfer-jax probe`, or T5X's `infer` with t5x_configs/probe.gin, writes:
+`xfer_probe.<task>.<language>-score.jsonl-…` with the log-probabilities of the masked spans, and
+`…-predict.jsonl-…` with the spans that the model predicted. Does not import an engine.
 """
 
 import dataclasses
@@ -29,54 +29,58 @@ _DRAWS, _BLOCK = 2000, 100
 
 
 def path(folder: Path, task: str, mode: str) -> Path:
-    """Returns the file of a probe's scores or predictions, as T5X names it."""
+    """Returns the path of a probe's scores or predictions, with the file name that T5X uses."""
     return folder / f"{task}-{mode}.{_SUFFIX}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """What a model predicted for a probe's pieces of text, a number a piece."""
+    """Counts and losses of a model's predictions for a probe, one number per piece of text."""
 
-    loss: np.ndarray  # nats, of all target tokens
-    tokens: np.ndarray  # target tokens, sentinels and end of sequence among them, as mT5 counts
-    size: np.ndarray  # bytes of the masked text in UTF-8
-    characters: np.ndarray
-    spans: np.ndarray  # that were masked
-    exact: np.ndarray  # of those, reproduced token for token
+    loss: np.ndarray  # nats, summed over all target tokens
+    tokens: np.ndarray  # target tokens, including sentinels and end of sequence, as in mT5
+    size: np.ndarray  # UTF-8 bytes of the masked text
+    characters: np.ndarray  # of the masked text
+    spans: np.ndarray  # number of masked spans
+    exact: np.ndarray  # number of masked spans that are predicted token for token
 
 
 def read(folder: Path, task: str) -> Answers:
-    """Reads a probe's two files.
+    """Reads the two files of a probe.
 
     Raises:
-      RequestError: one is not there or damaged, or the two are of different texts.
+      RequestError: a file is missing or damaged, or the two files are of different texts.
     """
     rows = []
     scores = _lines(path(folder, task, "score"), _Scored)
     predictions = _lines(path(folder, task, "predict"), _Predicted)
     if len(scores) != len(predictions):
         raise RequestError(
-            f"{folder}: of {task} there are {len(scores)} scores and {len(predictions)}"
-            " predictions; remove both files, and probe again"
+            f"{folder}: {task} has {len(scores)} scores but {len(predictions)} predictions; remove"
+            " both files, and probe again"
         )
-    for scored, said in zip(scores, predictions, strict=True):
+    for scored, generated in zip(scores, predictions, strict=True):
         targets = [token for token in scored.inputs.targets if token]
-        asked_text = scored.inputs.targets_pretokenized
-        loss, predicted = -scored.score, said.prediction_tokens
-        if [token for token in said.inputs.targets if token] != targets:
+        target_text = scored.inputs.targets_pretokenized
+        loss, predicted = -scored.score, generated.prediction_tokens
+        if [token for token in generated.inputs.targets if token] != targets:
             raise RequestError(
-                f"{folder}: the scores and the predictions of {task} are of two masks"
+                f"{folder}: the scores and the predictions of {task} have different masks; remove"
+                " both files, and probe again"
             )
         if len(targets) < 3:
-            continue  # a last piece of one token: nothing is masked
-        # All targets begin with <extra_id_0>; the others count down, see `probes.sentinels`.
+            continue  # the last piece has a single token: nothing is masked
+        # All targets begin with <extra_id_0>; the ids of the next sentinels decrease by one.
         sentinels = range(targets[0], targets[0] - NUM_SENTINELS, -1)
-        asked, answered = spans(targets, sentinels), spans(predicted, sentinels)
-        masked = " ".join(_SENTINEL.sub(" ", asked_text).split())
-        exact = sum(answered.get(number) == span for number, span in asked.items())
-        rows.append((loss, len(targets), len(masked.encode()), len(masked), len(asked), exact))
+        expected, found = spans(targets, sentinels), spans(predicted, sentinels)
+        masked = " ".join(_SENTINEL.sub(" ", target_text).split())
+        exact = sum(found.get(number) == span for number, span in expected.items())
+        rows.append((loss, len(targets), len(masked.encode()), len(masked), len(expected), exact))
     if not rows:
-        raise RequestError(f"{path(folder, task, 'score')} holds no masked text")
+        raise RequestError(
+            f"{path(folder, task, 'score')} contains no masked text; choose a task with longer"
+            " texts"
+        )
     return Answers(*np.asarray(rows, float).T)
 
 
@@ -89,14 +93,14 @@ class _ScoredInputs(_Inputs):
 
 
 class _Scored(pydantic.BaseModel):
-    """A line of a probe's scores."""
+    """A line of a file of scores."""
 
     inputs: _ScoredInputs
     score: pydantic.FiniteFloat  # log-probability of the targets, in nats
 
 
 class _Predicted(pydantic.BaseModel):
-    """A line of a probe's predictions."""
+    """A line of a file of predictions."""
 
     inputs: _Inputs
     prediction_tokens: list[int]
@@ -106,11 +110,13 @@ _Line = TypeVar("_Line", bound=pydantic.BaseModel)
 
 
 def _lines(file: Path, model: type[_Line]) -> list[_Line]:
-    """Reads a file of JSON lines; raises RequestError with the line that is not as it should be."""
+    """Reads a file of JSON lines; raises RequestError with the number of an invalid line."""
     if not file.is_file():
-        raise RequestError(f"{file} is not there: a probe needs INFER_MODE 'score' and 'predict'")
+        raise RequestError(
+            f"{file} is missing: run the probe with INFER_MODE 'score' and 'predict'"
+        )
     found = []
-    # not splitlines(), which also parts a text at characters that JSON leaves as they are
+    # not splitlines(), which also splits at characters that JSON does not escape
     for number, line in enumerate(files.read_text(file).split("\n"), 1):
         if not line.strip():
             continue
@@ -125,20 +131,20 @@ def _lines(file: Path, model: type[_Line]) -> list[_Line]:
                     " again"
                 ) from None
             raise RequestError(
-                f"{file} is no probe's: line {number}, {place}: {first['msg']}; under T5X,"
-                " t5x_configs/probe.gin has it written"
+                f"{file} is not a file of a probe: line {number}, {place}: {first['msg']}; with"
+                " T5X, use t5x_configs/probe.gin"
             ) from None
     return found
 
 
 def measure(answers: Answers, seed: int = 0) -> dict[str, float]:
-    """Computes a probe's measures, with 95% intervals from resampling pieces of text.
+    """Computes the measures of a probe, with 95% intervals from resampling pieces of text.
 
     Returns:
-      `lm_loss` (LM_L), nats a target token; `bits_per_byte` and `bits_per_character` of the masked
-      text, which do not depend on how a language is cut into tokens; `lm_em` (LM_EM), the share of
-      masked spans that are reproduced exactly, and `lm_em_examples`, the mean of a piece's share.
-      Each has its `_low` and `_high`.
+      `lm_loss` (LM_L), nats per target token; `bits_per_byte` and `bits_per_character` of the
+      masked text, which do not depend on the tokenisation; `lm_em` (LM_EM), the share of masked
+      spans that are predicted exactly; and `lm_em_examples`, the mean over pieces of that share.
+      Each has `_low` and `_high`, the ends of its interval.
     """
     bits = answers.loss / np.log(2)
     ratios = {
@@ -160,14 +166,18 @@ def measure(answers: Answers, seed: int = 0) -> dict[str, float]:
         "n_tokens": int(answers.tokens.sum()),
         "n_bytes": int(answers.size.sum()),
     }
-    for i, (name, (above, below)) in enumerate(ratios.items()):
+    for i, (name, (numerator, denominator)) in enumerate(ratios.items()):
         low, high = np.quantile(drawn[:, 2 * i] / drawn[:, 2 * i + 1], [0.025, 0.975])
-        found |= {name: above.sum() / below.sum(), f"{name}_low": low, f"{name}_high": high}
+        found |= {
+            name: numerator.sum() / denominator.sum(),
+            f"{name}_low": low,
+            f"{name}_high": high,
+        }
     return found
 
 
 def tasks_in(folder: Path) -> Iterator[tuple[Path, records.Task]]:
-    """Yields the probes that have scores in a folder or in folders in it."""
+    """Yields the probes with scores in a folder or its subfolders, and the folder of each."""
     for file in sorted(folder.rglob(f"*-score.{_SUFFIX}")):
         task = catalogue.task(file.name.removesuffix(f"-score.{_SUFFIX}"))
         if task.family.objective == "probe":
@@ -178,7 +188,7 @@ def collect(folder: Path) -> pd.DataFrame:
     """Computes the table of all probes in a folder, and writes it to `probe.csv` there.
 
     Raises:
-      RequestError: there are none, or see `read`.
+      RequestError: there are no probes; or see `read`.
     """
     rows = []
     for where, task in tasks_in(folder):
@@ -186,7 +196,7 @@ def collect(folder: Path) -> pd.DataFrame:
         rows.append({"task": of, "language": task.language} | measure(read(where, task.name)))
     if not rows:
         raise RequestError(
-            f"{folder} holds no probe: no file is called xfer_probe.…-score.{_SUFFIX}"
+            f"{folder} contains no probe: no file has the name xfer_probe.…-score.{_SUFFIX}"
         )
     table = pd.DataFrame(rows)
     csv_file.write(folder / FILE, table)
@@ -197,7 +207,7 @@ def text(table: pd.DataFrame) -> str:
     """Renders a table of probes for a terminal."""
     lines: list[str] = []
     for task, rows in table.groupby("task", sort=False):
-        lines.append(f"{task}: masked spans of its training text")
+        lines.append(f"{task}: masked spans of the training text")
         lines.append(
             "  language pieces  spans   LM_L  95% interval   bits/byte   LM_EM  95% interval"
         )
@@ -207,7 +217,7 @@ def text(table: pd.DataFrame) -> str:
                 f"  [{row.lm_loss_low:.3f}, {row.lm_loss_high:.3f}]{row.bits_per_byte:>10.3f}"
                 f"{row.lm_em:>8.3f}  [{row.lm_em_low:.3f}, {row.lm_em_high:.3f}]"
             )
-    lines.append("LM_L: nats a target token; LM_EM: share of the masked spans reproduced exactly")
+    lines.append("LM_L: nats per target token; LM_EM: share of the masked spans predicted exactly")
     return "\n".join(lines)
 
 

@@ -1,8 +1,9 @@
-"""Tables of scores, ours or a user's own: read, checked, and brought into one form.
+"""Reads tables of scores, from a study or from a user, checks them, and converts them to one form.
 
-Knows nothing of the engine. A table has the columns source, target and score, and may have task,
-n_shots (examples in the target language), n_train (in the source language), seed, intermediate,
-arm, metric, model, n_examples, baseline, run; others are kept.
+Does not import the engine. A table has the columns source, target and score. It may also have task,
+n_shots (training examples in the target language), n_train (training examples in the source
+language), seed, intermediate, arm, metric, model, n_examples, baseline and run. Other columns are
+kept.
 """
 
 import dataclasses
@@ -27,35 +28,35 @@ _DEFAULTS = {
     "seed": 0,
 }
 _KNOWN = {*_KEY, "score", "metric", "n_examples", "run", "engine", "baseline"}
-FEWEST = 4  # languages: with three there are but six ways to permute them
-_SHOWN = 6  # names in a list
+FEWEST = 4  # languages; three have only six permutations
+_SHOWN = 6  # names in a list of a note
 
 
 @dataclasses.dataclass(frozen=True)
-class Scores:
-    """A table in one form, and what a reader should know of it."""
+class ScoreTable:
+    """A checked table of scores, and notes for the reader."""
 
-    table: pd.DataFrame  # columns of _KEY, `score` in percent, and what else there was
-    notes: tuple[str, ...]  # what was left out or taken for granted
+    table: pd.DataFrame  # columns of _KEY, `score` in percent, and the other columns
+    notes: tuple[str, ...]  # what was left out or assumed
 
 
-def read(path: Path, where: Mapping[str, str] | None = None, fractions: bool = False) -> Scores:
+def read(path: Path, where: Mapping[str, str] | None = None, fractions: bool = False) -> ScoreTable:
     """Reads a table of scores.
 
     Args:
-      path: CSV with commas, semicolons or tabs.
+      path: a CSV file with commas, semicolons or tabs.
       where: see `check`.
       fractions: see `check`.
 
     Raises:
-      RequestError: see `csv_file.read` and `check`; fewer than four languages.
+      RequestError: see `csv_file.read` and `check`; or there are fewer than four languages.
     """
     scores = check(csv_file.read(path, REQUIRED), path, where, fractions)
-    here = sorted({*scores.table["source"], *scores.table["target"]})
-    if len(here) < FEWEST:
+    codes = sorted({*scores.table["source"], *scores.table["target"]})
+    if len(codes) < FEWEST:
         raise RequestError(
-            f"{path} has {len(here)} languages ({', '.join(here)}): an analysis needs {FEWEST} or"
-            " more"
+            f"{path} has {len(codes)} languages ({', '.join(codes)}): an analysis needs at least"
+            f" {FEWEST}"
         )
     return scores
 
@@ -65,26 +66,26 @@ def check(
     path: Path,
     where: Mapping[str, str] | None = None,
     fractions: bool = False,
-) -> Scores:
-    """Brings a table of text into one form.
+) -> ScoreTable:
+    """Checks a table of text and converts it to one form.
 
     Args:
       frame: see `csv_file.read`.
-      path: where it comes from, to be named.
-      where: columns that must have a value, to choose of a table that holds more.
+      path: its file, for error messages.
+      where: keep only the rows with these values, by column.
       fractions: scores are in [0, 1] and are multiplied by 100.
 
     Raises:
-      RequestError: unknown languages or columns, contradicting rows, scores that are no
-        percentages; one sentence that names the row.
+      RequestError: unknown languages or columns, contradicting rows, or scores that are not
+        percentages; names the row.
     """
     frame = _chosen(frame, path, where or {})
     notes: list[str] = []
     unused = [str(name) for name in frame if name not in _KNOWN and name not in (where or {})]
     if unused:
-        notes.append(f"{path}: columns that are not used: {_list(unused)}")
+        notes.append(f"{path}: columns that are ignored: {_list(unused)}")
     frame = _with_defaults(path, frame)
-    ours = {"run", "engine"} <= set(frame.columns)  # a study's table: it is in percent
+    ours = {"run", "engine"} <= set(frame.columns)  # the table of a study is in percent
     frame["score"] = csv_file.numbers(path, frame["score"])
     empty = frame["score"].isna()
     if empty.any():
@@ -100,54 +101,54 @@ def check(
         frame[column] = language_names.codes_of(path, frame[column])
     frame, dropped = _without_repeats(path, frame)
     if dropped:
-        notes.append(f"{dropped} rows repeat another to the letter and count once")
+        notes.append(f"{dropped} rows are exact duplicates of another row and count once")
     notes += language_names.typology_notes({*frame["source"], *frame["target"]})
     for column in ("model", "metric"):
         for task, of_task in frame.groupby("task") if column in frame else ():
             several = sorted(set(of_task[column]))
             if len(several) > 1:
                 raise RequestError(
-                    f"{path} has scores of {task} by {column} {', '.join(several[:4])}: choose one"
-                    f" by --where {column}={several[0]}"
+                    f"{path} has scores of {task} for several values of {column}"
+                    f" ({', '.join(several[:4])}): choose one with --where {column}={several[0]}"
                 )
     for task, of_task in frame.groupby("task"):
         pairs = of_task[["source", "target"]].drop_duplicates()
         possible = pairs["source"].nunique() * pairs["target"].nunique()
         if len(pairs) < possible:
             notes.append(f"{task}: {possible - len(pairs)} of {possible} cells have no score")
-    return Scores(frame.reset_index(drop=True), tuple(notes))
+    return ScoreTable(frame.reset_index(drop=True), tuple(notes))
 
 
 def _chosen(frame: pd.DataFrame, path: Path, where: Mapping[str, str]) -> pd.DataFrame:
-    """Returns the rows that have the values asked for."""
+    """Returns the rows with the requested values."""
     for column, value in where.items():
         if column not in frame:
             hint = did_you_mean(column, frame.columns)
-            raise RequestError(f"{path} has no column {column!r} to choose by{hint}")
+            raise RequestError(f"{path} has no column {column!r} for --where{hint}")
         kept = frame[column].astype(str) == value
         if not kept.any():
             found = ", ".join(sorted(frame[column].astype(str).unique())[:8])
-            raise RequestError(f"{path}: no row has {column} {value}; there are {found}")
+            raise RequestError(f"{path}: no row has {column} {value}; choose one of {found}")
         frame = frame[kept]
     return frame
 
 
 def _list(names: Iterable[str]) -> str:
-    """Returns names for a note, not all of them where there are many."""
+    """Returns the first names of a list for a note, and the number of the others."""
     shown = list(names)
     more = len(shown) - _SHOWN
     return ", ".join(shown[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def zero_shot(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Chooses the rows that pairs of languages are compared by, task by task.
+    """Chooses the rows by which language pairs are compared, task by task.
 
-    Those with the fewest examples in the target language, without an intermediate task and of all
-    training data where there are such; of a cell that was trained on several amounts of data, the
-    largest.
+    These are the rows with the fewest training examples in the target language; if possible,
+    without an intermediate task and with all training data. If a cell has several sizes of training
+    data, the largest counts.
 
     Returns:
-      The rows, and what a reader should know of the choice.
+      The rows, and notes on the choice.
     """
     notes, chosen = [], []
     for task, of_task in table.groupby("task", sort=False):
@@ -155,22 +156,27 @@ def zero_shot(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
         for column in ("arm", "intermediate"):
             first = min(rows[column], key=lambda name: (name not in ("", "more"), name))
             if first:
-                notes.append(f"{task}: only rows of {column} {first} are compared")
+                notes.append(f"{task}: only rows with {column} {first} are compared")
             rows = rows[rows[column] == first]
         shots = rows["n_shots"].min()
         if shots:
-            notes.append(f"{task} has no zero-shot scores: those of {shots} shots are compared")
+            notes.append(
+                f"{task} has no zero-shot scores: scores with {shots} training examples in the"
+                " target language are compared"
+            )
         rows = rows[rows["n_shots"] == shots]
         largest = rows.groupby(["source", "target", "seed"])["n_train"].transform("max")
         if (rows["n_train"] < largest).any():
             notes.append(
-                f"{task}: of the numbers of training examples that a source has, the largest is"
+                f"{task}: each source has several numbers of training examples; the largest is"
                 f" compared: {_range(largest)}"
             )
         rows = rows[rows["n_train"] == largest]
         lost = sorted(set(of_task["source"]) - set(rows["source"]))
         if lost:
-            notes.append(f"{task}: sources without such a score are left out: {', '.join(lost)}")
+            notes.append(
+                f"{task}: source languages without such a score are left out: {', '.join(lost)}"
+            )
         chosen.append(rows)
     return pd.concat(chosen), tuple(notes)
 
@@ -181,7 +187,7 @@ def _range(numbers: pd.Series) -> str:
 
 
 def _with_defaults(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    """Fills in the columns that tell cells apart."""
+    """Fills in the columns that identify a cell."""
     for column, default in _DEFAULTS.items():
         if column not in frame:
             frame = frame.assign(**{column: default})
@@ -193,7 +199,9 @@ def _with_defaults(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
             odd = texts[texts.str.contains(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")]
             if len(odd):
                 where = csv_file.at(path, odd)
-                raise RequestError(f"{where}: {column} {odd.iloc[0]!r} holds a control character")
+                raise RequestError(
+                    f"{where}: {column} {odd.iloc[0]!r} contains a control character"
+                )
             frame = frame.assign(**{column: texts.replace("", str(default))})
     return frame.copy()
 
@@ -201,35 +209,36 @@ def _with_defaults(path: Path, frame: pd.DataFrame) -> pd.DataFrame:
 def _percent(
     path: Path, frame: pd.DataFrame, column: str, fractions: bool, ours: bool
 ) -> pd.Series:
-    """Returns scores in percent; the unit is judged task by task.
+    """Returns scores in percent; checks the unit for each task.
 
     Args:
-      path: of the table.
-      frame: with the columns `task` and `column`, numbers.
-      column: which.
-      fractions: all are said to be fractions of 1.
-      ours: all are known to be in percent, however small.
+      path: file of the table.
+      frame: has the columns `task` and `column`, the latter with numbers.
+      column: name of the column with scores.
+      fractions: whether the user says that all scores are fractions of 1.
+      ours: whether all scores are known to be in percent, even if they are small.
 
     Raises:
-      RequestError: a task's scores are not in the unit that they should be in; names it.
+      RequestError: the scores of a task do not have the expected unit; names the task.
     """
     for task, scores in frame.groupby("task", sort=False)[column]:
         if fractions and scores.max() > 1:
             odd = scores[scores > 1]
             raise RequestError(
-                f"{csv_file.at(path, odd)}: a {column} of {odd.iloc[0]:g} is no fraction of 1"
-                f" (task {task})"
+                f"{csv_file.at(path, odd)}: a {column} of {odd.iloc[0]:g} is not a fraction of 1"
+                f" (task {task}); expected 0 to 1"
             )
         if not (fractions or ours) and scores.max() <= 1 and ((scores > 0) & (scores < 1)).any():
             raise RequestError(
-                f"{path}: all scores of {task} are at most 1, and percentages are expected: give"
-                " --fractions if all scores are fractions of 1, or multiply those by 100"
+                f"{path}: all scores of {task} are at most 1, but percentages are expected: give"
+                " --fractions if all scores are fractions of 1, or multiply these by 100"
             )
     scores = frame[column] * 100 if fractions else frame[column]
     odd = scores[(scores < 0) | (scores > 100)]
     if len(odd):
         raise RequestError(
-            f"{csv_file.at(path, odd)}: a {column} of {odd.iloc[0]:g} is no percentage"
+            f"{csv_file.at(path, odd)}: a {column} of {odd.iloc[0]:g} is not a percentage;"
+            " expected 0 to 100"
         )
     return scores
 
@@ -246,8 +255,9 @@ def _without_repeats(path: Path, frame: pd.DataFrame) -> tuple[pd.DataFrame, int
         if same.index.name is not None:
             lines = f", {same.index.name}s {' and '.join(map(str, same.index[:3]))}"
         raise RequestError(
-            f"{path} gives {' and '.join(f'{v:g}' for v in same['score'][:3])} for one cell"
-            f" ({names}{lines}); if other columns tell them apart, choose by --where COLUMN=VALUE"
+            f"{path} gives {' and '.join(f'{v:g}' for v in same['score'][:3])} for the same cell"
+            f" ({names}{lines}); if another column distinguishes them, choose one with --where"
+            " COLUMN=VALUE"
         )
     return distinct, len(frame) - len(distinct)
 

@@ -1,7 +1,7 @@
-"""What the page shows of a task, a section each: functions that compute names and numbers.
+"""The sections of the page on a task.
 
-Each takes the analysis, the task and what keeps figures, and returns what its template draws, or
-nothing where there is nothing to show.
+Each section is a function that takes the analysis, the task and the collection of figures. It
+returns the values for its template, or None if there is nothing to show.
 """
 
 from collections.abc import Callable
@@ -9,11 +9,11 @@ from typing import Any
 
 from xfer_jax.report.pictures import Pictures
 from xfer_jax.report.reading import Analysis
-from xfer_jax.report.sections import features, growth, scores
+from xfer_jax.report.sections import features, learning_curves, scores
 
 Section = Callable[[Analysis, str, Pictures], dict[str, Any] | None]
 
-# In the page's order, by the name of the template.
+# By the name of the template, in the order of the page.
 SECTIONS: dict[str, Section] = {
     "heat_map": scores.heat_map,
     "gains": scores.gains,
@@ -24,6 +24,6 @@ SECTIONS: dict[str, Section] = {
     "languages": scores.languages,
     "probes": scores.probes,
     "errors": scores.errors,
-    "growth": growth.growth,
+    "learning_curves": learning_curves.learning_curves,
     "sensitivity": features.sensitivity,
 }

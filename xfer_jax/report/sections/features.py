@@ -9,7 +9,7 @@ from xfer_jax.report.pictures import Pictures
 from xfer_jax.report.reading import Analysis, records
 from xfer_jax.report.sections.scores import cell_means
 
-LEVEL = 0.05  # of the false discovery rate: at most this, and a feature is called significant
+LEVEL = 0.05  # false discovery rate up to which a feature is called significant
 _WALS_SHOWN = 15
 _SCATTERS = 2
 
@@ -19,7 +19,7 @@ def strongest_first(rows: pd.DataFrame, column: str = "pearson") -> pd.DataFrame
 
 
 def significant(rows: pd.DataFrame) -> pd.Series:
-    """Returns which correlations are significant, by themselves or as partial correlations."""
+    """Returns which features are significant, as plain or as partial correlations."""
     return (rows["fdr"] <= LEVEL) | (rows["within_fdr"] <= LEVEL)
 
 
@@ -44,13 +44,13 @@ def correlations(analysis: Analysis, task: str, pictures: Pictures) -> dict[str,
 
 
 def scatters(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] | None:
-    """The pairs of languages by the features that correlate most."""
+    """Scatter plots of the features that correlate most strongly."""
     rows = analysis.of("correlations", task)
     known = analysis.tables.get("features", pd.DataFrame())
     if rows.empty or known.empty:
         return None
-    there = [name for name in known.columns if name not in ("source", "target")]
-    chosen = rows[(rows["of"] == "pair") & rows["feature"].isin(there)]
+    names = [name for name in known.columns if name not in ("source", "target")]
+    chosen = rows[(rows["of"] == "pair") & rows["feature"].isin(names)]
     shown = []
     for row in records(strongest_first(chosen).head(_SCATTERS)):
         name = row["feature"]
@@ -110,7 +110,7 @@ def wals(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] | 
 
 
 def sensitivity(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] | None:
-    """How correlations move with choices of the method."""
+    """The sensitivity of the correlations to choices of the method."""
     del pictures
     rows = analysis.of("sensitivity", task)
     if rows.empty:

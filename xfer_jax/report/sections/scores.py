@@ -1,4 +1,4 @@
-"""Sections on the scores themselves: the table, its languages, and what became of the answers."""
+"""Sections on the scores: the table, gains, languages, probes and types of error."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,18 +12,18 @@ from xfer_jax.report import figures
 from xfer_jax.report.pictures import Pictures
 from xfer_jax.report.reading import Analysis, records
 
-_TREE_LANGUAGES = 80  # more make no readable tree
-_FAMILIES_NAMED = 12
+_TREE_LANGUAGES = 80  # a tree with more is not readable
+_FAMILIES_NAMED = 12  # a caption names fewer families than this
 
 
 def by_family(languages: pd.DataFrame) -> list[str]:
-    """Orders languages by family, genus and name; those whose family is not known come last."""
+    """Orders languages by family, genus and name; languages of unknown family come last."""
     order = languages.assign(unknown=languages["family"] == "")
     return list(order.sort_values(["unknown", "family", "genus", "name"])["language"])
 
 
 def baselines(analysis: Analysis, task: str) -> dict[str, float]:
-    """Returns the baseline in percent by target language; none where the analysis has none."""
+    """Returns the baseline in percent by target language; empty if the analysis has none."""
     rows = analysis.of("languages", task)
     if "baseline" not in rows:
         return {}
@@ -59,28 +59,28 @@ def heat_map(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any
     labels = {code: f"{rows.loc[code, 'name']}  {code}" for code in codes}
     drawn = figures.matrix(scores, labels, "", "", groups, lowest)
     families = [family for family in dict.fromkeys(groups[code] for code in codes) if family]
-    here = [lowest[code] for code in means["target"].unique() if code in lowest]
+    of_targets = [lowest[code] for code in means["target"].unique() if code in lowest]
     return {
         "picture": pictures.draw(f"{task} scores", drawn, means),
         "families": families if len(families) < _FAMILIES_NAMED else [],
-        "baseline": (min(here), max(here)) if here else None,
+        "baseline": (min(of_targets), max(of_targets)) if of_targets else None,
     }
 
 
 def gains(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] | None:
-    """What intermediate tasks add, to each language and on average."""
+    """The gains of intermediate tasks, by language and on average."""
     cells, means = analysis.of("gains", task), analysis.of("gain_means", task)
     if cells.empty or means.empty:
         return None
-    abroad = cells[cells["source"] != cells["target"]]
-    grid = abroad.groupby(["intermediate", "target"], sort=False)["gain"].mean().unstack()
+    cross_lingual = cells[cells["source"] != cells["target"]]
+    grid = cross_lingual.groupby(["intermediate", "target"], sort=False)["gain"].mean().unstack()
     known = by_family(analysis.of("languages", task))
     grid = grid.reindex(columns=[code for code in known if code in grid.columns])
     picture = None
     if grid.size:
         drawn = figures.gains(grid.to_numpy(float), list(grid.index), list(grid.columns))
         picture = pictures.draw(f"{task} gains", drawn, grid.reset_index())
-    subsets = {name: said for name, said in gain_tables.SUBSETS.items()
+    subsets = {name: meaning for name, meaning in gain_tables.SUBSETS.items()
                if name in set(means["subset"])}  # fmt: skip
     by_name = [
         (name, {row["subset"]: row for row in records(rows)})
@@ -96,7 +96,7 @@ def gains(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] |
 
 
 def languages(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] | None:
-    """Languages as source and as target, and a tree of their syntax."""
+    """Languages as source and as target, and a tree of their similarity in syntax."""
     rows = analysis.of("languages", task)
     donors, shares = None, None
     if {"donor", "recipient"} <= set(rows):
@@ -124,7 +124,9 @@ def _tree(analysis: Analysis, task: str, pictures: Pictures, rows: pd.DataFrame)
     grid = grid.reindex(index=codes, columns=codes)
     values = grid.to_numpy(float, copy=True)
     np.fill_diagonal(values, 1.0)
-    while len(codes) and not np.isfinite(values).all():  # those of which least is known go first
+    while (
+        len(codes) and not np.isfinite(values).all()
+    ):  # drop the language with the most unknown values
         worst = int(np.argmin(np.isfinite(values).sum(axis=1)))
         codes.pop(worst)
         values = np.delete(np.delete(values, worst, 0), worst, 1)
@@ -138,7 +140,7 @@ def _tree(analysis: Analysis, task: str, pictures: Pictures, rows: pd.DataFrame)
 
 
 def probes(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] | None:
-    """What the model knew of each language before fine-tuning."""
+    """What the model knew about each language before fine-tuning."""
     rows = analysis.of("languages", task)
     if "lm_loss" not in rows or rows["lm_loss"].notna().sum() < 2:
         return None
@@ -152,7 +154,7 @@ def probes(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] 
 
     return {
         "loss": bars("lm_loss", 1, "LM_L: nats per target token"),
-        "exact": bars("lm_em", 100, "LM_EM: masked spans reproduced exactly, percent"),
+        "exact": bars("lm_em", 100, "LM_EM: masked spans predicted exactly, percent"),
     }
 
 
@@ -167,14 +169,14 @@ def error_shares(analysis: Analysis, task: str, by: Sequence[str]) -> pd.Series:
 
 
 def errors(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] | None:
-    """What became of the answers, by target language."""
+    """Correct answers and types of error, by target language."""
     found = error_shares(analysis, task, ("target", "outcome"))
     if found.empty:
         return None
     shares = found.unstack()
     kinds = list(dict.fromkeys(found.index.get_level_values("outcome")))
     order = [kind for kind in kinds if shares[kind].sum() > 0]
-    beyond = [kind for kind in order if kind in (*outcomes.ANSWERED, outcomes.OTHER_LANGUAGE)]
+    beyond = [kind for kind in order if kind in (*outcomes.PREDICTED, outcomes.OTHER_LANGUAGE)]
     entities = bool(set(order) & set(outcomes.ENTITIES[1:]))
     extra = beyond if entities else [kind for kind in beyond if kind == outcomes.OTHER_LANGUAGE]
     whole = [kind for kind in order if kind not in extra]

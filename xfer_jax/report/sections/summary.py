@@ -1,21 +1,21 @@
-"""The head of the page: what was found in words, and tables over all tasks."""
+"""The top of the page: the main findings, and tables over all tasks."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from xfer_jax.analysis import features, outcomes
 from xfer_jax.analysis import gains as gain_tables
-from xfer_jax.analysis import outcomes
 from xfer_jax.report.reading import Analysis, records
 from xfer_jax.report.sections.features import LEVEL, significant, strongest_first
 from xfer_jax.report.sections.scores import error_shares
 
-_BEST = 3  # source languages that are named
+_BEST = 3  # number of source languages to name
 
 
 def findings(analysis: Analysis, task: str) -> dict[str, Any]:
-    """Returns what was found for a task, by kind; None where there is nothing to say."""
+    """Returns the main findings for a task, by kind; None where there is none."""
     return {
         "correlation": _correlation(analysis, task),
         "model": next(iter(records(analysis.of("models", task))), None),
@@ -40,15 +40,16 @@ def _correlation(analysis: Analysis, task: str) -> dict[str, Any] | None:
 
 
 def _gains(analysis: Analysis, task: str) -> dict[str, Any] | None:
-    means, related = analysis.of("gain_means", task), analysis.of("gain_features", task)
+    means, correlated = analysis.of("gain_means", task), analysis.of("gain_features", task)
     means = means[means["subset"] == "all"] if not means.empty else means
     if means.empty:
         return None
-    if not related.empty:
-        related = related[(related["of"] == "target") & (related["feature"] == "syntax")]
+    if not correlated.empty:
+        of_target = correlated["of"] == "target"
+        correlated = correlated[of_target & (correlated["feature"] == "syntax")]
     return {
         "means": records(means),
-        "syntax": next(iter(records(related)), None),
+        "syntax": next(iter(records(correlated)), None),
         "level": LEVEL,
     }
 
@@ -60,7 +61,7 @@ def _sources(analysis: Analysis, task: str) -> dict[str, Any] | None:
         return None
     place = {code: i + 1 for i, code in enumerate(best["language"])}.get("en", 0)
     named = records(best.head(_BEST))
-    # Of the languages that a source is evaluated on, so that each may have another.
+    # Each source has its own baseline: the mean over the languages that it is evaluated on.
     lowest = [row.get("as_source_baseline", float("nan")) for row in named]
     for row, baseline in zip(named, lowest, strict=True):
         row["beaten"] = row["as_source"] <= baseline
@@ -89,7 +90,7 @@ def _laws(analysis: Analysis, task: str) -> dict[str, Any] | None:
 
 
 def all_correlations(analysis: Analysis, tasks: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the paper's Table 1: a row a feature, a cell a task (None where it has none)."""
+    """Returns Table 1 of the paper: one row per feature, one cell per task (None if missing)."""
     rows = analysis.tables.get("correlations", pd.DataFrame())
     if rows.empty:
         return []
@@ -100,8 +101,15 @@ def all_correlations(analysis: Analysis, tasks: Sequence[str]) -> list[dict[str,
     ]
 
 
+def csv_names(analysis: Analysis) -> list[tuple[str, str]]:
+    """Returns title and name in CSV files of the features whose title differs from their name."""
+    rows = analysis.tables.get("correlations", pd.DataFrame())
+    names = rows["feature"].unique() if not rows.empty else ()
+    return [(features.title(name), name) for name in names if features.title(name) != name]
+
+
 def all_gains(analysis: Analysis, tasks: Sequence[str]) -> dict[str, Any]:
-    """Returns the mean gains: a row an intermediate task, a cell a task that follows."""
+    """Returns the mean gains: one row per intermediate task, one cell per task."""
     means = analysis.tables.get("gain_means", pd.DataFrame())
     means = means[means["subset"] == "all"] if not means.empty else means
     cells = {(row["intermediate"], row["task"]): row for row in records(means)}

@@ -156,7 +156,8 @@ def test_a_feature_of_wals_that_is_known_of_few_targets_is_no_more_often_found()
     there = sources[:, None] != targets
     p_values: list[float] = []
     for i in range(30):
-        scores = np.where(there, permutation.without_levels(table_of(10, 30, rng), there), 0.0)
+        rest = permutation.without_main_effects(table_of(10, 30, rng), there)
+        scores = np.where(there, rest, 0.0)
         values = (rng.random((30, 12)) < 0.5).astype(float)
         values[10:][rng.random((20, 12)) < 0.6] = np.nan
         p_values += list(permutation.agreement_p(scores, sources, targets, values, targets, 199, i))
@@ -170,7 +171,7 @@ def test_what_is_constant_correlates_with_nothing(feature, scores):
         similarity = np.full((6, 6), feature)
     if scores is not None:
         table = np.full((6, 6), scores)
-    with pytest.raises(ValueError, match="two values on either side"):
+    with pytest.raises(ValueError, match="two different scores and two different values"):
         permutation.correlate(table, similarity, range(6), range(6), 9)
 
 

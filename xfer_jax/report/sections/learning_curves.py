@@ -1,4 +1,4 @@
-"""The section on how scores grow with the number of examples."""
+"""The section on learning curves: scores by number of examples."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from xfer_jax.report.reading import Analysis, records
 from xfer_jax.report.sections.scores import names
 
 _AXES = {"n_shots": "examples in the target language", "n_train": "training examples"}
-_NEEDED_SHOWN = 12  # languages, before the reader asks for all
+_NEEDED_SHOWN = 12  # languages shown before the reader opens the full list
 
 
-def growth(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] | None:
-    """Curves by target language, the laws that describe them, and the examples needed."""
+def learning_curves(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] | None:
+    """Learning curves by target language, the errors of the laws, and the examples needed."""
     points, laws = analysis.of("curves", task), analysis.of("laws", task)
     if points.empty or laws.empty:
         return None

@@ -1,4 +1,4 @@
-"""Laws of growth: fitted as SciPy fits them, judged by what they have not seen."""
+"""Laws of learning curves: fitted as SciPy fits them, compared by their held-out errors."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def test_the_power_law_is_that_of_least_squares():
 def test_the_law_that_made_the_curves_is_nearest_at_numbers_left_out(law):
     rng = np.random.default_rng(0)
     curves = [(N, scale * TRUE[law] + 0.1 * rng.normal(size=5)) for scale in (0.5, 0.8, 1.0, 1.2)]
-    judged = {found.law: found for found in learning_curves.judge(curves)}
+    judged = {found.law: found for found in learning_curves.compare_laws(curves)}
     assert min(judged.values(), key=lambda found: found.beyond).law == law
     assert min(judged.values(), key=lambda found: found.inside).law == law
     assert judged[law].best == 1.0
@@ -41,7 +41,7 @@ def test_the_law_that_made_the_curves_is_nearest_at_numbers_left_out(law):
 
 def test_errors_are_those_of_fits_that_did_not_see_the_point():
     scores = TRUE["log"] + np.asarray([1.0, -2, 2, -1, 0.5])
-    judged = {found.law: found for found in learning_curves.judge([(N, scores)])}
+    judged = {found.law: found for found in learning_curves.compare_laws([(N, scores)])}
     b, a = np.polyfit(np.log(N[:-1]), scores[:-1], 1)
     assert judged["log"].beyond == pytest.approx(abs(a + b * np.log(1000) - scores[-1]))
     inside = []
@@ -52,7 +52,7 @@ def test_errors_are_those_of_fits_that_did_not_see_the_point():
 
 
 def test_of_three_points_none_is_between_and_unseen_but_one():
-    judged = learning_curves.judge([(N[:3], TRUE["log"][:3])])
+    judged = learning_curves.compare_laws([(N[:3], TRUE["log"][:3])])
     assert [found.curves for found in judged] == [1, 1, 1]
     assert judged[0].inside == pytest.approx(0, abs=1e-9)
 
