@@ -79,7 +79,7 @@ _PROBE = {
     "lm_em": "LM_EM: share of the masked spans that are reproduced exactly, from 0 to 1",
     "lm_em_examples": "mean of a piece's share of such spans",
 }
-_KINDS = ", ".join(f"`{kind}`" for kind in (*outcomes.ENTITIES, *outcomes.ANSWERED))
+_KINDS = ", ".join(f"`{kind}`" for kind in (*outcomes.ENTITIES, *outcomes.PREDICTED))
 
 TABLES: Mapping[str, Table] = {
     "scores.csv of a study": Table(

@@ -764,7 +764,15 @@ def test_a_damaged_checkpoint_is_one_sentence_and_leaves_nothing(refused, copied
     refused(pattern, path)
 
 
-@pytest.mark.parametrize("step", [-1, 2**31, 1.5, "3", [1, 2], None, np.float32(3)])
+def test_a_step_that_t5x_has_cast_to_the_dtype_of_weights_is_read():
+    # T5X casts it when it restores an Orbax checkpoint with a dtype, and saves it so.
+    for step in (np.float32(42), np.asarray([1_000_000], np.float32), np.int32(7)):
+        found = arrays.checked_step("checkpoint", step)
+        assert type(found) is int
+        assert found == step
+
+
+@pytest.mark.parametrize("step", [-1, 2**31, 1.5, "3", [1, 2], None, np.float32("nan")])
 def test_a_step_that_is_none_is_one_sentence(refused, copied, step):
     path = copied("t5x-legacy")
     content = serialization.msgpack_restore((path / "checkpoint").read_bytes())

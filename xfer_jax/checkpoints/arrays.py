@@ -277,10 +277,10 @@ def checked_step(location: str | Path, step: Any) -> int:
       RequestError: it is no step.
     """
     found = np.asarray(step)
-    if found.size == 1 and np.issubdtype(found.dtype, np.integer):
-        value = int(found.reshape(())[()])
-        if 0 <= value <= MOST_STEPS:
-            return value
+    if found.size == 1 and found.dtype.kind in "iuf":  # T5X may cast it as it does weights
+        value = found.reshape(())[()]
+        if 0 <= value <= MOST_STEPS and value == int(value):
+            return int(value)
     raise RequestError(f"{location} is damaged: its step is no integer from 0 to {MOST_STEPS:,}")
 
 
