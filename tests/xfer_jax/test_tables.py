@@ -171,8 +171,8 @@ def test_a_baseline_is_read_in_the_scores_unit(read):
 BAD = {
     "two scores": (PLAIN.replace("score\n", "score,score\n"), r"two columns 'score'"),
     "two scores but for a space": (PLAIN.replace("score\n", "score, Score\n"), r"columns 'score'"),
-    "a sum": (PLAIN + "en,sum,1\n", r"line 6: target 'sum': 'sum' is no language"),
-    "all": (PLAIN + "all,en,1\n", r"line 6: source 'all': 'all' is no language"),
+    "a sum": (PLAIN + "en,sum,1\n", r"line 6: target 'sum': 'sum' is not a language"),
+    "all": (PLAIN + "all,en,1\n", r"line 6: source 'all': 'all' is not a language"),
     "average": (PLAIN + "en,Average,1\n", r"line 6: target 'Average'"),
     "no language": (
         PLAIN + ",en,1\n",
