@@ -562,7 +562,7 @@ def test_fingerprint_tells_knobs_apart():
     ],
 )
 def test_a_bad_knob_is_named(knob, value):
-    with pytest.raises(RequestError, match=f"World.{knob} is a"):
+    with pytest.raises(RequestError, match=f"World.{knob} must be a"):
         World(**{knob: value})
 
 

@@ -69,14 +69,14 @@ def test_every_data_set_gets_as_far_as_the_download(builder, no_network):
     files = " or ".join(task.family.files(task.language, split))
     said = str(caught.value)
     assert said.startswith(f"{task.name} ({split}) cannot be read from TFDS {builder}")
-    assert said.endswith(f"to a folder in XTREME's layout that holds {files}")
+    assert said.endswith(f"to a folder in XTREME's layout that contains {files}")
     assert "TFDS_DATA_DIR" in said
     assert "\n" not in said
 
 
 def test_wikipedia_is_refused_before_gigabytes_are_downloaded(no_network):
     with pytest.raises(
-        RequestError, match=r"TFDS makes it with apache_beam, .*, not installed here"
+        RequestError, match=r"TFDS needs the packages apache_beam, .*, which are not installed"
     ):
         registry._preprocessed(*BUILDERS["wikipedia"])
 

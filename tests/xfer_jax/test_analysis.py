@@ -34,7 +34,7 @@ def read(path: Path) -> list[dict[str, str]]:
 
 @pytest.fixture
 def planted(tmp_path) -> Path:
-    """Scores of which syntax explains most; in-language scores are high."""
+    """Scores that syntax mostly explains; in-language scores are high."""
     syntax = features.typology(CODES, features.Options())["syntax"].values
     rng = np.random.default_rng(0)
     rows = ["source,target,score"]
@@ -100,7 +100,7 @@ def test_zero_shot_scores_are_those_of_the_fewest_shots(planted, tmp_path, capsy
 
 
 def found_in(world: list[dict], folder: Path, capsys) -> list[dict[str, str]]:
-    """Analyses rows of pocket worlds; the feature `words` is what languages were given to share."""
+    """Analyses rows of pocket worlds; the feature `words` is the planted lexical overlap."""
     (folder / "scores.csv").write_text(
         "source,target,seed,score\n"
         + "".join(f"{r['source']},{r['target']},{r['seed']},{r['score']}\n" for r in world)
@@ -117,7 +117,7 @@ def found_in(world: list[dict], folder: Path, capsys) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("path", PLANTED, ids=lambda path: path.stem)
-def test_what_was_planted_in_a_pocket_world_comes_first(path, tmp_path, capsys):
+def test_the_planted_cause_of_a_pocket_world_comes_first(path, tmp_path, capsys):
     """The tables that `benchmarks.worlds` made: one seed each."""
     table = found_in(read(path), tmp_path, capsys)
     expected = {"syntax": "syntax", "lexicon": "words"}[path.stem.partition("-")[0]]
@@ -127,10 +127,10 @@ def test_what_was_planted_in_a_pocket_world_comes_first(path, tmp_path, capsys):
 
 
 def test_where_nothing_was_planted_nothing_is_found(tmp_path, capsys):
-    """In one table of twenty something may be.
+    """By chance, one table in twenty may have a significant feature.
 
-    Given source and target, words do count in these worlds: that languages share half of their
-    words holds but on average, and which pairs share more by chance is a cause like any other.
+    Words do have an effect in these worlds when controlling for source and target: languages share
+    half of their words only on average, and pairs that share more by chance transfer better.
     """
     tables = [found_in(read(path), tmp_path, capsys) for path in NOTHING]
     allowed = max(1, len(NOTHING) // 20)
@@ -139,8 +139,8 @@ def test_where_nothing_was_planted_nothing_is_found(tmp_path, capsys):
     assert sum(any(float(r["within_fdr"]) <= 0.05 for r in rows) for rows in of_uriel) <= allowed
 
 
-def test_planted_syntax_is_significant_over_three_seeds_with_languages_levels_too(tmp_path, capsys):
-    """Four features were planted and sixty-one are compared: one seed may not do."""
+def test_planted_syntax_is_significant_over_three_seeds(tmp_path, capsys):
+    """Four features were planted and sixty-one are compared: one seed may not be enough."""
     paths = sorted(WORLDS.glob("syntax-*.csv"))
     assert len(paths) >= 3
     table = found_in([row for path in paths for row in read(path)], tmp_path, capsys)
@@ -179,7 +179,7 @@ def test_there_are_tables_of_every_world():
     reason="XFER_DATA_DIR names no folder that holds transfer/tidy",
 )
 def test_a_real_table_gives_the_published_numbers(tmp_path, capsys):
-    """De Vries et al. 2022: Romanian is the best source, and LDND goes against the score."""
+    """De Vries et al. 2022: Romanian is the best source, and LDND correlates negatively."""
     tidy = Path(str(DATA_DIR), "transfer", "tidy")
     printed = analyze(
         capsys, "--scores", str(tidy / "xpos.csv"), "--where", "n_train=10000",
@@ -210,7 +210,7 @@ def test_without_a_choice_the_largest_training_size_is_compared(tmp_path, capsys
 
 @pytest.fixture
 def runs(tmp_path) -> Path:
-    """Six source models, each right about so many of twenty sentences in each of six languages."""
+    """Six source models, each with a set number of correct sentences (of twenty) per language."""
     folder = tmp_path / "study"
     rows = ["task,source,target,score,run,n_train"]
     for i, source in enumerate(CODES[:6]):
@@ -334,7 +334,7 @@ def test_means_of_a_curve_are_of_the_same_sources_throughout(planted, tmp_path, 
         assert float(row["each_doubling"]) == pytest.approx(5 * np.log10(2), rel=1e-3)
 
 
-def test_an_analysis_is_not_written_over_what_it_reads(planted, runs, tmp_path, capsys):
+def test_an_analysis_does_not_overwrite_its_inputs(planted, runs, tmp_path, capsys):
     before = (runs / "scores.csv").read_bytes()
     assert cli.main(["analyze", "--scores", str(runs), "--out", str(runs)]) == 2
     own = tmp_path / "features.csv"
@@ -345,7 +345,7 @@ def test_an_analysis_is_not_written_over_what_it_reads(planted, runs, tmp_path, 
     assert (runs / "scores.csv").read_bytes() == before
 
 
-def test_what_is_wrong_with_a_table_is_said(planted, tmp_path, capsys):
+def test_errors_name_what_is_wrong_with_a_table(planted, tmp_path, capsys):
     table = tmp_path / "wrong.csv"
     features_file = tmp_path / "own.csv"
     header, *rows = planted.read_text().splitlines()
@@ -374,7 +374,7 @@ def test_what_is_wrong_with_a_table_is_said(planted, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_every_task_is_compared_by_what_it_has(planted, tmp_path, capsys):
+def test_each_task_is_compared_by_its_own_rows(planted, tmp_path, capsys):
     header, *rows = planted.read_text().splitlines()
     lines = [f"{header},task,arm,n_shots"]
     for row in rows:
@@ -417,7 +417,7 @@ def test_a_later_analysis_leaves_nothing_of_an_earlier_one(planted, runs, tmp_pa
 
 
 def test_a_baseline_stands_beside_the_scores(planted, tmp_path, capsys):
-    """As with SIB-200, where the best source is below always the commonest label."""
+    """As for SIB-200, where the best source is below the most frequent label."""
     header, *rows = planted.read_text().splitlines()
     table = tmp_path / "scores.csv"
     arguments = ("--scores", str(table), "--permutations", "9", "--out", str(tmp_path / "out"))
@@ -450,7 +450,7 @@ def test_the_baseline_of_outputs_is_computed(runs, tmp_path, capsys):
         assert {row["baseline"] for row in read(tmp_path / f"{name}.csv")} == {"100"}
 
 
-def test_answers_that_can_never_count_are_told_of_where_nothing_correlates(tmp_path, capsys):
+def test_answers_that_can_never_score_are_named_if_nothing_correlates(tmp_path, capsys):
     answers = {
         f"xfer_panx.{x}": [(f"tag: {x}:Ada", f"PER: {x}:Ada", "")] for x in ("en", "hi", "bn", "ar")
     }
@@ -463,7 +463,7 @@ def test_answers_that_can_never_count_are_told_of_where_nothing_correlates(tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_passed_over_in_a_users_features_is_named(planted, tmp_path, capsys):
+def test_ignored_columns_and_rows_of_features_are_named(planted, tmp_path, capsys):
     own = tmp_path / "own.csv"
     own.write_text(
         "language;size;share;people\n"

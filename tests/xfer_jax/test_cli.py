@@ -314,7 +314,7 @@ TRAIN_REFUSALS = {
     ),
     "partitions 0": ({"NUM_PARTITIONS": 0}, r"NUM_PARTITIONS must be at least 1, not 0"),
     "partitions too many": ({"NUM_PARTITIONS": 1000}, r"NUM_PARTITIONS 1000 does not divide"),
-    "subset too large": ({"SUBSET": "n65.s0"}, r"asks for 65 training examples.* has 64"),
+    "subset too large": ({"SUBSET": "n65.s0"}, r"needs 65 training examples.* has 64"),
     "subset misspelt": ({"SUBSET": "100"}, r"unknown task 'xfer_pocket_nli\.en\.100'"),
     "split unknown": ({"EVAL_SPLIT": "dev"}, r"no split 'dev'; it has train, validation, test"),
     "labels of a task without": (

@@ -24,7 +24,7 @@ def of(feature: features.Feature, one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("measure", features.MEASURES)
-def test_similarity_is_that_of_a_loop_over_what_both_know(measure):
+def test_similarity_equals_a_loop_over_values_known_for_both(measure):
     rng = np.random.default_rng(0)
     values = (rng.random((5, 40)) < 0.4).astype(float)
     values[rng.random(values.shape) < 0.3] = np.nan

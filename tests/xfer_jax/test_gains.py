@@ -24,7 +24,7 @@ def scores(
     sources=SOURCES,
     noise: float = 2.0,
 ) -> pd.DataFrame:
-    """Scores of which an intermediate task adds `points` times the likeness of its syntax."""
+    """Scores to which an intermediate task adds `points` times the similarity in syntax."""
     rng = np.random.default_rng(seed)
     level = rng.normal(0, 3, len(CODES))
     rows = []
@@ -66,7 +66,7 @@ def test_gains_are_differences_to_the_source_model_that_trained_as_long():
     assert means.loc[("pocket_ner.hi", "own"), "pairs"] == 4
 
 
-def test_without_longer_training_the_baseline_is_no_intermediate_task_and_that_is_said():
+def test_without_longer_training_the_baseline_is_no_intermediate_task_and_a_note_says_so():
     found, notes = analyse(scores(0.0, intermediates=("", "pocket_ner.hi"), noise=0.0))
     np.testing.assert_allclose(found["gains"]["gain"], 5.0)
     assert set(found["gains"]["baseline"]) == {"none"}
@@ -88,7 +88,7 @@ def test_seeds_are_compared_with_their_own():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_planted_benefit_of_like_languages_is_found(seed):
+def test_a_planted_benefit_of_similar_languages_is_found(seed):
     found, _ = analyse(scores(30.0, seed))
     row = syntax_of_targets(found)
     assert row["p"] < 0.02
@@ -98,7 +98,7 @@ def test_a_planted_benefit_of_like_languages_is_found(seed):
     assert "it adds more where the target language" in gains.answer(TASK, found)
 
 
-def test_what_does_harm_is_said_to():
+def test_a_negative_effect_is_reported_as_negative():
     found, _ = analyse(scores(-30.0))
     assert syntax_of_targets(found)["contrast"] < 0
     assert "it adds less where the target language" in gains.answer(TASK, found)
@@ -170,7 +170,7 @@ def test_an_absent_benefit_is_not_invented():
 
 
 @pytest.mark.parametrize(("world", "planted"), [("syntax", True), ("neither", False)])
-def test_the_worlds_that_were_run_are_told_apart(world, planted):
+def test_gains_separate_the_syntax_world_from_the_neither_world(world, planted):
     """Pocket studies of named entities in Hindi or Indonesian, between; four source languages."""
     folder = Path(__file__).parents[2] / "benchmarks" / "results" / "intermediate"
     table = score_table.read(folder / f"{world}.csv").table
@@ -184,8 +184,8 @@ def test_the_worlds_that_were_run_are_told_apart(world, planted):
     assert planted or (rows["fdr"] > 0.05).all()
 
 
-def test_intervals_of_means_hold_what_was_planted():
-    """Levels of targets cancel in a gain, so that its interval is that of the noise: 95%."""
+def test_intervals_of_means_cover_the_planted_gain():
+    """Target effects cancel in a gain, so its interval is that of the noise: 95%."""
     inside = []
     for seed in range(40):
         cells, _ = gains.of_cells(scores(0.0, seed))
@@ -212,7 +212,7 @@ def test_languages_of_intermediates(name, spoken):
     assert gains.languages_of(name) == spoken
 
 
-def test_a_family_is_as_alike_as_its_languages_are_on_average():
+def test_similarity_to_several_languages_is_their_mean():
     codes = ["en", "et", "fi", "hu"]
     similarity = np.arange(16.0).reshape(4, 4)
     assert gains._mean_similarity(similarity, codes, ["et", "fi", "hu"], "en") == 8.0
@@ -220,7 +220,7 @@ def test_a_family_is_as_alike_as_its_languages_are_on_average():
     assert np.isnan(gains._mean_similarity(similarity, codes, ["fi"], "fi"))
 
 
-def test_levels_are_taken_away_of_many_draws_at_once():
+def test_main_effects_are_subtracted_for_many_draws_at_once():
     rng = np.random.default_rng(0)
     values, there = rng.normal(size=(4, 9)), rng.random((4, 9)) > 0.2
     weights = rng.multinomial(9, np.full(9, 1 / 9), size=20)

@@ -177,7 +177,7 @@ def test_a_feature_that_counts_is_found_among_those_that_do_not():
     assert found.loc[0, "score_agree"] == pytest.approx(scores[agree].mean())
 
 
-def test_p_values_of_agreement_are_what_a_loop_gives():
+def test_p_values_of_agreement_equal_a_loop():
     rng = np.random.default_rng(2)
     n, sources = 9, np.asarray([0, 2, 3, 5, 8])
     targets = np.arange(n)
@@ -289,7 +289,7 @@ def test_the_baseline_is_the_better_of_the_commonest_answer_and_none(tmp_path):
     assert [one.perfect for one in found.values()] == [100, 100]
 
 
-def test_answers_that_can_never_count_are_told_of(tmp_path):
+def test_a_note_names_answers_that_can_never_score(tmp_path):
     """WikiANN's raw release: an entity with a second colon is dropped by the release's metric."""
     raw = ("tag: en:Ada en:lived", "PER: en:Ada", "PER: en:Ada")
     nothing = ("tag: lived", "", "")

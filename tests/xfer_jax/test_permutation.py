@@ -31,7 +31,7 @@ def test_correlations_are_scipys_over_the_same_pairs(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_qap_is_what_enumeration_of_all_permutations_gives(seed):
+def test_qap_equals_the_p_value_of_all_permutations(seed):
     scores, feature = random_problem(seed)
     for method, values in (("qap_p", scores), ("qap_p_spearman", scores)):
         rank = stats.rankdata if method == "qap_p_spearman" else np.asarray
@@ -118,7 +118,7 @@ def test_a_planted_effect_is_found():
 
 
 def table_of(sources: int, targets: int, rng: np.random.Generator) -> np.ndarray:
-    """Scores with nothing but levels of languages, and noise."""
+    """Scores with only main effects of languages, and noise."""
     levels = 5 * rng.normal(size=(sources, 1)) + 5 * rng.normal(size=(1, targets))
     return 50 + levels + 3 * rng.normal(size=(sources, targets))
 
@@ -141,7 +141,7 @@ def test_a_feature_that_is_known_of_the_sources_alone_is_no_more_often_found(of,
     assert np.mean(np.asarray(found) <= 0.5) >= 0.35
 
 
-def test_what_a_source_gives_is_found_though_it_is_known_of_the_sources_alone():
+def test_a_source_feature_is_found_even_if_known_only_for_sources():
     rng = np.random.default_rng(1)
     feature = np.full((40, 40), np.nan)
     feature[:10] = rng.normal(size=(10, 1))
@@ -165,7 +165,7 @@ def test_a_feature_of_wals_that_is_known_of_few_targets_is_no_more_often_found()
 
 
 @pytest.mark.parametrize(("feature", "scores"), [(1.0, None), (None, 3.0)])
-def test_what_is_constant_correlates_with_nothing(feature, scores):
+def test_constant_scores_or_features_are_refused(feature, scores):
     table, similarity = random_problem(0)
     if feature is not None:
         similarity = np.full((6, 6), feature)
@@ -181,7 +181,7 @@ def test_false_discovery_is_benjamini_and_hochbergs():
     )
 
 
-def test_of_what_is_not_known_there_is_no_p_value():
+def test_an_unknown_correlation_has_no_p_value():
     assert np.isnan(permutation.two_sided(np.nan, np.zeros(9)))
     null = np.asarray([np.nan, np.nan, 0.1, 0.9])
     assert permutation.two_sided(0.5, null) == pytest.approx(2 / 3)

@@ -13,7 +13,7 @@ from xfer_jax.analysis import regression
 
 
 def table(seed: int = 0, n: int = 8, slopes=(3.0, 0.0, 1.0)):
-    """Scores with effects of source and target, and features of which some count."""
+    """Scores with effects of source and target, and features of which some have an effect."""
     rng = np.random.default_rng(seed)
     features = {}
     for k in range(len(slopes)):
@@ -98,7 +98,7 @@ def test_features_that_others_tell_are_left_out():
     assert np.isinf(regression.collinearity(np.stack([a, a], axis=1))).all()
 
 
-def test_p_values_are_what_enumeration_of_all_permutations_gives():
+def test_p_values_equal_those_of_all_permutations():
     scores, features = table(seed=3, n=6, slopes=(0.4, 1.0))
     pairs = regression.sample(scores, features, range(6), range(6))
     found = regression.regress(pairs, permutations=20_000).coefficients[0]
@@ -119,7 +119,7 @@ def test_p_values_are_what_enumeration_of_all_permutations_gives():
     assert found.qap_p == pytest.approx(exact, abs=0.012)  # standard error at most 0.0036
 
 
-def test_what_counts_is_told_from_what_does_not():
+def test_planted_coefficients_are_significant_and_others_are_not():
     pairs = sample(seed=5, n=12)
     coefficients = regression.regress(pairs, permutations=999).coefficients
     p = {c.feature: c.qap_p for c in coefficients}
@@ -147,7 +147,7 @@ def test_noise_does_not_predict_unseen_languages():
 # ------------------------------------------------------------------- languages' own levels removed
 
 
-def test_within_is_the_partial_correlation_given_dummies():
+def test_partial_correlation_equals_a_regression_on_dummies():
     scores, features = table(seed=2)
     scores[2, 5] = np.nan
     pairs = regression.sample(scores, {"x0": features["x0"]}, range(8), range(8))
@@ -162,7 +162,7 @@ def test_within_is_the_partial_correlation_given_dummies():
     assert p < 0.05
 
 
-def test_levels_of_languages_do_not_count_within():
+def test_partial_correlation_ignores_main_effects():
     n = 8
     level = np.arange(n, dtype=float)
     scores = 10 * level[:, None] + np.random.default_rng(0).random((n, n))
@@ -208,7 +208,7 @@ def test_effects_that_are_not_there_are_near_zero():
 # ------------------------------------------------------------------------------- donors, recipients
 
 
-def test_levels_are_what_was_put_in():
+def test_language_effects_recover_the_planted_effects():
     donor, recipient = np.asarray([4.0, 0, -1, -3]), np.asarray([2.0, 1, -2, -1])
     scores = 50 + donor[:, None] + recipient
     scores[1, 2] = np.nan  # the effects do not depend on which cells were run
@@ -220,7 +220,7 @@ def test_levels_are_what_was_put_in():
     assert found.donor_error[:4] == pytest.approx(0, abs=1e-6)
 
 
-def test_levels_and_errors_are_those_of_statsmodels():
+def test_language_effects_and_errors_equal_statsmodels():
     scores, _ = table(seed=1, n=7)
     scores = scores[:4]
     found = regression.language_effects(scores, [0, 2, 3, 6], range(7), 7)
@@ -244,6 +244,6 @@ def test_reciprocity_is_seen():
         assert found.shares.reciprocity == pytest.approx(expected)
 
 
-def test_too_few_pairs_have_no_levels():
+def test_too_few_pairs_have_no_language_effects():
     with pytest.raises(ValueError, match="2 pairs are too few to estimate 3 parameters"):
         regression.language_effects(np.ones((2, 2)), [0, 1], [0, 1], 2)

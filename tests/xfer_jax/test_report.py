@@ -135,7 +135,7 @@ def test_the_page_is_whole_and_refers_to_nothing_else(analysed):
     ]
 
 
-def test_what_came_from_data_is_escaped(analysed):
+def test_text_from_data_is_escaped(analysed):
     text = (analysed / "report.html").read_text("utf-8")
     assert "<script" not in text
     assert "&lt;script&gt;alert(" in text
@@ -229,7 +229,7 @@ def test_odd_tables_have_a_page_too(tmp_path):
             assert text.count("<h2 id=") == 3  # two tasks, and the methods
 
 
-def test_what_is_no_analysis_is_refused(tmp_path, capsys):
+def test_a_folder_without_an_analysis_is_refused(tmp_path, capsys):
     assert cli.main(["report", str(tmp_path)]) == 2
     assert "contains no analysis: run `xfer-jax analyze" in capsys.readouterr().err
     (tmp_path / "analysis.json").write_text("{")
@@ -420,7 +420,7 @@ def test_links_are_not_followed_for_writing(strange, tmp_path, linked):
     assert [path.name for path in aim.iterdir()] == ["01-old.svg"]
 
 
-def test_only_what_a_report_left_is_removed(tmp_path, monkeypatch):
+def test_only_files_of_a_report_are_removed(tmp_path, monkeypatch):
     mine, others = tmp_path / "figures", tmp_path / "others.csv"
     mine.mkdir()
     others.write_text("others")

@@ -75,7 +75,7 @@ def test_rows_are_chosen_by_their_columns(read):
         read(text, where={"ntrain": "7"})
 
 
-def test_fractions_are_multiplied_when_that_is_said(read):
+def test_fractions_are_multiplied_if_the_user_says_so(read):
     text = re.sub(r"(\d+\.\d)\n", lambda m: f"{float(m[1]) / 100}\n", PLAIN)
     assert [row[2] for row in cells(read(text, fractions=True))] == pytest.approx(
         [v for _, _, v in ROWS]
@@ -236,7 +236,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_meant_is_refused(read, case):
+def test_invalid_tables_are_refused(read, case):
     text, pattern = BAD[case]
     with pytest.raises(RequestError, match=pattern) as refused:
         read(text)
@@ -248,12 +248,12 @@ def test_a_missing_file_is_named(tmp_path):
         score_table.read(tmp_path / "none.csv")
 
 
-def test_a_language_that_uriel_does_not_know_is_told_of(read):
+def test_a_note_names_a_language_that_uriel_does_not_contain(read):
     scores = read(PLAIN + "hyw,en,12\n")
     assert "URIEL does not contain hyw: their typology is unknown" in scores.notes
 
 
-def test_a_code_of_a_users_own_is_told_of(read):
+def test_a_note_names_a_code_of_the_users_own(read):
     scores = read(PLAIN + "qzz,en,12\n")
     assert "no list of languages contains qzz: check their spelling" in scores.notes
     assert not any("check for slips" in note for note in read(PLAIN + "hyw,en,1\n").notes)
@@ -283,7 +283,7 @@ def test_zero_shot_rows_are_those_of_the_fewest_shots_and_the_most_training_data
     )
 
 
-def test_where_there_is_no_zero_shot_the_reader_is_told(read):
+def test_a_note_says_that_there_are_no_zero_shot_scores(read):
     lines = ["source,target,n_shots,arm,score"]
     for s, t, v in ROWS:
         lines += [f"{s},{t},{n},matched,{v + n / 1000}" for n in (10, 100)]

@@ -120,7 +120,7 @@ def test_subsets_share_the_cache_and_are_nested(tiny_world, builds):
     other = open_ner(tiny_world, f"{NER}.n20.s1")
     assert set(other.indices) != set(large.indices)
     assert len(open_ner(tiny_world, f"{NER}.n5.s0", "validation")) == 20  # of training data alone
-    with pytest.raises(RequestError, match=r"asks for 65 training examples.* has 64"):
+    with pytest.raises(RequestError, match=r"needs 65 training examples.* has 64"):
         open_ner(tiny_world, f"{NER}.n65.s0")
 
 
