@@ -50,13 +50,13 @@ def run(world: str, seed: int, out: Path, workers: int) -> list[dict]:
     """Runs one world's study, and returns its table with the similarities as columns."""
     name = f"gin/studies/{WORLDS[world]}.gin"
     configuration.load("study", [name], [])
-    grid = configuration.build(definition.Study)
-    grid = dataclasses.replace(
-        grid, seeds=(seed,), settings=(*grid.settings, f"World.seed = {seed}")
+    study = configuration.build(definition.Study)
+    study = dataclasses.replace(
+        study, seeds=(seed,), settings=(*study.settings, f"World.seed = {seed}")
     )
     folder = out / f"{world}-s{seed}"
-    execution.run(grid, folder, workers if workers > 1 else None)
-    rows, _ = scores.collect(grid, folder)
+    execution.run(study, folder, workers if workers > 1 else None)
+    rows, _ = scores.collect(study, folder)
     for row in rows:
         for kind in SIMILARITIES:
             row[kind] = similarity(world, seed, kind, row["source"], row["target"])

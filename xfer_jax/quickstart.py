@@ -33,14 +33,14 @@ def main(out: Path = OUT) -> None:
     began = time.monotonic()
     out = out.absolute()
     configuration.load("study", [FILE], [])
-    grid = configuration.build(definition.Study)
+    study = configuration.build(definition.Study)
     workers = execution.machine_workers()
     progress.say(
-        f"the pocket study: {len(job_graph.lay_out(grid))} runs by {workers} workers, into {out}\n"
+        f"the pocket study: {len(job_graph.lay_out(study))} runs by {workers} workers, into {out}\n"
         f"  follow it with: xfer-jax study status {FILE} --out {out}\n"
     )
-    execution.run(grid, out, workers)
-    rows, _ = scores.collect(grid, out)
+    execution.run(study, out, workers)
+    rows, _ = scores.collect(study, out)
     cells = {(row["source"], row["target"]): row["score"] for row in rows}
     picture = draw(cells, out / "transfer.png")
     probe_pretrained(out)

@@ -4,6 +4,10 @@ A feature is a matrix [N, N] over languages; rows are sources and columns are ta
 are between 0 and 1. Two languages are compared over the values that are known for both; the share
 of such values is the coverage. A feature of a single language becomes a feature of the source (each
 row is constant) and a feature of the target (each column is constant).
+
+A new feature goes into `typology` or `lexical`, and its name for people into `TITLES`. The tables,
+the terminal, the page and the gains take all features that they are given. Its description is
+written by hand in report/templates/methods.html.j2, docgen/columns.py and docs/guides/report.md.
 """
 
 import dataclasses

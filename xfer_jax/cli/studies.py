@@ -71,42 +71,42 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
     if args.engine:
         bindings = [*bindings, f"study.Study.engine={args.engine!r}"]
     configuration.load("study", [args.file], bindings, paths, args.imports)
-    grid = dataclasses.replace(
+    study = dataclasses.replace(
         configuration.build(definition.Study),
         search_paths=tuple(paths),
         imports=tuple(args.imports),
     )
     out = files.absolute(args.out) if args.out else None
     if args.action == "plan":
-        progress.say(plan.render(grid, out, args.device))
+        progress.say(plan.render(study, out, args.device))
         return
     if out is None:
         raise RequestError(f"study {args.action} needs --out, the study's folder")
     if args.expect not in (None, configuration.digest(args.file, paths)):
         raise RequestError(f"{args.file} has changed since the study was emitted: emit it again")
     if args.action == "status":
-        every = job_graph.lay_out(grid)
+        every = job_graph.lay_out(study)
         if sys.stdout.isatty() and not args.once:
             status.follow(every, out)
         else:
             progress.say(status.render(every, out))
     elif args.action == "collect":
-        execution.collect(grid, out)
+        execution.collect(study, out)
     elif args.action == "emit":
-        _emit(args, grid, out, bindings, paths)
+        _emit(args, study, out, bindings, paths)
     elif args.job is not None:
         if args.workers is not None:
             raise RequestError("--job is one job, which this process does: leave out --workers")
         compilation.keep_programs()
-        execution.run_job(grid, out, args.job)
+        execution.run_job(study, out, args.job)
     else:
         if args.workers is None:
             compilation.keep_programs()
-        execution.run(grid, out, args.workers)
+        execution.run(study, out, args.workers)
 
 
 def _emit(
-    args: argparse.Namespace, grid: Any, out: Any, bindings: list[str], paths: list[str]
+    args: argparse.Namespace, study: Any, out: Any, bindings: list[str], paths: list[str]
 ) -> None:
     from xfer_jax import configuration
     from xfer_jax.runtime import progress
@@ -125,7 +125,7 @@ def _emit(
     names |= {"partition": "partition", "account": "account"}
     given = ((names[name], getattr(args, name)) for name in names)
     asked = {name: value for name, value in given if value is not None}
-    first, *others = workflows.emit(grid, out, again, args.to, args.device, asked)
+    first, *others = workflows.emit(study, out, again, args.to, args.device, asked)
     progress.say(f"wrote {first} and {len(others)} files beside it")
     missing = workflows.missing(args.to)
     if missing:

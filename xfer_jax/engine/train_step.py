@@ -105,7 +105,8 @@ def _renumbered(
     the gradient nor the update is as large as the table.
 
     Returns:
-      ids: int32 [N], the tokens, rising from 0, which stays padding; then some beyond the table.
+      ids: int32 [N], the tokens in order, padding (0) first; filled up with `vocab_size`, which is
+        no token.
       batch: the same with the new numbers. Targets keep theirs: they are not looked up.
     """
     names = ("encoder_input_tokens", "decoder_input_tokens")

@@ -35,7 +35,7 @@ DEVICES = {
 # Share of the peak: T5X's published best is 0.36 on A100, 0.24 to 0.27 on H100.
 UTILISATION = 0.3
 PADDING = 0.2  # share of the tokens of packed rows; 12 to 25% have been seen
-LONGEST = 4  # of many examples, by the mean: as long are packed rows, and as long decoding goes on
+LONGEST = 4  # longest example by mean length; also the length of packed rows and of decoding
 
 
 def device(name: str) -> Device:

@@ -22,30 +22,33 @@ Number = Annotated[int, Field(ge=0)]
 class Study:
     """What a study file sets. Files are named without `gin/…/` and `.gin`."""
 
-    model: FileName  # of gin/models: 'pocket'
-    tasks: Sequence[FileName]  # of gin/tasks: ('panx', 'xnli')
-    sources: Sequence[TaskName] | None = (
-        None  # to fine-tune in; all languages to score in when None
-    )
-    targets: Sequence[TaskName] | None = None  # to score in; those of the task's file when None
-    pretrain: FileName | None = None  # of gin/tasks: what every model is trained on first
+    model: FileName  # file of gin/models: 'pocket'
+    tasks: Sequence[FileName]  # files of gin/tasks: ('panx', 'xnli')
+    # languages to fine-tune in; None: all languages to evaluate on
+    sources: Sequence[TaskName] | None = None
+    # languages to evaluate on; None: those of the task's file
+    targets: Sequence[TaskName] | None = None
+    pretrain: FileName | None = None  # file of gin/tasks: what every model is trained on first
     initial_checkpoint: Line | None = None  # instead: a checkpoint that every model starts from
-    # tasks between: 'panx.sw' is gin/tasks/panx.gin in Swahili, 'panx.uralic.n3000.s0' in a family
-    # of languages, 3,000 examples; '' none; 'more' instead trains longer in the source itself
+    # tasks trained before the source language: 'panx.sw' is gin/tasks/panx.gin in Swahili,
+    # 'panx.uralic.n3000.s0' is in a family of languages with 3,000 examples, '' is none, and 'more'
+    # trains longer in the source language instead
     intermediates: Sequence[TaskName] = (NO_INTERMEDIATE,)
-    intermediate_steps: Count | None = None  # of each of them alike; None: as their files say
-    # of the sources' training data: '' all of it, 'matched' equal sizes
+    intermediate_steps: Count | None = None  # steps of each of them; None: as their files say
+    # which part of the training data: '' is all of it, 'matched' is as much as the language with
+    # the least data has
     arms: Sequence[Literal["", "matched"]] = ("",)
-    n_shots: Sequence[CountFromZero] = (0,)  # examples in the target after the source; 0: zero-shot
-    few_shot: Mapping[Count, Lines] | None = None  # settings by number of shots
+    # training examples in the target language, after the source language; 0: zero-shot
+    n_shots: Sequence[CountFromZero] = (0,)
+    few_shot: Mapping[Count, Lines] | None = None  # bindings of few-shot runs, by number of shots
     seeds: Sequence[Seed] = (0,)
     files: Lines = ()  # gin files after the task's: 'gin/runs/from_scratch.gin'
     settings: Lines = ()  # bindings of every run: "EVALUATOR_NUM_EXAMPLES = 500"
-    keep_few_shot: bool = False  # checkpoints of few-shot training, which nothing starts from
-    # by task, what costs are estimated with: mean tokens of inputs and of targets, and examples
-    # that are scored in a target
+    keep_few_shot: bool = False  # whether to keep the checkpoints of few-shot training
+    # by task, for the plan: mean tokens of inputs and of targets, and examples that are evaluated
+    # for each target
     assumed: Mapping[FileName, tuple[Number, Number, Number]] | None = None
-    engine: Literal["native", "t5x"] = "native"  # or 't5x': T5X's own binary does every job
+    engine: Literal["native", "t5x"] = "native"  # or 't5x': T5X's own binary runs every job
     search_paths: Lines = ()  # folders in which gin files are looked for
     imports: Lines = ()  # modules that gin files may import
 

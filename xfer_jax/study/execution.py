@@ -44,13 +44,13 @@ class Outcome(NamedTuple):
     reason: str = ""
 
 
-def run(grid: Study, out: Path, workers: int | None = None) -> None:
+def run(study: Study, out: Path, workers: int | None = None) -> None:
     """Does a study's jobs that are not done, and collects the scores.
 
     A job that fails is not tried again in this run, and those that start from it are not run.
 
     Args:
-      grid: what to run.
+      study: what to run.
       out: the study's folder.
       workers: processes with a GPU or some of the processors each; None: in this process.
 
@@ -61,22 +61,22 @@ def run(grid: Study, out: Path, workers: int | None = None) -> None:
     """
     if workers is not None and not 1 <= workers <= _MOST_WORKERS:
         raise RequestError(f"--workers must be from 1 to {_MOST_WORKERS}, not {workers}")
-    every = job_graph.lay_out(grid)
-    done = checks.check(grid, every, out)
+    every = job_graph.lay_out(study)
+    done = checks.check(study, every, out)
     graph = _Graph(every, done)
     if graph.ready:
         sources.writable_cache()  # every job needs it: said once, and before the first
     with folder_lock.owned(out, "the study") as lock:
         files.tidy(out)
         if workers is None:
-            _do_here(grid, out, graph)
+            _do_here(study, out, graph)
         elif graph.ready:
-            _hand_out(grid, out, graph, min(workers, len(every) - len(done)), lock)
-        collect(grid, out)
+            _hand_out(study, out, graph, min(workers, len(every) - len(done)), lock)
+        collect(study, out)
     graph.raise_failures()
 
 
-def run_job(grid: Study, out: Path, name: str) -> None:
+def run_job(study: Study, out: Path, name: str) -> None:
     """Does one job; nothing if it is done.
 
     Raises:
@@ -84,7 +84,7 @@ def run_job(grid: Study, out: Path, name: str) -> None:
       NotReadyError: the job that it starts from is not done.
       RunError, PreemptedError: as `train.train`.
     """
-    job = job_graph.find(job_graph.lay_out(grid), name)
+    job = job_graph.find(job_graph.lay_out(study), name)
     if job_record.read(out, name):
         progress.say(f"{name} is done")
         return
@@ -93,15 +93,15 @@ def run_job(grid: Study, out: Path, name: str) -> None:
     held = folder_lock.owner(out)
     if held:
         raise RequestError(f"the study in {out} is being run by {held}: it does all its jobs")
-    checks.check(grid, [job], out)
-    outcome = attempt(grid, out, job)
+    checks.check(study, [job], out)
+    outcome = attempt(study, out, job)
     if outcome.kind != DONE:
         raise RunError(f"{name} failed: {outcome.reason}")
 
 
-def collect(grid: Study, out: Path) -> None:
+def collect(study: Study, out: Path) -> None:
     """Writes the table of scores, and prints its matrices."""
-    rows, complaints = scores.collect(grid, out)
+    rows, complaints = scores.collect(study, out)
     progress.say(f"\n{scores.matrices(rows)}\n\nscores: {out / scores.FILE}")
     for complaint in complaints:
         progress.say(f"warning: {complaint}")
@@ -182,10 +182,10 @@ class _Graph:
 # --- One job --------------------------------------------------------------------------------------
 
 
-def attempt(grid: Study, out: Path, job: Job) -> Outcome:
+def attempt(study: Study, out: Path, job: Job) -> Outcome:
     """Does one job, and returns how that ended; a defect of this program is raised."""
     try:
-        _do(grid, job, out)
+        _do(study, job, out)
     except (RequestError, RunError) as error:
         return Outcome(STOPPED if "No space left" in str(error) else FAILED, str(error))
     except Exception as error:
@@ -200,29 +200,29 @@ def attempt(grid: Study, out: Path, job: Job) -> Outcome:
     return Outcome(DONE)
 
 
-def _do(grid: Study, job: Job, out: Path) -> None:
+def _do(study: Study, job: Job, out: Path) -> None:
     """Does a job, and writes `done.json`, last."""
     folder, began = out / job.name, time.monotonic()
     with folder_lock.owned(folder, "the job"):
         if job_record.read(out, job.name):
             return
-        if grid.engine == "native":
-            train.train(*job_graph.load(grid, job, out))
+        if study.engine == "native":
+            train.train(*job_graph.load(study, job, out))
         else:
-            _run_t5x(grid, job, out)
-        if job.n_shots and not grid.keep_few_shot:
+            _run_t5x(study, job, out)
+        if job.n_shots and not study.keep_few_shot:
             locations.keep(folder, 0)
-        job_record.write(grid, job, out, time.monotonic() - began)
+        job_record.write(study, job, out, time.monotonic() - began)
 
 
-def _run_t5x(grid: Study, job: Job, out: Path) -> None:
+def _run_t5x(study: Study, job: Job, out: Path) -> None:
     """Does a job by T5X's own binary, with the same files and bindings.
 
     Raises:
       RunError: it failed; says where its log is.
     """
-    gin_files = ("t5x_configs/finetune.gin", *job_graph.gin_files(grid, job.task))
-    bindings = (*grid.settings, *job_graph.bindings(grid, job, out))
+    gin_files = ("t5x_configs/finetune.gin", *job_graph.gin_files(study, job.task))
+    bindings = (*study.settings, *job_graph.bindings(study, job, out))
     command = [sys.executable, "-m", "t5x.train"]
     command += [f"--gin_search_paths={configuration.shipped_dir()}"]
     command += [f"--gin_file={file}" for file in gin_files]
@@ -238,19 +238,19 @@ def _run_t5x(grid: Study, job: Job, out: Path) -> None:
 # --- Here, or by workers --------------------------------------------------------------------------
 
 
-def _do_here(grid: Study, out: Path, graph: _Graph) -> None:
+def _do_here(study: Study, out: Path, graph: _Graph) -> None:
     while graph.ready:
         job = graph.take()
         progress.say(f"\n[{len(graph.done) + 1}/{len(graph.jobs)}] {job.name}")
         files.write(out / status.STATE, graph.state())
-        graph.end(job, attempt(grid, out, job))
+        graph.end(job, attempt(study, out, job))
     files.write(out / status.STATE, graph.state())
 
 
-def _hand_out(grid: Study, out: Path, graph: _Graph, count: int, lock: int) -> None:
+def _hand_out(study: Study, out: Path, graph: _Graph, count: int, lock: int) -> None:
     """Has workers do the jobs, and shows how far they are until nothing is left to do."""
     (out / LOGS).mkdir(exist_ok=True)
-    workers = [_Worker(grid, out, lock, index, count) for index in range(count)]
+    workers = [_Worker(study, out, lock, index, count) for index in range(count)]
     try:
         with _sigterm_raises(), status.Display(graph.jobs, out) as display:
             while graph.ready or graph.running:
@@ -278,7 +278,7 @@ def _hand_out(grid: Study, out: Path, graph: _Graph, count: int, lock: int) -> N
 class _Worker:
     """A process that does one job after another, see `worker`."""
 
-    def __init__(self, grid: Study, out: Path, lock: int, index: int, count: int):
+    def __init__(self, study: Study, out: Path, lock: int, index: int, count: int):
         self.job: Job | None = None
         self._log = out / LOGS / f"{index}.log"
         self._environment = os.environ | {"PYTHONUNBUFFERED": "1"} | host_memory.large_pages()
@@ -290,7 +290,7 @@ class _Worker:
         elif hasattr(os, "sched_getaffinity"):  # Linux; JAX then makes as many threads
             every = sorted(os.sched_getaffinity(0))
             cores = every[index % len(every) :: count]
-        self._first = (grid, out, cores)
+        self._first = (study, out, cores)
         self._log.unlink(missing_ok=True)
         self.start()
 

@@ -1,10 +1,10 @@
-"""The study: tasks x languages x shots x intermediate tasks x seeds, laid out as jobs.
+"""The jobs of a study: tasks x languages x shots x intermediate tasks x seeds.
 
-A study is a set of *jobs*, each one run of `train`: pre-training or an intermediate task, which
-many share; fine-tuning in a source language, which is scored zero-shot in every target; and
-few-shot training in a target, which goes on from its source's model. A job's folder is its run's
-folder, so that a job which was killed goes on like any run, and whoever finds `done.json` there
-need not do it.
+Each job is one run of `train`: pre-training or an intermediate task, which many share; fine-tuning
+in a source language, which is evaluated zero-shot on every target; and few-shot training in a
+target, which starts from its source's model. `execution`, `checks`, `job_record`, `plan` and
+`scores` rely on it that a job is such a run. A job's folder is its run's folder, so that a job that
+was killed resumes like any run. A job whose folder has `done.json` is not run again.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from xfer_jax.checkpoints.arrays import is_remote
 from xfer_jax.engine import train
 from xfer_jax.study.definition import MORE, NO_INTERMEDIATE, Study
 
-_STAGES = "intermediate/"  # folder of the intermediate tasks' models
+_INTERMEDIATE_FOLDER = "intermediate/"  # of the intermediate tasks' models
 _OTHER_SEED = 1000  # added to a study's seed where the same data are to come in another order
 
 
@@ -46,7 +46,7 @@ class Job:
             return f"{self.n_shots} shots"
         if self.source:
             return "source model"
-        return "intermediate" if self.name.startswith(_STAGES) else "before all"
+        return "intermediate" if self.name.startswith(_INTERMEDIATE_FOLDER) else "before all"
 
 
 def lay_out(study: Study) -> list[Job]:
@@ -82,7 +82,7 @@ def lay_out(study: Study) -> list[Job]:
             for intermediate in study.intermediates:
                 for arm in study.arms:
                     for source in sources:
-                        parent = f"{_STAGES}{intermediate}" if intermediate else root
+                        parent = f"{_INTERMEDIATE_FOLDER}{intermediate}" if intermediate else root
                         if intermediate == MORE:
                             found.append(_more(study, task, source, root, arm, seed))
                             parent = found[-1].name
@@ -105,7 +105,7 @@ def _between(study: Study, intermediate: str, root: str | None) -> Job:
             f"the intermediate {intermediate!r} names no language: expected one of gin/tasks and a"
             f" language or a language family, e.g. {task + '.en'!r}"
         )
-    job = Job(f"{_STAGES}{intermediate}", task, root, _steps(study), language, subset)
+    job = Job(f"{_INTERMEDIATE_FOLDER}{intermediate}", task, root, _steps(study), language, subset)
     run, _ = load(study, job, Path("OUT"))
     catalogue.tasks(run.task)  # names the nearest where there is none
     if run.train_steps_relative is None:
@@ -121,7 +121,7 @@ def _more(study: Study, task: str, source: str, root: str | None, arm: str, seed
 
     Its examples come in another order than those of the source model that goes on from it.
     """
-    name = f"{_STAGES}{MORE}/{task}/{source}{f'.{arm}' if arm else ''}.s{seed}"
+    name = f"{_INTERMEDIATE_FOLDER}{MORE}/{task}/{source}{f'.{arm}' if arm else ''}.s{seed}"
     bindings = (f"RANDOM_SEED = {seed + _OTHER_SEED}", *_steps(study))
     return Job(name, task, root, bindings, source, f"{arm}.s{seed}" if arm else "")
 

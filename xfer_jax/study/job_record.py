@@ -80,10 +80,10 @@ def _digest(path: Path) -> str:
 
 
 def request(study: Study, job: Job) -> str:
-    """Returns a digest of what a job is asked to do, folders left out.
+    """Returns a digest of a job's settings, without the folders.
 
-    It is of the texts of the gin files, comments included. So an equal digest tells that nothing
-    was changed; another one tells that the settings must be compared.
+    It is a digest of the gin files' text, comments included. An equal digest means that nothing has
+    changed. A different one may be only a comment, so the settings are then compared.
     """
     named = ("gin/runs/train.gin", *job_graph.gin_files(study, job.task))
     texts = [configuration.digest(file, study.search_paths) for file in named]

@@ -42,33 +42,33 @@ class Estimate:
         return (self.hours + self.scoring_hours) / max(self.to_do, 1)
 
 
-def estimates(grid: Study, out: Path | None, device_name: str) -> list[Estimate]:
+def estimates(study: Study, out: Path | None, device_name: str) -> list[Estimate]:
     """Returns what a study's stages cost on one device, without running anything.
 
     Args:
-      grid: what to plan.
+      study: what to plan.
       out: the study's folder; jobs that are done there do not count.
       device_name: of `cost.DEVICES`.
     """
     device = cost.device(device_name)
     stages: dict[tuple[str, str], list[Job]] = {}
-    for job in job_graph.lay_out(grid):
+    for job in job_graph.lay_out(study):
         stages.setdefault((job.task, job.kind), []).append(job)
-    return [_estimate(grid, out, device, jobs) for jobs in stages.values()]
+    return [_estimate(study, out, device, jobs) for jobs in stages.values()]
 
 
-def _estimate(grid: Study, out: Path | None, device: cost.Device, jobs: Sequence[Job]) -> Estimate:
-    run, _ = job_graph.load(grid, jobs[0], out or Path("OUT"))
+def _estimate(study: Study, out: Path | None, device: cost.Device, jobs: Sequence[Job]) -> Estimate:
+    run, _ = job_graph.load(study, jobs[0], out or Path("OUT"))
     longest = run.lengths["inputs"], run.lengths["targets"]
     limit = run.eval_examples or 0
-    assumed = (grid.assumed or {}).get(jobs[0].task)
+    assumed = (study.assumed or {}).get(jobs[0].task)
     inputs, targets, examples = assumed or (*longest, limit)
     examples = min(examples, limit) if limit else examples
     steps = run.train_steps_relative or run.train_steps or 0
     doing = [job for job in jobs if not (out and (out / job.name / DONE_FILE).is_file())]
     # T5X pads every example to the longest.
     count, row, scored = float(run.batch_size), longest, longest[0]
-    if assumed and grid.engine == "native":
+    if assumed and study.engine == "native":
         row = min(cost.LONGEST * inputs, longest[0]), min(cost.LONGEST * targets, longest[1])
         full = max(inputs / row[0], targets / row[1]) / (1 - cost.PADDING)
         count *= min(full, 1.0)
@@ -92,17 +92,17 @@ def _estimate(grid: Study, out: Path | None, device: cost.Device, jobs: Sequence
         flops,
         flops / (device.tflops * 1e12 * cost.UTILISATION) / 3600,
         cells * one_cell / 3600,
-        kept if grid.keep_few_shot or not jobs[0].n_shots else 0,
+        kept if study.keep_few_shot or not jobs[0].n_shots else 0,
         min(written, kept + 1),
         cost.training_bytes(run.model, count, *row),
         bool(cells) and not examples,
     )
 
 
-def render(grid: Study, out: Path | None, device_name: str) -> str:
+def render(study: Study, out: Path | None, device_name: str) -> str:
     """Renders a study's jobs and what they cost on one device; arguments as of `estimates`."""
-    device, every = cost.device(device_name), job_graph.lay_out(grid)
-    stages = estimates(grid, out, device_name)
+    device, every = cost.device(device_name), job_graph.lay_out(study)
+    stages = estimates(study, out, device_name)
     rows: list[tuple] = [
         ("task", "job", "jobs", "done", "cells", "steps", "batch", "PFLOP", "h train", "h score")
     ]
@@ -123,7 +123,7 @@ def render(grid: Study, out: Path | None, device_name: str) -> str:
         f" source models, {sum(e.cells for e in stages)} cells (task, source, target, shots,"
         " intermediate, seed);"
         f" {sum(job.parent is not None for job in every)} jobs start from another's model",
-        f"{grid.model}: {cost.parameters(sizes) / 1e6:,.1f} M parameters; about {_rounded(peak)}"
+        f"{study.model}: {cost.parameters(sizes) / 1e6:,.1f} M parameters; about {_rounded(peak)}"
         f" GiB to train, of {device.gib} on {device.title}"
         + (_TOO_LARGE if peak > device.gib else ""),
         f"time on one: about {_duration(training + scoring)}, {_duration(training)} of it training"
@@ -131,7 +131,7 @@ def render(grid: Study, out: Path | None, device_name: str) -> str:
         f"disk: about {_rounded(kept * gib)} GiB of checkpoints in the end; while it runs, up to"
         f" {_rounded(max(e.at_once for e in stages) * gib)} GiB more for every worker",
     ]
-    if not grid.assumed:
+    if not study.assumed:
         summary.append("lengths are the longest that the tasks allow: examples are mostly shorter")
     if any(e.unknown for e in stages):
         summary.append("not counted: scoring, as study.Study.assumed does not say of how much")

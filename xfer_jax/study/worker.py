@@ -31,7 +31,7 @@ def main(descriptor: int) -> None:
         how far it is.
     """
     connection = Connection(descriptor)
-    grid, out, cores = connection.recv()
+    study, out, cores = connection.recv()
     if cores:  # before any library starts its threads
         os.sched_setaffinity(0, cores)
     inbox: queue.Queue[Job] = queue.Queue()
@@ -51,7 +51,7 @@ def main(descriptor: int) -> None:
         reporter = threading.Thread(target=report, daemon=True)
         reporter.start()
         try:
-            outcome = execution.attempt(grid, out, job)
+            outcome = execution.attempt(study, out, job)
         except PreemptedError as error:
             progress.say(str(error))
             sys.exit(143)

@@ -46,7 +46,7 @@ class Resources(pydantic.BaseModel):
 
 
 def emit(
-    grid: Study,
+    study: Study,
     out: Path,
     arguments: Sequence[str],
     to: str,
@@ -56,7 +56,7 @@ def emit(
     """Writes the files into a folder of the study's folder.
 
     Args:
-      grid: the study.
+      study: the study.
       out: its folder, which all machines see under this path.
       arguments: of `xfer-jax`, from FILE on: what tells the study.
       to: one of `TO`.
@@ -74,11 +74,11 @@ def emit(
         raise RequestError(
             f"the study's folder {str(out)!r} has a line break in its name: rename it"
         )
-    folder, every = out / to, job_graph.lay_out(grid)
+    folder, every = out / to, job_graph.lay_out(study)
     stages: dict[str, list[Job]] = {}
     for job in every:
         stages.setdefault(_name(job), []).append(job)
-    needs = _resources(folder / RESOURCES, plan.estimates(grid, None, device), device, asked or {})
+    needs = _resources(folder / RESOURCES, plan.estimates(study, None, device), device, asked or {})
     program = [sys.executable, "-m", "xfer_jax.cli", "study"]
     commands = {action: shlex.join([*program, action, *arguments]) for action in ("run", "collect")}
     written = {RESOURCES: _json({name: needs[name].model_dump() for name in stages})}
