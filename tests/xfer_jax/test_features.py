@@ -102,11 +102,12 @@ def test_trigrams_are_counted_by_character():
 def test_a_users_features_are_read_by_column_or_by_task(tmp_path):
     wide, tidy = tmp_path / "wide.csv", tmp_path / "tidy.csv"
     wide.write_text("source,target,near,near_coverage\neng,swa,1,0.5\nsw,en,2,0.5\nen,xx,9,1\n")
-    found = features.read(wide, ("en", "sw"))
+    found, notes = features.read(wide, ("en", "sw"))
+    assert notes == []
     assert found.keys() == {"near"}
     np.testing.assert_array_equal(found["near"].values, [[np.nan, 1], [2, np.nan]])
     tidy.write_text("source,target,task,score\nen,sw,ldnd,80\nsw,en,ldnd,80\nen,sw,far,3\n")
-    found = features.read(tidy, ("en", "sw"))
+    found, _ = features.read(tidy, ("en", "sw"))
     np.testing.assert_array_equal(found["ldnd"].values, [[np.nan, 80], [80, np.nan]])
     np.testing.assert_array_equal(found["far"].values, [[np.nan, 3], [np.nan, np.nan]])
 

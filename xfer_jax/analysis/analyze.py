@@ -44,27 +44,16 @@ def analyze(request: Request) -> str:
     scores, root = _load(request)
     table = scores.table
     codes = sorted({*table["source"], *table["target"]})
-    notes = list(scores.notes)
     zero_shot, of_choice = score_table.zero_shot(table)
     aligned = alignment.align(zero_shot, root) if root else None
-    notes += [*of_choice, *(aligned.notes if aligned else ())]
+    notes = [*scores.notes, *of_choice, *(aligned.notes if aligned else ())]
     baselines = alignment.baselines(table, aligned)
     if not baselines.empty:
         table, zero_shot = (_with_baselines(rows, baselines) for rows in (table, zero_shot))
     notes += alignment.without_baseline(zero_shot)
     made_up = bool(table["task"].str.startswith(_MADE_UP).all())
-    known = features.typology(codes, request.options)
-    if not made_up:
-        known |= features.pretraining(codes)
-    if aligned:
-        known |= features.lexical(aligned.texts, codes, aligned.pieces)
-    for path in request.features:
-        known |= _without_collisions(path, features.read(path, codes, notes), known)
-    if not made_up and np.isfinite(known["mc4_source"].values).any():
-        notes.append(
-            "the mC4 sizes were written from memory of Xue et al. (2021), Table 6, and are not"
-            " verified"
-        )
+    known, of_features = _features(request, codes, aligned, made_up)
+    notes += of_features
     probe = _probe(request)
     tasks = [
         _task(str(name), rows, codes, known, probe) for name, rows in zero_shot.groupby("task")
@@ -89,17 +78,24 @@ def analyze(request: Request) -> str:
         task.name: dict(zip(codes, task.by_language["in_language"].tolist(), strict=True))
         for task in tasks
     }
+    by_language = [correlations.by_language(task, codes) for task in tasks]
+    correlated, of_correlations = (
+        correlations.analyse(tasks, names, values, request, codes) if enough else ({}, [])
+    )
+    curves, of_curves = learning_curves.analyse(table, own, request.reach, request.seed)
+    notes += [note for _, of_task in by_language for note in of_task]
+    notes += [*of_correlations, *of_curves]
     found = {
         "scores": table,
         "features": features.table(known, codes),
-        "languages": pd.concat([correlations.by_language(task, codes, notes) for task in tasks]),
+        "languages": pd.concat([languages for languages, _ in by_language]),
         "shares": pd.DataFrame(
             [row for task in tasks for row in correlations.variance_shares(task, len(codes))]
         ),
         "alignment": alignment.wide(zero_shot, aligned, names, values, codes),
         "outcomes": aligned.outcomes if aligned else pd.DataFrame(),
-        **(correlations.analyse(tasks, names, values, request, codes, notes) if enough else {}),
-        **learning_curves.analyse(table, own, request.reach, request.seed, notes),
+        **correlated,
+        **curves,
         **gained,
     }
     if enough and found["correlations"].empty:
@@ -118,6 +114,27 @@ def analyze(request: Request) -> str:
     }
     analysis_folder.write(request.out, about, found)
     return summary.summary(found, notes)
+
+
+def _features(
+    request: Request, codes: Sequence[str], aligned: alignment.Aligned | None, made_up: bool
+) -> tuple[dict[str, Feature], list[str]]:
+    """Returns the features of all tasks by name, and notes for the reader."""
+    known, notes = features.typology(codes, request.options), []
+    if not made_up:
+        known |= features.pretraining(codes)
+    if aligned:
+        known |= features.lexical(aligned.texts, codes, aligned.pieces)
+    for path in request.features:
+        own, of_file = features.read(path, codes)
+        known |= _without_collisions(path, own, known)
+        notes += of_file
+    if not made_up and np.isfinite(known["mc4_source"].values).any():
+        notes.append(
+            "the mC4 sizes were written from memory of Xue et al. (2021), Table 6, and are not"
+            " verified"
+        )
+    return known, notes
 
 
 def _check_out(request: Request) -> None:

@@ -47,9 +47,8 @@ def analyse(
     values: np.ndarray,
     request: Request,
     codes: Sequence[str],
-    notes: list[str],
-) -> dict[str, pd.DataFrame]:
-    """Computes the tables of correlations, regressions, WALS features and sensitivity.
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Computes the tables of correlations, regressions, WALS features and sensitivity; and notes.
 
     Args:
       tasks: the scores of each task.
@@ -57,20 +56,25 @@ def analyse(
       values: their values [N, F].
       request: options of the analysis.
       codes: the N languages.
-      notes: notes for the reader are appended.
     """
+    notes: list[str] = []
     found: dict[str, list[pd.DataFrame]] = {
         name: [] for name in ("correlations", "regression", "models", "wals", "sensitivity")
     }
     for task in tasks:
-        rows = correlations(task, request, notes)
+        rows, of_rows = correlations(task, request)
+        notes += of_rows
         if rows.empty:
             continue
         found["correlations"].append(rows)
-        regressed = regress(task, request, notes)
-        if regressed:
-            found["regression"].append(regressed[0])
-            found["models"].append(regressed[1])
+        try:
+            coefficients, model = regress(task, request)
+            found["regression"].append(coefficients)
+            found["models"].append(model)
+        except RequestError:
+            raise
+        except ValueError as error:
+            notes.append(f"{task.name}: no regression: {error}")
         by_feature = alignment.by_feature(
             task.matrix, task.rows, task.columns, names, values, request.permutations, request.seed
         )
@@ -78,15 +82,16 @@ def analyse(
             by_feature.insert(0, "task", task.name)
             found["wals"].append(by_feature)
         found["sensitivity"].append(sensitivity(task, request, codes))
-    return {
+    tables = {
         name: pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
         for name, frames in found.items()
     }
+    return tables, notes
 
 
-def correlations(task: TaskScores, request: Request, notes: list[str]) -> pd.DataFrame:
-    """Correlates each feature with the score, one row per feature."""
-    rows = []
+def correlations(task: TaskScores, request: Request) -> tuple[pd.DataFrame, list[str]]:
+    """Correlates each feature with the score; returns one row per feature, and notes."""
+    rows, notes = [], []
     for name, feature in task.features.items():
         share = np.isfinite(feature.values[np.ix_(task.rows, task.columns)]).mean()
         if feature.of != "pair" and 0 < share < KNOWN_LANGUAGES:
@@ -126,7 +131,7 @@ def correlations(task: TaskScores, request: Request, notes: list[str]) -> pd.Dat
             frame.loc[rows, adjusted] = np.nan
             if rows.any():
                 frame.loc[rows, adjusted] = permutation.false_discovery(frame.loc[rows, p])
-    return frame
+    return frame, notes
 
 
 def partial_correlation(task: TaskScores, name: str, request: Request) -> dict[str, float]:
@@ -143,17 +148,15 @@ def partial_correlation(task: TaskScores, name: str, request: Request) -> dict[s
     return {"within": r, "within_p": p}
 
 
-def regress(
-    task: TaskScores, request: Request, notes: list[str]
-) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+def regress(task: TaskScores, request: Request) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Regresses the scores on several features.
 
     Returns:
-      The coefficients, one row per feature, and the model, one row. None if no regression is
-      possible; `notes` then says why.
+      The coefficients, one row per feature, and the model, one row.
 
     Raises:
       RequestError: a predictor is not the name of a feature.
+      ValueError: no regression is possible; says why.
     """
     for name in request.predictors:
         if name not in task.features:
@@ -167,17 +170,13 @@ def regress(
         if request.predictors or (mostly and np.nanstd(values) > 0):
             wanted[name] = task.features[name].values
     dropped: list[str] = []
-    try:
-        pairs = regression.sample(task.matrix, wanted, task.rows, task.columns)
-        if not request.predictors:
-            x = dict(zip(pairs.names, pairs.x.T, strict=True))
-            kept, dropped = regression.distinct(x)
-            kept_features = {name: wanted[name] for name in kept}
-            pairs = regression.sample(task.matrix, kept_features, task.rows, task.columns)
-        found = regression.regress(pairs, request.permutations, request.seed)
-    except ValueError as error:
-        notes.append(f"{task.name}: no regression: {error}")
-        return None
+    pairs = regression.sample(task.matrix, wanted, task.rows, task.columns)
+    if not request.predictors:
+        x = dict(zip(pairs.names, pairs.x.T, strict=True))
+        kept, dropped = regression.distinct(x)
+        kept_features = {name: wanted[name] for name in kept}
+        pairs = regression.sample(task.matrix, kept_features, task.rows, task.columns)
+    found = regression.regress(pairs, request.permutations, request.seed)
     coefficients = pd.DataFrame([dataclasses.asdict(c) for c in found.coefficients])
     coefficients.insert(0, "task", task.name)
     model = {
@@ -227,8 +226,8 @@ def sensitivity(task: TaskScores, request: Request, codes: Sequence[str]) -> pd.
     return pd.DataFrame(rows)
 
 
-def by_language(task: TaskScores, codes: Sequence[str], notes: list[str]) -> pd.DataFrame:
-    """Returns the mean score of each language as source and as target, without its own pair.
+def by_language(task: TaskScores, codes: Sequence[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Returns each language's mean score as source and as target, without its own pair; and notes.
 
     Where baselines are known, `as_source_baseline` is the mean baseline of the targets that the
     source was evaluated on, and `baseline` is the baseline of the language as target.
@@ -248,14 +247,16 @@ def by_language(task: TaskScores, codes: Sequence[str], notes: list[str]) -> pd.
         for name in ("donor", "donor_error", "recipient", "recipient_error"):
             frame[name] = getattr(effects, name)
     except ValueError as error:
-        notes.append(f"{task.name}: {error}")
+        notes = [f"{task.name}: {error}"]
+    else:
+        notes = []
     for name, values in task.by_language.items():
         frame[name] = values
     known = [languages.LANGUAGES.get(code.partition("-")[0]) for code in codes]
     frame["name"] = [language_codes.name_of(code) for code in codes]
     frame["family"] = [language_codes.family_of(code) for code in codes]
     frame["genus"] = [found.genus if found else "" for found in known]
-    return frame[frame[["as_source", "as_target", "in_language"]].notna().any(axis=1)]
+    return frame[frame[["as_source", "as_target", "in_language"]].notna().any(axis=1)], notes
 
 
 def variance_shares(task: TaskScores, n: int) -> list[dict[str, Any]]:

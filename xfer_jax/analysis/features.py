@@ -242,8 +242,8 @@ def _overlap(sets: Mapping[str, Set], codes: Sequence[str]) -> np.ndarray:
 # --- Features of a user, and the table ------------------------------------------------------------
 
 
-def read(path: Path, codes: Sequence[str], notes: list[str] | None = None) -> dict[str, Feature]:
-    """Reads a user's features from a CSV file.
+def read(path: Path, codes: Sequence[str]) -> tuple[dict[str, Feature], list[str]]:
+    """Reads a user's features from a CSV file; returns them, and notes on what is skipped.
 
     A table of pairs has the columns `source` and `target`, and each other column is a feature; a
     tidy table with `task` and `score` gives one feature per task. A table of single languages has
@@ -253,15 +253,14 @@ def read(path: Path, codes: Sequence[str], notes: list[str] | None = None) -> di
     Args:
       path: the CSV file.
       codes: the languages of the analysis.
-      notes: notes on what is skipped are appended.
 
     Raises:
       RequestError: the file is no such table, a value is no number, or a pair has two values.
     """
-    notes = [] if notes is None else notes
+    notes: list[str] = []
     frame = csv_file.read(path)
     if "language" in frame:
-        return _read_languages(path, frame, codes, notes)
+        return _read_languages(path, frame, codes, notes), notes
     missing = [name for name in ("source", "target") if name not in frame]
     if missing:
         raise RequestError(
@@ -298,7 +297,7 @@ def read(path: Path, codes: Sequence[str], notes: list[str] | None = None) -> di
         raise RequestError(
             f"{path} has no feature column besides source and target{_non_numeric(frame)}"
         )
-    return found
+    return found, notes
 
 
 def _numeric(path: Path, frame: pd.DataFrame, key: Sequence[str], notes: list[str]) -> list[str]:

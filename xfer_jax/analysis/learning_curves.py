@@ -169,8 +169,7 @@ def analyse(
     own: Mapping[str, Mapping[str, float]],
     reach: float | None,
     seed: int,
-    notes: list[str],
-) -> dict[str, pd.DataFrame]:
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """Compares the laws on the learning curves of a table, and estimates the examples needed.
 
     Args:
@@ -178,11 +177,10 @@ def analyse(
       own: in-language scores by task and language, in percent; NaN where there is none.
       reach: the score to reach, in percent; None: 90% of the target's in-language score.
       seed: of the confidence intervals.
-      notes: notes for the reader are appended.
 
     Returns:
       `laws`, one row per task and law; `needed`, one row per task and target; `curves`, the points
-      of the curves.
+      of the curves. And notes for the reader.
     """
     laws, needs, points = [], [], []
     for task, own_scores in own.items():
@@ -225,16 +223,15 @@ def analyse(
                     "each_doubling": found.b * np.log(2), **dataclasses.asdict(found),
                 }
             )  # fmt: skip
-    if needs:
-        notes.append(
-            "the examples needed are extrapolated by a + b ln n from mean scores over source"
-            " languages"
-        )
-    return {
+    note = (
+        "the examples needed are extrapolated by a + b ln n from mean scores over source languages"
+    )
+    tables = {
         "laws": pd.DataFrame(laws),
         "needed": pd.DataFrame(needs),
         "curves": pd.DataFrame(points),
     }
+    return tables, [note] if needs else []
 
 
 def _along(rows: pd.DataFrame, axis: str) -> pd.DataFrame:
