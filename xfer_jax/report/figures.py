@@ -25,10 +25,8 @@ from xfer_jax.report.wording import short
 INK, MUTED, RULE = "#1f2933", "#6b7785", "#d5dae0"
 BLUE, ORANGE, GREEN, RED = "#2f7dc1", "#d9772e", "#4f9d69", "#c2504a"
 _SERIES = (BLUE, ORANGE, GREEN, "#8f6bb3", "#b8902f", RED, "#5b8a99", "#a86f83", "#7d8793")
-_ON_LIGHT, _ON_DARK = (
-    "#1f2934",
-    "#fffffe",
-)  # text in cells, whose colour does not change with the page
+# Text in cells, whose colour does not change with the page.
+_ON_LIGHT, _ON_DARK = "#1f2934", "#fffffe"
 _COLOURS = "YlGnBu"
 _TWO_SIDED = "RdBu"  # blue is a gain
 _MANY = 40  # languages; with more, cells have no numbers
