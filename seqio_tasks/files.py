@@ -32,7 +32,7 @@ def absolute(path: str | os.PathLike[str], name: str = "a path") -> Path:
       RequestError: the path is empty, not text, or invalid.
     """
     if not isinstance(path, (str, os.PathLike)) or not str(path).strip():
-        raise RequestError(f"{name} must be a path that is not empty, not {path!r:.80}")
+        raise RequestError(f"{name} must be text that is not empty, not {path!r:.80}")
     if "\0" in str(path):
         raise RequestError(f"{name} must not contain a NUL character: {str(path)!r:.80}")
     try:

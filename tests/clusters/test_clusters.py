@@ -176,3 +176,20 @@ def test_snakemake_ends_with_the_same_bytes_after_a_kill(snakemake, file, local)
     subprocess.run([*command, "--unlock"], check=True, timeout=60, cwd=folder)
     subprocess.run([*command, "--rerun-incomplete"], check=True, timeout=900, cwd=folder)
     assert_equal(out, local)
+
+
+def test_snakemake_submits_to_slurm_and_tries_a_killed_job_again(slurm, snakemake, file, local):
+    options = said(snakemake, "--help")
+    if "--slurm-status-command" not in options:
+        pytest.skip("snakemake-executor-plugin-slurm is not installed beside snakemake")
+    out = file.parent / "a folder" / "snakemake on slurm"
+    study(file, "emit", "--out", str(out), "--to", "snakemake", "--mem", "4")
+    folder = out / "snakemake"
+    command = [snakemake, "-s", str(folder / "Snakefile"), "--profile", str(folder / "slurm")]
+    # This cluster has no accounting database.
+    command += ["--slurm-status-command", "squeue", "--slurm-no-account"]
+    process = subprocess.Popen(command, cwd=folder)
+    wait_until((out / "pocket_nli/en.s0/config.gin").is_file, 600)
+    said("pkill", "-KILL", "-f", f"study run {file} --out {out} .*--job pocket_nli/en.s0$")
+    assert process.wait(timeout=1200) == 0
+    assert_equal(out, local)

@@ -82,7 +82,7 @@ def test_files_that_are_no_probes_are_refused(tmp_path):
     with pytest.raises(RequestError, match="is damaged"):
         probe_table.collect(tmp_path)
     said.unlink()
-    with pytest.raises(RequestError, match="needs INFER_MODE 'score' and 'predict'"):
+    with pytest.raises(RequestError, match="is missing: run the probe with INFER_MODE 'score' and 'predict'"):
         probe_table.collect(tmp_path)
     said.write_text(whole)
     scores.write_text('{"inputs": {}, "score": 1}\n' * 4)
