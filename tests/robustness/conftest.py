@@ -179,6 +179,7 @@ def _alone(tmp_path, monkeypatch):
 @pytest.fixture
 def refused(world, tmp_path, monkeypatch, cache_dir):
     """Checks that a wrong request is answered as it should be."""
+    before = set(cache_dir.rglob(".*"))  # other tests may have left something on purpose
 
     def check(case: bad_input.Case) -> None:
         here = tmp_path / "here"
@@ -186,7 +187,8 @@ def refused(world, tmp_path, monkeypatch, cache_dir):
             value = value.replace(bad_input.HERE, str(here)).replace(bad_input.WORLD, str(world))
             monkeypatch.setenv(name, value)
         found = bad_input.judge(case, world, here)
-        found += [f"left {path}" for path in cache_dir.rglob(".*") if path.name != ".checked"]
+        left = set(cache_dir.rglob(".*")) - before
+        found += [f"left {path}" for path in left if path.name != ".checked"]
         assert not found, "\n".join([f"xfer-jax {case.argv}", *found])
 
     return check
