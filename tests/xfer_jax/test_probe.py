@@ -82,7 +82,9 @@ def test_files_that_are_no_probes_are_refused(tmp_path):
     with pytest.raises(RequestError, match="is damaged"):
         probe_table.collect(tmp_path)
     said.unlink()
-    with pytest.raises(RequestError, match="is missing: run the probe with INFER_MODE 'score' and 'predict'"):
+    with pytest.raises(
+        RequestError, match="missing: run the probe with INFER_MODE 'score' and 'pred"
+    ):
         probe_table.collect(tmp_path)
     said.write_text(whole)
     scores.write_text('{"inputs": {}, "score": 1}\n' * 4)
