@@ -56,6 +56,7 @@ MpiDefault=none
 NodeName=n[1-2] NodeAddr=127.0.0.1 NodeHostname={host} Port=[17201-17202] CPUs=2 RealMemory=9000
 PartitionName=debug Nodes=n[1-2] Default=YES MaxTime=INFINITE State=UP
 """
+INSTALLED_CONF = Path("/etc/slurm/slurm.conf")
 
 
 def study(file: Path, *arguments: str) -> None:
@@ -110,6 +111,10 @@ def slurm(tmp_path_factory):
     ]
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        if not INSTALLED_CONF.exists():  # Snakemake's executor drops the variables of Slurm
+            INSTALLED_CONF.parent.mkdir(exist_ok=True)
+            INSTALLED_CONF.symlink_to(folder / "slurm.conf")
+            stack.callback(INSTALLED_CONF.unlink)
         for command in daemons:
             process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
             stack.callback(process.wait)
