@@ -103,7 +103,7 @@ def test_a_users_features_are_read_by_column_or_by_task(tmp_path):
     wide, tidy = tmp_path / "wide.csv", tmp_path / "tidy.csv"
     wide.write_text("source,target,near,near_coverage\neng,swa,1,0.5\nsw,en,2,0.5\nen,xx,9,1\n")
     found, notes = features.read(wide, ("en", "sw"))
-    assert notes == []
+    assert notes == [f"{wide}: rows of unknown languages are ignored: 'xx'"]
     assert found.keys() == {"near"}
     np.testing.assert_array_equal(found["near"].values, [[np.nan, 1], [2, np.nan]])
     tidy.write_text("source,target,task,score\nen,sw,ldnd,80\nsw,en,ldnd,80\nen,sw,far,3\n")
