@@ -14,8 +14,6 @@ from xfer_jax.study import job_graph, job_record
 from xfer_jax.study.definition import Study
 from xfer_jax.study.job_graph import Job
 
-# --- Before anything runs -------------------------------------------------------------------------
-
 
 def check(study: Study, every: Sequence[Job], out: Path) -> set[str]:
     """Checks all jobs before one is run.

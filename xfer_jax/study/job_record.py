@@ -18,9 +18,6 @@ from xfer_jax.study.job_graph import Job
 DONE_FILE = "done.json"
 
 
-# --- What is done ---------------------------------------------------------------------------------
-
-
 class Done(pydantic.BaseModel):
     """What `done.json` says of a job."""
 

@@ -20,9 +20,6 @@ STATE = "state.json"  # in the study's folder: what its owner knows beside what 
 _RENEW_SECONDS = 1.0  # between looks at the jobs' folders
 
 
-# --- How far a study is ---------------------------------------------------------------------------
-
-
 def render(every: Sequence[Job], out: Path) -> str:
     """Renders the progress of a study, from its jobs' folders and its owner's state file.
 
