@@ -31,12 +31,8 @@ from xfer_jax.study import folder_lock, status
 STUDY = """\
 study.Study:
   model = 'pocket'
-  pretrain = 'pocket_text'
-  tasks = ('pocket_ner',)
-  sources = ('en', 'hi')
+  stages = (@pretrained/study.Stage(), @source/study.Stage(), @few_shot/study.Stage())
   targets = ('en', 'sw', 'hi')
-  n_shots = (0, 16)
-  few_shot = {{16: ('TRAIN_STEPS_RELATIVE = 10', 'SAVE_PERIOD = 5')}}
   settings = (
       'World.train_examples = 300',
       'World.eval_examples = 60',
@@ -48,6 +44,21 @@ study.Study:
       'DROPOUT_RATE = 0.1',
       'BATCH_SIZE = 16',
   )
+
+pretrained/study.Stage.tasks = ('pocket_text',)
+
+source/study.Stage:
+  start_from = ('pretrained',)
+  tasks = ('pocket_ner',)
+  train_on = ('en', 'hi')
+  score_on = 'targets'
+
+few_shot/study.Stage:
+  start_from = ('source',)
+  train_on = 'other_targets'
+  variants = {{'n16': ('TRAIN_STEPS_RELATIVE = 10', 'SAVE_PERIOD = 5')}}
+  score_on = 'same'
+  keep = False
 """
 STEPS = 120
 

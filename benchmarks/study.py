@@ -45,16 +45,17 @@ def seconds(command: list[str], environment: dict[str, str], log: Path) -> float
 
 def ours(folder: Path, start: Path, settings: list[str], environment: dict[str, str]) -> float:
     """Runs the study; returns the seconds."""
-    fields = {
+    study = {
         "model": "pocket",
         "initial_checkpoint": str(start),
-        "tasks": ("pocket_ner",),
-        "sources": SOURCES,
         "targets": TARGETS,
         "settings": tuple(settings),
     }
+    stage = {"tasks": ("pocket_ner",), "train_on": SOURCES, "score_on": "targets"}
     file = folder / "study.gin"
-    lines = [f"study.Study.{name} = {value!r}\n" for name, value in fields.items()]
+    lines = ["study.Study.stages = (@source/study.Stage(),)\n"]
+    lines += [f"study.Study.{name} = {value!r}\n" for name, value in study.items()]
+    lines += [f"source/study.Stage.{name} = {value!r}\n" for name, value in stage.items()]
     file.write_text("".join(lines))
     command = [sys.executable, "-m", "xfer_jax.cli", "study", "run", str(file)]
     command += ["--out", str(folder / "study"), "--workers", str(min(os.cpu_count() or 1, 2))]

@@ -24,7 +24,7 @@ from seqio_tasks import miniature
 from xfer_jax import configuration
 from xfer_jax.engine import run_folder
 from xfer_jax.runtime import compilation
-from xfer_jax.study import definition, execution, scores
+from xfer_jax.study import collect, definition, execution, job_graph
 
 WORLDS = {"syntax": "pocket", "lexicon": "pocket_lexicon", "neither": "pocket_neither"}
 KNOBS = {
@@ -52,11 +52,14 @@ def run(world: str, seed: int, out: Path, workers: int) -> list[dict]:
     configuration.load("study", [name], [])
     study = configuration.build(definition.Study)
     study = dataclasses.replace(
-        study, seeds=(seed,), settings=(*study.settings, f"World.seed = {seed}")
+        study,
+        seeds=(seed,),
+        stages=[stage for stage in study.stages if stage.action == "train"],
+        settings=(*study.settings, f"World.seed = {seed}"),
     )
     folder = out / f"{world}-s{seed}"
     execution.run(study, folder, workers if workers > 1 else None)
-    rows, _ = scores.collect(study, folder)
+    rows, _ = collect.scores(study, folder, job_graph.lay_out(study))
     for row in rows:
         for kind in SIMILARITIES:
             row[kind] = similarity(world, seed, kind, row["source"], row["target"])
@@ -69,7 +72,7 @@ def margins(rows: list[dict]) -> dict[str, float]:
     found = {}
     for kind in SIMILARITIES:
         alike = {(row["source"], row["target"]): row[kind] for row in rows}
-        top, bottom = scores.thirds(cells, lambda *pair, alike=alike: alike[pair])
+        top, bottom = collect.thirds(cells, lambda *pair, alike=alike: alike[pair])
         found[kind] = top - bottom
     return found
 

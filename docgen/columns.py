@@ -41,24 +41,25 @@ class Table:
         return column in self.columns or of_pattern
 
 
-_SCORED = {
+_SCORES = {
+    **_CELL,
+    "intermediate": "task that the source model was trained on before, `more` for as many steps more"
+    " on the source; empty for none, and in a run's table",
+    "arm": "part of the source's training data: empty for all, `matched` for equal sizes",
     "n_shots": "examples in the target that the model was trained on after the source; 0: zero-shot",
+    "n_train": "training examples in the source; empty where it is not known, and for few-shot rows",
     "seed": "`RANDOM_SEED` of the run",
     "metric": "name of the task's score, such as `span_f1`",
     "score": "the score, in percent",
-}
-_STUDY = {
-    **_CELL,
-    "intermediate": "intermediate task before the source, `more` for as many steps more in the"
-    " source, empty for none",
-    **_SCORED,
+    "baseline": "score of the better of two answers that read no input: always the most frequent"
+    " target, and always nothing; in percent",
     "n_examples": "examples that were evaluated",
-    "model": "name of the file of `gin/models`",
+    "model": "name of the file of `gin/models`; empty in a run's table",
     "engine": "`native` or `t5x`",
-    "run": "folder of the job, in the study's folder, with the outputs that the score is computed from",
-    "arm": "part of the source's training data: empty for all, `matched` for equal sizes",
-    "n_train": "training examples in the source; empty where it is not known, and for few-shot rows",
+    "run": "folder of the job, in the study's folder, with the outputs that the score is computed"
+    " from; empty in a run's table",
 }
+_MODEL = "in a study's table: folder of the model; empty for the initial checkpoint"
 _FEATURE_COLUMNS = {
     "source": "language",
     "target": "another language",
@@ -82,30 +83,21 @@ _PROBE = {
 _KINDS = ", ".join(f"`{kind}`" for kind in (*outcomes.ENTITIES, *outcomes.PREDICTED))
 
 TABLES: Mapping[str, Table] = {
-    "scores.csv of a study": Table(
-        "`study run` and `study collect`, in the study's folder",
-        "a cell: task, source, target, intermediate task, shots, seed",
-        _STUDY,
-    ),
-    "scores.csv of a run": Table(
-        "`train` and `eval`, in the run's folder",
-        "a target",
-        {
-            **_CELL,
-            **_SCORED,
-            "baseline": "score of the better of two answers that read no input: always the most"
-            " frequent target, and always nothing; in percent",
-            "n_examples": "examples that were evaluated",
-        },
-        note="`n_shots` is empty where the model was trained on all examples; `source`, `n_shots` and"
-        " `seed` are empty where the checkpoint does not say what it was trained on.",
+    "scores.csv": Table(
+        "`study run` and `study collect`, in the study's folder; `train` and `eval`, in the run's",
+        "a cell: task, source, target, intermediate task, shots, seed; for a run, a target",
+        _SCORES,
+        note="In the table of a run, `n_shots` are the examples of its subset, empty where it was"
+        " trained on all; `source`, `n_shots`, `n_train` and `seed` are empty where the checkpoint does"
+        " not say what it was trained on.",
     ),
     "probe.csv": Table(
-        "`probe`, in `PROBE_OUTPUT_DIR`; and `probe --outputs DIR`",
-        "a task and language",
+        "`probe`, in `PROBE_OUTPUT_DIR`; `probe --outputs DIR`; and a study with a stage that probes",
+        "a task and language; in a study, of a model",
         {
             "task": "the task whose text was masked",
             "language": "of the text",
+            "run": _MODEL,
             "n_examples": "pieces of text",
             "n_spans": "masked spans",
             "n_tokens": "target tokens, with sentinels and the end of the sequence",
@@ -118,11 +110,13 @@ TABLES: Mapping[str, Table] = {
                 for end in ("low", "high")
             },
         },
+        optional=frozenset({"run"}),
     ),
     "retrieval.csv": Table(
-        "`retrieve`, in `RETRIEVAL_OUTPUT_DIR`",
+        "`retrieve`, in `RETRIEVAL_OUTPUT_DIR`; and a study with a stage that retrieves",
         "a language of the queries",
         {
+            "run": _MODEL,
             "task": "`TASK` of the run: `tatoeba`, `tatoeba_to_en`, `mewslix` or `lareqa`",
             "language": "of the queries",
             "n_queries": "queries",
@@ -131,6 +125,7 @@ TABLES: Mapping[str, Table] = {
             "score": "the score, in percent",
             "layer": "layer whose states were used; `output` for the encoder's output",
         },
+        optional=frozenset({"run"}),
     ),
     "features.csv": Table(
         "`features`, in the file that `--out` names",
@@ -142,7 +137,7 @@ TABLES: Mapping[str, Table] = {
     "analysis/scores.csv": Table(
         "`analyze`",
         "a cell of the table that was analysed",
-        _STUDY | {
+        _SCORES | {
             "baseline": "score of answers that read no input, in percent",
         },
         optional=frozenset({"metric", "n_examples", "engine", "run", "baseline"}),

@@ -117,7 +117,8 @@ def studies_page() -> str:
     """Renders the page of the settings of a study file, and the studies that ship."""
     parts = [
         "# Settings of a study file",
-        "A study file is a gin file. It sets the fields of `study.Study`, which stand here as the"
+        "A study file is a gin file. It sets the fields of `study.Study`, and of a `study.Stage`"
+        " for each stage: `source/study.Stage` is the stage `source`. The fields stand here as the"
         " code declares them. A field can also be set on the command line:"
         ' `--gin.study.Study.seeds="(0, 1, 2)"`. `gin/studies/template.gin`, at the end of this'
         " page, is a file to copy.",
@@ -150,8 +151,11 @@ def _fields(record: ast.ClassDef, lines: list[str]) -> Iterator[tuple[str, str, 
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             name = field.target.id
             default = "required"
-            if field.value is not None:
-                default = code(repr(getattr(getattr(definition, record.name), name)))
+            if isinstance(field.value, ast.Call):  # Field(default_factory=…)
+                made = field.value.keywords[0].value
+                default = code(ast.unparse(made.body)) if isinstance(made, ast.Lambda) else "scope"
+            elif field.value is not None:
+                default = code(ast.unparse(field.value))
             kind = re.sub(
                 r"\w+", lambda word: _KINDS.get(word[0], word[0]), ast.unparse(field.annotation)
             )

@@ -20,6 +20,7 @@ from seqio_tasks.errors import RequestError, did_you_mean
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
+Names = str | Mapping[str, str] | Callable[[str], str]
 _LARGEST = 2**31 - 1  # largest count; counts are int32 in compiled programs
 _SHOWN = 60  # characters of a wrong value in a message
 
@@ -46,12 +47,12 @@ Folder = Annotated[Path, BeforeValidator(files.absolute)]
 
 
 @dataclass_transform(frozen_default=True)
-def settings(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable[[type[T]], type[T]]:
+def settings(names: Names = MappingProxyType({})) -> Callable[[type[T]], type[T]]:
     """Turns a class into a frozen dataclass whose values are checked.
 
     Args:
-      names: the users' names of the fields: a format such as 'study.Study.{}'; or macro names by
-        field, for macros that are not the field name in capitals.
+      names: the users' names of the fields: a format such as 'study.Study.{}'; a function of the
+        field; or macro names by field, for macros that are not the field name in capitals.
     """
 
     def decorate(cls: type[T]) -> type[T]:
@@ -73,7 +74,7 @@ def settings(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable[
     return decorate
 
 
-def arguments(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable[[F], F]:
+def arguments(names: Names = MappingProxyType({})) -> Callable[[F], F]:
     """Checks the arguments of a function, like `settings` checks the fields of a class."""
 
     def decorate(function: F) -> F:
@@ -93,11 +94,12 @@ def arguments(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable
     return decorate
 
 
-def _sentence(
-    error: pydantic.ValidationError, names: str | Mapping[str, str], fields: Sequence[str]
-) -> str:
+def _sentence(error: pydantic.ValidationError, names: Names, fields: Sequence[str]) -> str:
     """Returns one sentence that says what is wrong with the first wrong value."""
     first = error.errors(include_url=False)[0]
+    # Of the types that a value may have, the one that it comes nearest to: the error is inside it.
+    alike = [e for e in error.errors(include_url=False) if e["loc"][:1] == first["loc"][:1]]
+    first = max(alike, key=lambda e: sum(not _is_type(part) for part in e["loc"]))
     cause = first.get("ctx", {}).get("error")
     field, *inside = first["loc"] or ("",)
     if isinstance(cause, RequestError) and not inside and not field:
@@ -112,21 +114,30 @@ def _sentence(
     where = "".join(f"[{part!r}]" for part in inside if not _is_type(part))
     value = repr(first["input"])
     value = value if len(value) <= _SHOWN else f"{value[:_SHOWN]}…"
-    # A value that may have several types has one error for each type.
-    others = [e for e in error.errors(include_url=False) if e["loc"][:1] == first["loc"][:1]]
-    same = [_expected(e) for e in others if e["input"] is first["input"]]
+    same = [_expected(e) for e in alike if e["input"] is first["input"]]
     return f"{name}{where} must be {' or '.join(dict.fromkeys(same))}, not {value}"
 
 
 def _is_type(part: Any) -> bool:
     """Returns whether a part of an error's location names a type, not a position in the value."""
-    types = ("constrained-", "literal[", "function-", "int", "float", "str", "[key]")
+    types = (
+        "json-or-python",
+        "constrained-",
+        "literal[",
+        "function-",
+        "int",
+        "float",
+        "str",
+        "[key]",
+    )
     return isinstance(part, str) and part.startswith(types)
 
 
-def _name(field: str, names: str | Mapping[str, str]) -> str:
+def _name(field: str, names: Names) -> str:
     if isinstance(names, str):
         return names.format(field)
+    if callable(names):
+        return names(field)
     return names.get(field, field.upper())
 
 

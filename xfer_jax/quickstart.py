@@ -1,9 +1,8 @@
 """A first look, `make quickstart`: miniature languages, a pocket mT5, no download, minutes.
 
-Runs the pocket study: pre-trains a pocket mT5 on the text of ten miniature languages, fine-tunes it
-on named entities in each, and evaluates each model on all ten. Then it probes how well the
-pre-trained model knows each language, correlates the scores with language features, and draws the
-results on one page.
+Runs the pocket study: pre-trains a pocket mT5 on the text of ten miniature languages, probes how
+well it knows each, fine-tunes it on named entities in each, and evaluates each model on all ten.
+Then it correlates the scores with language features, and draws the results on one page.
 """
 
 import sys
@@ -15,10 +14,10 @@ from seqio_tasks import miniature
 from xfer_jax import configuration, report
 from xfer_jax.analysis import analyze
 from xfer_jax.cli import exit_codes
-from xfer_jax.engine import probe
 from xfer_jax.report import figures
-from xfer_jax.runtime import compilation, host_memory, progress
-from xfer_jax.study import definition, execution, job_graph, scores
+from xfer_jax.results import score_table
+from xfer_jax.runtime import host_memory, progress
+from xfer_jax.study import collect, definition, execution, job_graph
 
 FILE = "gin/studies/pocket.gin"
 OUT = Path("out/quickstart")
@@ -40,13 +39,12 @@ def main(out: Path = OUT) -> None:
         f"  follow it with: xfer-jax study status {FILE} --out {out}\n"
     )
     execution.run(study, out, workers)
-    rows, _ = scores.collect(study, out)
-    cells = {(row["source"], row["target"]): row["score"] for row in rows}
+    table = score_table.read(out / collect.FILE).table
+    cells = table.set_index(["source", "target"])["score"].to_dict()
     picture = draw(cells, out / "transfer.png")
-    probe_pretrained(out)
     why = analyze.analyze(analyze.Request([out], out / "analysis"))
     page = report.report(out / "analysis")
-    alike, unlike = scores.thirds(cells, miniature.World().syntactic_similarity)
+    alike, unlike = collect.thirds(cells, miniature.World().syntactic_similarity)
     progress.say(f"\n{why}")
     progress.say(
         "\nThese languages are invented: their word order and affixes are those of ar, bn, … hi in"
@@ -55,20 +53,6 @@ def main(out: Path = OUT) -> None:
         f" similar grammars,\n{unlike:.1f} for the third with the least similar grammars."
         f"\npicture: {picture}\nreport:  {page}\ndone in {time.monotonic() - began:.0f} s"
     )
-
-
-def probe_pretrained(out: Path) -> None:
-    """Probes the pre-trained model with the training text of the source models."""
-    compilation.keep_programs()
-    bindings = [
-        f"CHECKPOINT_PATH = {str(out / 'pretrained')!r}",
-        f"PROBE_OUTPUT_DIR = {str(out / 'probe')!r}",
-        "PROBE_FEATURE_LENGTHS = {'inputs': 64, 'targets': 16}",
-        "EVALUATOR_NUM_EXAMPLES = 500",
-    ]
-    files = ["gin/models/pocket.gin", "gin/tasks/pocket_ner.gin"]
-    text = configuration.load("probe", files, bindings)
-    probe.probe(configuration.build(probe.Probe), text)
 
 
 def draw(cells: Mapping[tuple[str, str], float], path: Path) -> Path:

@@ -21,17 +21,30 @@ import pytest
 STUDY = """
 study.Study:
   model = 'pocket'
-  pretrain = 'pocket_text'
-  tasks = ('pocket_nli',)
-  sources = ('en',)
+  stages = (@pretrained/study.Stage(), @source/study.Stage(), @few_shot/study.Stage())
   targets = ('en', 'hi')
-  n_shots = (0, 8)
-  few_shot = {8: ('TRAIN_STEPS_RELATIVE = 2',)}
   settings = (
       'World.train_examples = 64', 'World.eval_examples = 20', 'World.text_sentences = 200',
       'TRAIN_STEPS = 4', 'TRAIN_STEPS_RELATIVE = 4', 'SAVE_PERIOD = 2', 'BATCH_SIZE = 4',
   )
+
+pretrained/study.Stage.tasks = ('pocket_text',)
+
+source/study.Stage:
+  start_from = ('pretrained',)
+  tasks = ('pocket_nli',)
+  train_on = ('en',)
+  score_on = 'targets'
+
+few_shot/study.Stage:
+  start_from = ('source',)
+  train_on = 'other_targets'
+  variants = {'n8': ('TRAIN_STEPS_RELATIVE = 2',)}
+  score_on = 'same'
+  keep = False
 """
+PRETRAINED = "pretrained/pocket_text.s0"
+ENGLISH = f"{PRETRAINED}/source/pocket_nli.en.s0"
 SLURM_CONF = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -140,14 +153,14 @@ def test_slurm_ends_with_the_same_bytes_after_a_requeue_and_a_kill(slurm, file, 
     study(file, "emit", "--out", str(out), "--to", "slurm", "--mem", "4")
     submit = str(out / "slurm" / "submit.sh")
     first = said(submit).splitlines()[0].rpartition(" ")[2]
-    config = out / "pretrained" / "config.gin"
+    config = out / PRETRAINED / "config.gin"
     wait_until(config.is_file, 240)
     said("scontrol", "requeue", f"{first}_1")
-    wait_until((out / "pretrained" / "done.json").is_file, 600)
-    wait_until((out / "pocket_nli/en.s0/config.gin").is_file, 240)
-    said("pkill", "-KILL", "-f", f"study run {file} --out {out} .*--job pocket_nli/en.s0$")
+    wait_until((out / PRETRAINED / "done.json").is_file, 600)
+    wait_until((out / ENGLISH / "config.gin").is_file, 240)
+    said("pkill", "-KILL", "-f", f"study run {file} --out {out} .*--job {ENGLISH}$")
     wait_until(lambda: not said("squeue", "-h"), 600)
-    assert not (out / "pocket_nli/en.s0/done.json").is_file()
+    assert not (out / ENGLISH / "done.json").is_file()
     said(submit)  # what is done is not done again
     wait_until(lambda: not said("squeue", "-h"), 900)
     assert_equal(out, local)
@@ -172,7 +185,7 @@ def test_snakemake_ends_with_the_same_bytes_after_a_kill(snakemake, file, local)
     command = [snakemake, "-s", str(folder / "Snakefile"), "--profile", str(folder / "local")]
     process = subprocess.Popen(command, start_new_session=True, cwd=folder)  # its own files
     deadline = time.monotonic() + 300
-    while not (out / "pocket_nli/en.s0/config.gin").is_file():
+    while not (out / ENGLISH / "config.gin").is_file():
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.2)
@@ -194,7 +207,7 @@ def test_snakemake_submits_to_slurm_and_tries_a_killed_job_again(slurm, snakemak
     # This cluster has no accounting database.
     command += ["--slurm-status-command", "squeue", "--slurm-no-account"]
     process = subprocess.Popen(command, cwd=folder)
-    wait_until((out / "pocket_nli/en.s0/config.gin").is_file, 600)
-    said("pkill", "-KILL", "-f", f"study run {file} --out {out} .*--job pocket_nli/en.s0$")
+    wait_until((out / ENGLISH / "config.gin").is_file, 600)
+    said("pkill", "-KILL", "-f", f"study run {file} --out {out} .*--job {ENGLISH}$")
     assert process.wait(timeout=1200) == 0
     assert_equal(out, local)

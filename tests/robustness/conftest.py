@@ -39,10 +39,13 @@ World.eval_examples = 8
 World.text_sentences = 40
 """
 STUDY = """\
+source/study.Stage:
+  tasks = ('pocket_nli',)
+  train_on = ('en', 'sw')
+  score_on = 'targets'
 study.Study:
   model = 'pocket'
-  tasks = ('pocket_nli',)
-  sources = ('en', 'sw')
+  stages = (@source/study.Stage(),)
   targets = ('en', 'hi')
   settings = ('TRAIN_STEPS_RELATIVE = 2', "VOCAB_FILE = '{vocabulary}'")
 """

@@ -253,7 +253,7 @@ ANALYSES = [
 
 # --- Studies --------------------------------------------------------------------------------------
 
-JOB = "out/pocket_nli/en.s0"
+JOB = "out/source/pocket_nli.en.s0"
 OTHERS = (  # configurations of what lies where a run is to go
     ("another", "BATCH_SIZE", "BATCH_SIZE = 77\n"),
     ("config-binary", "config|out", BINARY),
@@ -262,7 +262,7 @@ OTHERS = (  # configurations of what lies where a run is to go
 STUDIES = [
     Case("study-of-a-file", "study run study.gin --out out", "out", {"out": "x"},
          ready=("study.gin",)),
-    Case("study-job-a-file", "study run study.gin --out out", "pocket_nli", {"out/pocket_nli": "x"},
+    Case("study-job-a-file", "study run study.gin --out out", "source", {"out/source": "x"},
          ready=("study.gin",)),
     *(Case(f"study-{id}", "study run study.gin --out out", words, {f"{JOB}/config.gin": of},
            ready=("study.gin", f"native:{JOB}")) for id, words, of in OTHERS),

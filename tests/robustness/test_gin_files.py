@@ -98,7 +98,7 @@ FOUND = [
     Case("search-path-missing", "train --gin_file=a.gin --gin_search_paths=nope", r"a\.gin"),
     Case("study-of-a-run", "study plan $WORLD/tiny.gin", r"TRAIN_STEPS|model|study", {}),
     Case("study-empty", "study plan mine.gin", r"mine\.gin|model", {"mine.gin": ""}),
-    Case("study-of-nothing", "study plan mine.gin", "tasks",
+    Case("study-of-nothing", "study plan mine.gin", "stages",
          {"mine.gin": "study.Study.model = 'pocket'\n"}),
     Case("study-a-table", "study plan scores.csv", r"scores\.csv", ready=("scores.csv",)),
     Case("run-of-a-study", "train --gin_file=$WORLD/study.gin", "MODEL_DIR|study"),

@@ -195,44 +195,45 @@ def study(id: str, words: str, lines: str, action: str = "plan", **more) -> Case
 def field(
     name: str, *given: str, also: str = "", action: str = "plan", words: str = ""
 ) -> list[Case]:
-    """Wrong values of a study's field; the sentence names it, in the plural or not."""
+    """Wrong values of a field of a study or a stage; the sentence names it."""
     words = words or rf"\b{name.removesuffix('s')}"
+    owner = "study.Study" if name in STUDY_FIELDS else "source/study.Stage"
     return [
-        study(f"{name}={v[:28]}", words, f"study.Study.{name} = {v}\n{also}", action=action)
+        study(f"{name}={v[:28]}", words, f"{owner}.{name} = {v}\n{also}", action=action)
         for v in given
     ]
 
 
+STUDY_FIELDS = (
+    "model", "stages", "initial_checkpoint", "targets", "seeds", "files", "settings", "assumed",
+    "engine",
+)  # fmt: skip
 NAME_LIST = ("3", "()", "{}", "(None,)", r"('a\0b',)")
 FIELDS = [
     *field("model", "3", "None", "''", "'nope'", "('pocket',)", r"'a\0b'", "'../models/pocket'"),
     *field("tasks", *NAME_LIST, "'pocket_nli'", "('pocket_nli')", "('pocket_nli', 'pocket_nli')",
            "('nope',)", "('../tasks/pocket_nli',)", "('/etc/passwd',)", "('',)"),
-    *field("sources", "3", "()", "(None,)", "('en')", "('en', 'en')"),
-    *field("sources", "('xx',)", words=r"\bxx\b|\.xx"),
+    *field("train_on", "3", "()", "(None,)", "('en')", "('en', 'en')", "{}", "('../en',)"),
+    *field("train_on", "('xx',)", words=r"\bxx\b|\.xx"),
+    *field("train_on", "'same'", "'other_targets'", words="start_from"),
+    *field("score_on", "3", "(None,)", "'all'", "{}", "None", "('en', 'en')"),
+    *field("score_on", "('xx',)", words=r"\bxx\b|\.xx"),
+    *field("action", "3", "None", "''", "'guess'", "('train',)"),
+    *field("action", "'probe'", words="trains on nothing"),
+    *field("start_from", "3", "('nope',)", "'source'", "('source',)", "{}"),
+    *field("variants", "3", "{}", "()", "{'half': ()}", "{'n0': ()}", "{'': 3}", "{'': 'A = 1'}"),
+    *field("name", "3", "''", "'a/b'", "'train'", "'checkpoint_1'", "'..'"),
+    *field("keep", "3", "'x'", "None", "{}"),
+    *field("stages", "3", "()", "(3,)", "('source',)", "@source/study.Stage()",
+           "(@source/study.Stage(), @source/study.Stage())"),
     *field("targets", "3", "()", "(3,)", "('en')", "('en', 'en')"),
     *field("targets", "('xx',)", words=r"\bxx\b|\.xx"),
-    *field("pretrain", "'nope'", words="nope"),
-    *field("pretrain", "3", "('pocket_text',)", "{}", "True", "'../tasks/pocket_text'"),
     *field("initial_checkpoint", "3", "('a',)", "{}", r"'a\0b'", "True"),
-    *field("intermediates", "3", "()", "(3,)", "'more'", "('pocket_ner',)",
-           "('../x.en',)", "{}", also="study.Study.intermediate_steps = 2"),
-    *field("intermediates", "('nope.en',)", words="nope",
-           also="study.Study.intermediate_steps = 2"),
-    *field("intermediates", "('pocket_ner.xx',)", words=r"\bxx\b|\.xx",
-           also="study.Study.intermediate_steps = 2"),
-    *field("intermediate_steps", "0", "-1", "1.5", "'x'", "True", "{}", str(HUGE)),
-    *field("arms", "3", "()", "('nope',)", "(None,)", "'matched'", "{}"),
-    *field("n_shots", "3", "()", "(-1,)", "(1.5,)", "('x',)", "(True,)", "(0, 0)", "{}", "None",
-           words="n_shots|shots"),
-    *field("few_shot", "3", "'x'", "(1,)", "{3: 4}", "{3: 'TRAIN_STEPS = 3'}", "{'x': ('A = 1',)}",
-           also="study.Study.n_shots = (0, 3)"),
     *field("seeds", "3", "()", "(-1,)", "(1.5,)", "('x',)", "(True,)", "(0, 0)", "None",
            f"({2**32},)", f"({HUGE},)", "{}", words="seed"),
     *field("files", "3", "None", "'gin/runs/from_scratch.gin'", "('nope.gin',)", "(3,)", "{}",
            r"('a\0b',)"),
     *field("settings", "3", "None", "'TRAIN_STEPS = 3'", "(3,)", "{}", "('TRAIN_STEPS = 3')"),
-    *field("keep_few_shot", "3", "'x'", "None", "{}"),
     *field("assumed", "3", "'x'", "()", "{'pocket_nli': 3}", "{'pocket_nli': (1, 2)}",
            "{'pocket_nli': (1, 2, 'x')}", "{'pocket_nli': (-1, 2, 3)}", "{'pocket_nli': (1.5, 2)}",
            "{3: (1, 2, 3)}"),
@@ -246,20 +247,13 @@ OF_RUNS = [
           " \"VOCAB_FILE = '$WORLD/tiny.model'\")"),
     study("setting-import", "import", "study.Study.settings = ('import subprocess',)"),
     study("setting-newline", "gin|setting", "study.Study.settings = ('BATCH_SIZE = 3\\nX',)"),
-    study("few-shot-lacking", "few_shot", "study.Study.n_shots = (0, 3)"),
-    study(
-        "few-shot-wrong",
-        "LEARNING_RATE",
-        "study.Study.n_shots = (0, 3)\n"
-        "study.Study.few_shot = {3: ('LEARNING_RATE = \"x\"',)}",
-    ),
-    study("both-starts", "pretrain", "study.Study.pretrain = 'pocket_text'\n"
-          "study.Study.initial_checkpoint = 'x'"),
-    study("more-without-steps", "intermediate_steps", "study.Study.intermediates = ('', 'more')"),
+    study("stage-setting-wrong", "LEARNING_RATE",
+          "source/study.Stage.settings = ('LEARNING_RATE = \"x\"',)"),
+    study("stage-field-unknown", "nope", "source/study.Stage.nope = 3"),
     study("field-unknown", "nope", "study.Study.nope = 3"),
     study("macro-unknown", "NOPE", "NOPE = 3"),
     study("checkpoint-missing", "nope", "study.Study.initial_checkpoint = 'nope'", "run"),
-    study("data-missing", "xfer_panx", "study.Study.tasks = ('panx',)", "run",
+    study("data-missing", "xfer_panx", "source/study.Stage.tasks = ('panx',)", "run",
           env={"XFER_DATA_DIR": "$HERE"}),
     study("vocabulary-missing", "nope.model",
           "study.Study.settings = (\"VOCAB_FILE = 'nope.model'\",)", "run"),

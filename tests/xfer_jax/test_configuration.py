@@ -139,24 +139,21 @@ def test_a_value_of_a_wrong_type_or_size_is_said(binding):
 
 
 WRONG_STUDY = {
-    "tasks = ('panx')": "study.Study.tasks must be a list, such as ('en',) with its comma",
-    "tasks = ('../tasks/panx',)": "study.Study.tasks[0] must be a name of letters",
-    "model = 'a b'": "study.Study.model must be a name of letters",
-    "sources = ('e\\nn',)": "study.Study.sources[0] must be a name of letters",
-    "seeds = (0, -1)": "study.Study.seeds[1] must be at least 0, not -1",
-    "n_shots = 5": "study.Study.n_shots must be a list",
-    "few_shot = {'10': ('A = 1',)}": "study.Study.few_shot['10'] must be a whole number",
-    "arms = ('half',)": "study.Study.arms[0] must be '' or 'matched', not 'half'",
+    "s/study.Stage.tasks = ('panx')": "s/study.Stage.tasks must be a list, such as ('en',) with",
+    "s/study.Stage.tasks = ('../panx',)": "s/study.Stage.tasks[0] must be a name of letters",
+    "study.Study.model = 'a b'": "study.Study.model must be a name of letters",
+    "s/study.Stage.train_on = ('e\\nn',)": "s/study.Stage.train_on[0] must be",
+    "study.Study.seeds = (0, -1)": "study.Study.seeds[1] must be at least 0, not -1",
+    "s/study.Stage.variants = 5": "s/study.Stage.variants must be a dictionary",
+    "s/study.Stage.variants = {'10': ()}": "s/study.Stage.variants['10'] must be",
+    "study.Study.stages = ('s',)": "study.Study.stages[0] must be",
 }
 
 
 @pytest.mark.parametrize("line", WRONG_STUDY)
 def test_a_study_s_wrong_value_is_said(tmp_path, line):
-    name = line.partition(" ")[0]
-    fields = {"model": "'pocket'", "tasks": "('pocket_nli',)"}
-    fields = {k: v for k, v in fields.items() if k != name}
-    lines = [*(f"{k} = {v}" for k, v in fields.items()), line]
-    (tmp_path / "s.gin").write_text("\n  ".join(["study.Study:", *lines]) + "\n")
+    study = "study.Study.model = 'pocket'\nstudy.Study.stages = (@s/study.Stage(),)\n"
+    (tmp_path / "s.gin").write_text(f"{study}s/study.Stage.tasks = ('pocket_nli',)\n{line}\n")
     refused(re.escape(WRONG_STUDY[line]), "study", [str(tmp_path / "s.gin")], [])
 
 

@@ -663,8 +663,9 @@ def test_a_study_is_done_by_t5x_s_binary_and_scored_from_its_outputs(
     )
     file = tmp_path / "study.gin"
     file.write_text(
-        "study.Study:\n  engine = 't5x'\n  model = 'pocket'\n  tasks = ('pocket_ner',)\n"
-        f"  sources = ('en',)\n  targets = ('en', 'hi')\n  files = ({str(small)!r},)\n"
+        "s/study.Stage:\n  tasks = ('pocket_ner',)\n  train_on = ('en',)\n  score_on = 'targets'\n"
+        "study.Study:\n  engine = 't5x'\n  model = 'pocket'\n  stages = (@s/study.Stage(),)\n"
+        f"  targets = ('en', 'hi')\n  files = ({str(small)!r},)\n"
         f"  initial_checkpoint = {str(pretrained)!r}\n"
         f"  settings = ({f'TASK_FEATURE_LENGTHS = {WHOLE}'!r},)\n"
     )
@@ -676,7 +677,7 @@ def test_a_study_is_done_by_t5x_s_binary_and_scored_from_its_outputs(
         ("en", "en", "t5x"),
         ("en", "hi", "t5x"),
     ]
-    results = out / "pocket_ner" / "en.s0" / "inference_eval"
+    results = out / "s" / "pocket_ner.en.s0" / "inference_eval"
     for row in rows:
         (line,) = jsonl(results / f"xfer_pocket_ner.{row['target']}-metrics.jsonl")
         assert line["step"] == PRETRAINED_STEPS + 2

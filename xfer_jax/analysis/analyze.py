@@ -203,10 +203,12 @@ def _load(request: Request) -> tuple[score_table.ScoreTable, Path | None]:
 def _probe(request: Request) -> pd.DataFrame | None:
     path = request.probe
     if path is None:
-        path = request.scores[0] / "probe" / probe_table.FILE  # in the folder of a study
+        path = request.scores[0] / probe_table.FILE  # in the folder of a study
         if len(request.scores) > 1 or not path.is_file():
             return None
     frame = csv_file.read(path, ("task", "language", "lm_loss", "lm_em"))
+    if "run" in frame:  # of several models the first counts: the others start from it
+        frame = frame[frame["run"] == frame["run"].iloc[0]]
     for name in probe_table.names(frame):
         frame[name] = csv_file.numbers(path, frame[name])
     frame["language"] = language_names.codes_of(path, frame["language"])

@@ -21,8 +21,9 @@ from seqio_tasks.errors import RequestError
 from xfer_jax.analysis import features, permutation
 from xfer_jax.analysis.features import Options
 from xfer_jax.results import language_names, score_table
+from xfer_jax.results.score_table import MORE
 
-MORE, NONE = "more", ""  # values of the column `intermediate` that are baselines
+NONE = ""  # with `MORE`: values of the column `intermediate` that are baselines
 LOW_RESOURCE = 30.0  # billions of tokens in mC4; a target with fewer is low-resource
 _DRAWS = 2000
 _BLOCK_SIZE = 1 << 22  # numbers in a block of permuted tables
@@ -105,8 +106,8 @@ def of_cells(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         if baseline == NONE:
             notes.append(
                 f"{task}: the baseline of the gains is the source model without an intermediate"
-                " task, which was trained for fewer steps; to train it for as many steps, add"
-                f" {MORE!r} to the intermediates of the study"
+                " task, which was trained for fewer steps; to compare as many steps, add a stage"
+                " like `more` of gin/studies/pocket_intermediate.gin to the study"
             )
         base = of_task[of_task["intermediate"] == baseline].drop(columns="intermediate")
         joined = after.merge(base.rename(columns={"score": "baseline_score"}), on=cell)

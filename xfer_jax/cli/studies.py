@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     command = options.add_command(
         commands,
         "study",
-        "Plan, run and follow a study: tasks, languages, shots and seeds.",
+        "Plan, run and follow a study: stages of training and evaluation in many languages.",
         _study,
         _STUDY_HELP,
     )
@@ -65,7 +65,15 @@ def add(commands: Any) -> None:
 def _study(args: argparse.Namespace, bindings: list[str]) -> None:
     from xfer_jax import configuration
     from xfer_jax.runtime import compilation, progress
-    from xfer_jax.study import definition, execution, job_graph, plan, status
+    from xfer_jax.study import (
+        collect,
+        definition,
+        execution,
+        job_graph,
+        job_record,
+        plan,
+        status,
+    )  # fmt: skip
 
     paths = options.search_paths(args)
     if args.engine:
@@ -77,6 +85,8 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
         imports=tuple(args.imports),
     )
     out = files.absolute(args.out) if args.out else None
+    if out is not None:
+        job_record.refuse_older(out)
     if args.action == "plan":
         progress.say(plan.render(study, out, args.device))
         return
@@ -91,7 +101,7 @@ def _study(args: argparse.Namespace, bindings: list[str]) -> None:
         else:
             progress.say(status.render(every, out))
     elif args.action == "collect":
-        execution.collect(study, out)
+        progress.say(collect.collect(study, out))
     elif args.action == "emit":
         _emit(args, study, out, bindings, paths)
     elif args.job is not None:

@@ -24,6 +24,7 @@ from xfer_jax.engine import run_folder
 from xfer_jax.engine.prediction import Method, Predictor, Progress
 from xfer_jax.mt5 import model, partitioning
 from xfer_jax.mt5.model import Transformer
+from xfer_jax.results import score_table
 from xfer_jax.runtime import progress
 
 _UNKNOWN_SOURCE = "by a checkpoint that does not say what it was trained on"
@@ -170,22 +171,29 @@ def table(results: Sequence[Scores], source: str | None) -> str:
 
 
 def write_scores(folder: Path, scores: Sequence[Scores], about: Mapping[str, Any]) -> None:
-    """Writes the table of the run's end as `scores.csv`, scores in percent.
+    """Writes the last scores of a run as `scores.csv`, in percent.
 
     Args:
       folder: gets the file.
       scores: one a target.
-      about: what the checkpoint knows of its training: source, n_shots (empty: all), seed.
+      about: what the checkpoint knows of its training: source, n_shots, examples, seed.
     """
-    columns = "task,source,target,n_shots,seed,metric,score,baseline,n_examples"
-    trained = [about.get(name) for name in ("source", "n_shots", "seed")]
-    source, n_shots, seed = ("" if value is None else value for value in trained)
+    known = {"source": "source", "n_shots": "n_shots", "n_train": "examples", "seed": "seed"}
+    trained = {column: about[name] for column, name in known.items() if about.get(name) is not None}
     rows = [
-        f"{s.task.full_name.rpartition('.')[0]},{source},{s.task.language},{n_shots},{seed},"
-        f"{s.task.family.score},{s.percent:.6g},{s.baseline:.6g},{s.examples}"
+        trained
+        | {
+            "task": s.task.full_name.rpartition(".")[0],
+            "target": s.task.language,
+            "metric": s.task.family.score,
+            "score": s.percent,
+            "baseline": s.baseline,
+            "n_examples": s.examples,
+            "engine": "native",
+        }
         for s in scores
     ]
-    run_folder.write(folder / "scores.csv", "\n".join([columns, *rows, ""]))
+    run_folder.write(folder / "scores.csv", score_table.text(rows))
 
 
 def infer_task(

@@ -32,6 +32,7 @@ from xfer_jax.mt5 import model, partitioning
 from xfer_jax.mt5.model import Transformer
 from xfer_jax.runtime import progress
 
+FILE = "retrieval.csv"
 COSINE, DOT = "cosine", "dot"
 RANKED = 20  # candidates kept of every query: as many as XTREME-R scores
 _QUERIES, _CANDIDATES = 1024, 131072  # at a time: 512 MiB of scores
@@ -309,8 +310,8 @@ def retrieve(how: Retrieval, config_text: str) -> None:
     metric = retrieval_data.family(how.task).metric
     scores = [100 * _score(file, metric) for file in paths]
     progress.say(_table(how, sets, scores))
-    _write_scores(folder / "retrieval.csv", how, sets, scores)
-    progress.say(f"wrote {folder / 'retrieval.csv'}")
+    _write_scores(folder / FILE, how, sets, scores)
+    progress.say(f"wrote {folder / FILE}")
 
 
 def _rank(

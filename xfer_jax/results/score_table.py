@@ -1,14 +1,16 @@
 """Reads tables of scores, from a study or from a user, checks them, and converts them to one form.
 
-Does not import the engine. A table has the columns source, target and score. It may also have task,
-n_shots (training examples in the target language), n_train (training examples in the source
-language), seed, intermediate, arm, metric, model, n_examples, baseline and run. Other columns are
-kept.
+Does not import the engine. A table has the columns source, target and score. It may also have the
+others of `COLUMNS`, which runs and studies write: n_shots are training examples in the target
+language, n_train in the source language. Further columns are kept.
 """
 
+import csv
 import dataclasses
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,11 @@ from seqio_tasks.errors import RequestError, did_you_mean
 from xfer_jax.results import csv_file, language_names
 
 REQUIRED = ("source", "target", "score")
+COLUMNS = (
+    "task", "source", "target", "intermediate", "arm", "n_shots", "n_train", "seed", "metric",
+    "score", "baseline", "n_examples", "model", "engine", "run",
+)  # fmt: skip
+MORE = "more"  # in the column `intermediate`: as many steps more in the source, on the same task
 _KEY = ("task", "source", "target", "intermediate", "n_shots", "n_train", "arm", "model", "seed")
 _DEFAULTS = {
     "task": "task",
@@ -27,7 +34,6 @@ _DEFAULTS = {
     "model": "",
     "seed": 0,
 }
-_KNOWN = {*_KEY, "score", "metric", "n_examples", "run", "engine", "baseline"}
 FEWEST = 4  # languages; three have only six permutations
 _SHOWN = 6  # names in a list of a note
 
@@ -38,6 +44,17 @@ class ScoreTable:
 
     table: pd.DataFrame  # columns of _KEY, `score` in percent, and the other columns
     notes: tuple[str, ...]  # what was left out or assumed
+
+
+def text(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Returns rows as the text of a `scores.csv`; a column that a row lacks is empty."""
+    written = io.StringIO()
+    writer = csv.DictWriter(written, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        percents = {name: f"{row[name]:.6g}" for name in ("score", "baseline") if name in row}
+        writer.writerow({**row, **percents})
+    return written.getvalue()
 
 
 def read(path: Path, where: Mapping[str, str] | None = None, fractions: bool = False) -> ScoreTable:
@@ -81,7 +98,7 @@ def check(
     """
     frame = _chosen(frame, path, where or {})
     notes: list[str] = []
-    unused = [str(name) for name in frame if name not in _KNOWN and name not in (where or {})]
+    unused = [str(name) for name in frame if name not in COLUMNS and name not in (where or {})]
     if unused:
         notes.append(f"{path}: columns that are ignored: {_list(unused)}")
     frame = _with_defaults(path, frame)
@@ -154,7 +171,7 @@ def zero_shot(table: pd.DataFrame) -> tuple[pd.DataFrame, tuple[str, ...]]:
     for task, of_task in table.groupby("task", sort=False):
         rows = of_task
         for column in ("arm", "intermediate"):
-            first = min(rows[column], key=lambda name: (name not in ("", "more"), name))
+            first = min(rows[column], key=lambda name: (name not in ("", MORE), name))
             if first:
                 notes.append(f"{task}: only rows with {column} {first} are compared")
             rows = rows[rows[column] == first]

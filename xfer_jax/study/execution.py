@@ -24,11 +24,19 @@ from seqio_tasks import files, sources
 from seqio_tasks.errors import NotReadyError, PreemptedError, RequestError, RunError
 from xfer_jax import configuration
 from xfer_jax.checkpoints import locations
-from xfer_jax.engine import train
+from xfer_jax.engine import probe, retrieval, train
 from xfer_jax.runtime import host_memory, progress
-from xfer_jax.study import checks, folder_lock, job_graph, job_record, scores, status
+from xfer_jax.study import (
+    checks,
+    collect,
+    folder_lock,
+    job_graph,
+    job_record,
+    job_settings,
+    status,
+)  # fmt: skip
 from xfer_jax.study.definition import Study
-from xfer_jax.study.job_graph import Job
+from xfer_jax.study.job import Job
 
 LOGS = "workers"  # folder in the study's: what its workers print
 DONE, FAILED, STOPPED = "done", "failed", "stopped"  # how an attempt ends; STOPPED: so must all
@@ -72,7 +80,7 @@ def run(study: Study, out: Path, workers: int | None = None) -> None:
             _do_here(study, out, graph)
         elif graph.ready:
             _hand_out(study, out, graph, min(workers, len(every) - len(done)), lock)
-        collect(study, out)
+        progress.say(collect.collect(study, out))
     graph.raise_failures()
 
 
@@ -88,8 +96,10 @@ def run_job(study: Study, out: Path, name: str) -> None:
     if job_record.read(out, name):
         progress.say(f"{name} is done")
         return
-    if job.parent and not job_record.read(out, job.parent):
-        raise NotReadyError(f"{name} starts from {job.parent}, which is not done: do that first")
+    if job.parent and not job_record.read(out, job.parent.name):
+        raise NotReadyError(
+            f"{name} starts from {job.parent.name}, which is not done: do that first"
+        )
     held = folder_lock.owner(out)
     if held:
         raise RequestError(f"the study in {out} is being run by {held}: it does all its jobs")
@@ -97,14 +107,6 @@ def run_job(study: Study, out: Path, name: str) -> None:
     outcome = attempt(study, out, job)
     if outcome.kind != DONE:
         raise RunError(f"{name} failed: {outcome.reason}")
-
-
-def collect(study: Study, out: Path) -> None:
-    """Writes the table of scores, and prints its matrices."""
-    rows, complaints = scores.collect(study, out)
-    progress.say(f"\n{scores.matrices(rows)}\n\nscores: {out / scores.FILE}")
-    for complaint in complaints:
-        progress.say(f"warning: {complaint}")
 
 
 # --- The graph ------------------------------------------------------------------------------------
@@ -122,9 +124,9 @@ class _Graph:
         self._children: dict[str, list[str]] = {job.name: [] for job in every}
         for job in every:
             if job.parent:
-                self._children[job.parent].append(job.name)
+                self._children[job.parent.name].append(job.name)
         todo = [job for job in every if job.name not in done]
-        begun = (job for job in todo if not job.parent or job.parent in done)
+        begun = (job for job in todo if not job.parent or job.parent.name in done)
         self.ready = [self._place[job.name] for job in begun]  # a heap: first listed, first done
 
     def take(self) -> Job:
@@ -206,11 +208,17 @@ def _do(study: Study, job: Job, out: Path) -> None:
     with folder_lock.owned(folder, "the job"):
         if job_record.read(out, job.name):
             return
-        if study.engine == "native":
-            train.train(*job_graph.load(study, job, out))
-        else:
+        if study.engine == "t5x" and job.stage.action == "train":
             _run_t5x(study, job, out)
-        if job.n_shots and not study.keep_few_shot:
+        else:
+            settings, text = job_settings.load(study, job, out)
+            if isinstance(settings, train.Run):
+                train.train(settings, text)
+            elif isinstance(settings, probe.Probe):
+                probe.probe(settings, text)
+            else:
+                retrieval.retrieve(settings, text)
+        if not job.stage.keep:
             locations.keep(folder, 0)
         job_record.write(study, job, out, time.monotonic() - began)
 
@@ -221,8 +229,9 @@ def _run_t5x(study: Study, job: Job, out: Path) -> None:
     Raises:
       RunError: it failed; says where its log is.
     """
-    gin_files = ("t5x_configs/finetune.gin", *job_graph.gin_files(study, job.task))
-    bindings = (*study.settings, *job_graph.bindings(study, job, out))
+    of_job = job_settings.gin_files(study, job.stage, job.task)
+    gin_files = ("t5x_configs/finetune.gin", *of_job)
+    bindings = job_settings.bindings(study, job, out)
     command = [sys.executable, "-m", "t5x.train"]
     command += [f"--gin_search_paths={configuration.shipped_dir()}"]
     command += [f"--gin_file={file}" for file in gin_files]

@@ -5,11 +5,12 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from xfer_jax.engine import train
+from xfer_jax.engine.retrieval import Retrieval
+from xfer_jax.engine.train import Run
 from xfer_jax.runtime import progress
-from xfer_jax.study import cost, job_graph
+from xfer_jax.study import cost, job_graph, job_settings
 from xfer_jax.study.definition import Study
-from xfer_jax.study.job_graph import Job
+from xfer_jax.study.job import Job
 from xfer_jax.study.job_record import DONE_FILE
 
 _TOO_LARGE = (
@@ -19,27 +20,51 @@ _TOO_LARGE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Estimate:
-    """What the jobs of one stage of a study cost on one device."""
+class Training:
+    """What the training of similar jobs costs on one device."""
 
+    steps: int  # of a job
+    batch_size: int
+    flops: float  # of all jobs that are to do
+    hours: float  # likewise
+    checkpoints: int  # that stay, of a job
+    at_once: int  # while a job saves
+    memory: float  # bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What the jobs of one stage, variant and task cost on one device."""
+
+    stage: str  # with the variant
     task: str
-    kind: str
     jobs: int
     to_do: int
     cells: int  # of all jobs
-    run: train.Run  # of one job
-    steps: int
-    flops: float  # to train what is to do
-    hours: float
-    scoring_hours: float
-    checkpoints: int  # that stay, of a job
-    at_once: int  # while a job saves
-    training_bytes: float
-    unknown: bool  # how much there is to score
+    settings: job_settings.Settings  # of one job
+    training: Training | None
+    scoring_hours: float | None  # None: how many examples there are is not known
+
+    @property
+    def hours(self) -> float:
+        """Hours of training and scoring of what is to do, as far as they are known."""
+        return (self.training.hours if self.training else 0.0) + (self.scoring_hours or 0.0)
 
     @property
     def hours_a_job(self) -> float:
-        return (self.hours + self.scoring_hours) / max(self.to_do, 1)
+        """Mean hours of a job."""
+        return self.hours / max(self.to_do, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lengths:
+    """Tokens of an example, and how many examples are evaluated for each target."""
+
+    row: tuple[int, int]  # of inputs and targets, as they are trained on
+    rows_an_example: float
+    inputs: int  # when scored
+    targets: int
+    examples: int
 
 
 def estimates(study: Study, out: Path | None, device_name: str) -> list[Estimate]:
@@ -51,51 +76,65 @@ def estimates(study: Study, out: Path | None, device_name: str) -> list[Estimate
       device_name: of `cost.DEVICES`.
     """
     device = cost.device(device_name)
-    stages: dict[tuple[str, str], list[Job]] = {}
+    similar: dict[tuple[str, str], list[Job]] = {}
     for job in job_graph.lay_out(study):
-        stages.setdefault((job.task, job.kind), []).append(job)
-    return [_estimate(study, out, device, jobs) for jobs in stages.values()]
+        similar.setdefault(job.group, []).append(job)
+    return [_estimate(study, out, device, jobs) for jobs in similar.values()]
 
 
 def _estimate(study: Study, out: Path | None, device: cost.Device, jobs: Sequence[Job]) -> Estimate:
-    run, _ = job_graph.load(study, jobs[0], out or Path("OUT"))
-    longest = run.lengths["inputs"], run.lengths["targets"]
-    limit = run.eval_examples or 0
-    assumed = (study.assumed or {}).get(jobs[0].task)
+    settings, _ = job_settings.load(study, jobs[0], out or Path("OUT"))
+    to_do = [job for job in jobs if not (out and (out / job.name / DONE_FILE).is_file())]
+    scoring_hours, training = None, None
+    if not isinstance(settings, Retrieval):
+        lengths = _lengths(study, jobs[0].task, settings)
+        if isinstance(settings, Run):
+            training = _training(settings, lengths, jobs[0].stage.keep, len(to_do), device)
+            batch_size = settings.eval_batch_size
+        else:
+            batch_size = settings.batch_size
+        cells = sum(len(job.targets) for job in to_do)
+        if lengths.examples or not cells:
+            seconds = cost.decoding_seconds(
+                settings.model, device, lengths.examples, batch_size, lengths.inputs,
+                lengths.targets,
+            )  # fmt: skip
+            scoring_hours = cells * seconds / 3600
+    cells = sum(len(job.targets) for job in jobs)
+    return Estimate(*jobs[0].group, len(jobs), len(to_do), cells, settings, training, scoring_hours)
+
+
+def _lengths(study: Study, task: str, settings: job_settings.Settings) -> _Lengths:
+    """Returns the lengths that a study assumes of a task, or else the longest that there can be."""
+    assert not isinstance(settings, Retrieval)
+    longest = settings.lengths["inputs"], settings.lengths["targets"]
+    limit = (settings.eval_examples if isinstance(settings, Run) else settings.examples) or 0
+    assumed = (study.assumed or {}).get(task)
     inputs, targets, examples = assumed or (*longest, limit)
     examples = min(examples, limit) if limit else examples
-    steps = run.train_steps_relative or run.train_steps or 0
-    doing = [job for job in jobs if not (out and (out / job.name / DONE_FILE).is_file())]
-    # T5X pads every example to the longest.
-    count, row, scored = float(run.batch_size), longest, longest[0]
-    if assumed and study.engine == "native":
-        row = min(cost.LONGEST * inputs, longest[0]), min(cost.LONGEST * targets, longest[1])
-        full = max(inputs / row[0], targets / row[1]) / (1 - cost.PADDING)
-        count *= min(full, 1.0)
-        scored = min(math.ceil(inputs / (1 - cost.PADDING)), longest[0])
-    flops = len(doing) * steps * count * cost.training_flops(run.model, *row)
-    cells = sum(len(job.targets) for job in doing)
     emitted = min(cost.LONGEST * targets, longest[1])
-    one_cell = cost.decoding_seconds(
-        run.model, device, examples, run.eval_batch_size, scored, emitted
-    )
-    written = _checkpoints(steps, run.save_period)
+    if not assumed or study.engine != "native":  # T5X pads every example to the longest
+        return _Lengths(longest, 1.0, longest[0], emitted, examples)
+    row = min(cost.LONGEST * inputs, longest[0]), min(cost.LONGEST * targets, longest[1])
+    full = max(inputs / row[0], targets / row[1]) / (1 - cost.PADDING)
+    scored = min(math.ceil(inputs / (1 - cost.PADDING)), longest[0])
+    return _Lengths(row, min(full, 1.0), scored, emitted, examples)
+
+
+def _training(run: Run, lengths: _Lengths, keep: bool, jobs: int, device: cost.Device) -> Training:
+    steps = run.train_steps_relative or run.train_steps or 0
+    rows = run.batch_size * lengths.rows_an_example
+    flops = jobs * steps * rows * cost.training_flops(run.model, *lengths.row)
+    written = -(-steps // run.save_period) if run.save_period and steps else 1
     kept = min(written, run.keep_checkpoints or written)
-    return Estimate(
-        jobs[0].task,
-        jobs[0].kind,
-        len(jobs),
-        len(doing),
-        sum(len(job.targets) for job in jobs),
-        run,
+    return Training(
         steps,
+        run.batch_size,
         flops,
         flops / (device.tflops * 1e12 * cost.UTILISATION) / 3600,
-        cells * one_cell / 3600,
-        kept if study.keep_few_shot or not jobs[0].n_shots else 0,
+        kept if keep else 0,
         min(written, kept + 1),
-        cost.training_bytes(run.model, count, *row),
-        bool(cells) and not examples,
+        cost.training_bytes(run.model, rows, *lengths.row),
     )
 
 
@@ -104,43 +143,43 @@ def render(study: Study, out: Path | None, device_name: str) -> str:
     device, every = cost.device(device_name), job_graph.lay_out(study)
     stages = estimates(study, out, device_name)
     rows: list[tuple] = [
-        ("task", "job", "jobs", "done", "cells", "steps", "batch", "PFLOP", "h train", "h score")
+        ("stage", "task", "jobs", "done", "cells", "steps", "batch", "PFLOP", "h train", "h score")
     ]
-    rows += [
-        (e.task, e.kind, e.jobs, e.jobs - e.to_do, e.cells or "", f"{e.steps:,}",
-         e.run.batch_size, _rounded(e.flops / 1e15), f"{e.hours:,.2f}",
-         f"{e.scoring_hours:,.2f}" if e.scoring_hours else "")
-        for e in stages
-    ]  # fmt: skip
-    training, scoring = sum(e.hours for e in stages), sum(e.scoring_hours for e in stages)
-    peak = max(e.training_bytes for e in stages) / 2**30
-    sizes = stages[-1].run.model
+    for e in stages:
+        trained: tuple = ("", "", "", "")
+        if t := e.training:
+            trained = f"{t.steps:,}", t.batch_size, _rounded(t.flops / 1e15), f"{t.hours:,.2f}"
+        scored = f"{e.scoring_hours:,.2f}" if e.scoring_hours else ""
+        rows.append((e.stage, e.task, e.jobs, e.jobs - e.to_do, e.cells or "", *trained, scored))
+    trainings = [e.training for e in stages if e.training]
+    training = sum(t.hours for t in trainings)
+    sizes = stages[0].settings.model
     gib = cost.checkpoint_bytes(sizes) / 2**30
-    kept = sum(e.checkpoints * e.to_do for e in stages)
-    sources = {(job.task, job.source) for job in every if job.source and not job.n_shots}
+    peak = max((t.memory for t in trainings), default=0.0) / 2**30
+    kept = sum(e.training.checkpoints * e.to_do for e in stages if e.training)
+    at_once = max((t.at_once for t in trainings), default=0)
+    done = len(every) - sum(e.to_do for e in stages)
     summary = [
-        f"{len(every)} jobs, {len(every) - sum(e.to_do for e in stages)} done; {len(sources)}"
-        f" source models, {sum(e.cells for e in stages)} cells (task, source, target, shots,"
-        " intermediate, seed);"
-        f" {sum(job.parent is not None for job in every)} jobs start from another's model",
+        f"{len(every)} jobs, {done} done; {sum(e.cells for e in stages)} cells (a model, evaluated"
+        f" on a language); {sum(job.parent is not None for job in every)} jobs start from another's"
+        " model",
         f"{study.model}: {cost.parameters(sizes) / 1e6:,.1f} M parameters; about {_rounded(peak)}"
         f" GiB to train, of {device.gib} on {device.title}"
         + (_TOO_LARGE if peak > device.gib else ""),
-        f"time on one: about {_duration(training + scoring)}, {_duration(training)} of it training"
-        f" at {cost.UTILISATION:.0%} of its peak",
+        f"time on one: about {_duration(sum(e.hours for e in stages))}, {_duration(training)} of it"
+        f" training at {cost.UTILISATION:.0%} of its peak",
         f"disk: about {_rounded(kept * gib)} GiB of checkpoints in the end; while it runs, up to"
-        f" {_rounded(max(e.at_once for e in stages) * gib)} GiB more for every worker",
+        f" {_rounded(at_once * gib)} GiB more for every worker",
     ]
     if not study.assumed:
         summary.append("lengths are the longest that the tasks allow: examples are mostly shorter")
-    if any(e.unknown for e in stages):
-        summary.append("not counted: scoring, as study.Study.assumed does not say of how much")
+    unknown = [f"{e.stage} ({e.task})" for e in stages if e.scoring_hours is None]
+    if unknown:
+        summary.append(
+            f"not counted: evaluation in {', '.join(unknown)}; study.Study.assumed can say how many"
+            " examples there are"
+        )
     return progress.aligned(rows) + "\n" + "\n".join(summary)
-
-
-def _checkpoints(steps: int, period: int | None) -> int:
-    """Returns how many checkpoints a run of so many steps writes."""
-    return -(-steps // period) if period and steps else 1
 
 
 def _rounded(value: float) -> str:

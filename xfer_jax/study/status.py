@@ -13,7 +13,7 @@ from rich.text import Text
 from seqio_tasks import files
 from xfer_jax.runtime import progress
 from xfer_jax.study import folder_lock
-from xfer_jax.study.job_graph import Job
+from xfer_jax.study.job import Job
 from xfer_jax.study.job_record import DONE_FILE
 
 STATE = "state.json"  # in the study's folder: what its owner knows beside what is done
@@ -39,9 +39,9 @@ def render(every: Sequence[Job], out: Path) -> str:
     for job in every:
         kind = "done" if job.name in done else "failed" if job.name in failed else "to do"
         kind = "running" if owner and job.name in running else kind
-        stage = counts.setdefault((job.task, job.kind), dict.fromkeys(kinds, 0))
+        stage = counts.setdefault(job.group, dict.fromkeys(kinds, 0))
         stage[kind] += 1
-    rows: list[tuple] = [("task", "job", *kinds)]
+    rows: list[tuple] = [("stage", "task", *kinds)]
     rows += [(*stage, *(numbers[kind] for kind in kinds)) for stage, numbers in counts.items()]
     lines = [progress.aligned(rows)]
     if owner:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from seqio_tasks.errors import PreemptedError
 
 if TYPE_CHECKING:
-    from xfer_jax.study.job_graph import Job
+    from xfer_jax.study.job import Job
 
 
 _SAY_SECONDS = 2.0  # between reports of how far a job is

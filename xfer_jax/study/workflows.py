@@ -21,7 +21,7 @@ from seqio_tasks import files
 from seqio_tasks.errors import RequestError
 from xfer_jax.study import cost, job_graph, plan
 from xfer_jax.study.definition import Study
-from xfer_jax.study.job_graph import Job
+from xfer_jax.study.job import Job
 
 TO = ("snakemake", "slurm")
 RESOURCES = "resources.json"  # what the jobs of each stage need; kept when a study is emitted again
@@ -77,7 +77,7 @@ def emit(
     folder, every = out / to, job_graph.lay_out(study)
     stages: dict[str, list[Job]] = {}
     for job in every:
-        stages.setdefault(_name(job), []).append(job)
+        stages.setdefault(_rule(job.group), []).append(job)
     needs = _resources(folder / RESOURCES, plan.estimates(study, None, device), device, asked or {})
     program = [sys.executable, "-m", "xfer_jax.cli", "study"]
     commands = {action: shlex.join([*program, action, *arguments]) for action in ("run", "collect")}
@@ -85,7 +85,10 @@ def emit(
     values = {"folder": str(folder), "out": str(out), **commands, "most": _MOST_TASKS}
     first = next(iter(needs.values()))
     if to == "snakemake":
-        of = {name: {job.name: job.parent for job in jobs} for name, jobs in stages.items()}
+        of = {
+            name: {job.name: job.parent.name if job.parent else None for job in jobs}
+            for name, jobs in stages.items()
+        }
         written["study.json"] = _json({**commands, "stages": of})
         values |= {"stages": list(stages), "gpus_here": max(n.gpus for n in needs.values())}
         values |= {"partition": first.partition, "account": first.account}
@@ -123,9 +126,9 @@ def missing(to: str) -> str | None:
     return None if shutil.which(program) else f"there is no {program} on PATH here: {_INSTALL[to]}"
 
 
-def _name(job: Job) -> str:
-    """Returns a job's stage as a name for a rule."""
-    return f"{job.task}_{job.kind.replace(' ', '_')}"
+def _rule(group: tuple[str, str]) -> str:
+    """Returns the name of the rule, or of the array, of the jobs of a group, see `Job.group`."""
+    return "_".join(group).replace(" ", "_")
 
 
 def _resources(
@@ -136,12 +139,13 @@ def _resources(
     on_gpu = device != "cpu"
     found = {}
     for stage in estimated:
-        name = f"{stage.task}_{stage.kind.replace(' ', '_')}"
+        name = _rule((stage.stage, stage.task))
         least = math.ceil(60 * stage.hours_a_job)
+        memory = stage.training.memory if stage.training else 0.0
         default = {
             "gpus": int(on_gpu),
             "cpus": 8 if on_gpu else 2,
-            "mem_gib": max(8, math.ceil(3 * stage.training_bytes / 2**30)) if not on_gpu else 48,
+            "mem_gib": 48 if on_gpu else max(8, math.ceil(3 * memory / 2**30)),
             "minutes": _SLACK * least + _START_MINUTES,
         }
         try:
@@ -168,8 +172,9 @@ def _arrays(
     depth: dict[str, int] = {}
     groups: dict[tuple[int, str], list[str]] = {}
     for job in every:
-        depth[job.name] = depth[job.parent] + 1 if job.parent else 0
-        groups.setdefault((depth[job.name], _name(job)), []).append(job.name)
+        depth[job.name] = depth[job.parent.name] + 1 if job.parent else 0
+        rule = _rule(job.group)
+        groups.setdefault((depth[job.name], rule), []).append(job.name)
     levels: list[list[dict[str, str]]] = [[] for _ in range(max(depth.values()) + 1)]
     lists: dict[str, str] = {}
     for (level, stage), names in groups.items():

@@ -15,17 +15,31 @@ from xfer_jax.cli import main as cli
 STUDY = """
 study.Study:
   model = 'pocket'
-  pretrain = 'pocket_text'
-  tasks = ('pocket_nli',)
-  sources = ('en', 'sw')
+  stages = (@pretrained/study.Stage(), @nli/study.Stage(), @few_shot/study.Stage())
   targets = ('en', 'hi')
-  n_shots = (0, 8)
-  few_shot = {8: ('TRAIN_STEPS_RELATIVE = 2',)}
+pretrained/study.Stage.tasks = ('pocket_text',)
+nli/study.Stage:
+  start_from = ('pretrained',)
+  tasks = ('pocket_nli',)
+  train_on = ('en', 'sw')
+  score_on = 'targets'
+few_shot/study.Stage:
+  start_from = ('nli',)
+  train_on = 'other_targets'
+  variants = {'n8': ('TRAIN_STEPS_RELATIVE = 2',)}
+  score_on = 'same'
+  keep = False
 """
+PRETRAINED = "pretrained/pocket_text.s0"
+ENGLISH, SWAHILI = (f"{PRETRAINED}/nli/pocket_nli.{source}.s0" for source in ("en", "sw"))
 JOBS = [
-    ["pretrained"],
-    ["pocket_nli/en.s0", "pocket_nli/sw.s0"],
-    ["pocket_nli/en.s0/hi.n8", "pocket_nli/sw.s0/en.n8", "pocket_nli/sw.s0/hi.n8"],
+    [PRETRAINED],
+    [ENGLISH, SWAHILI],
+    [
+        f"{ENGLISH}/few_shot/pocket_nli.hi.n8.s0",
+        f"{SWAHILI}/few_shot/pocket_nli.en.n8.s0",
+        f"{SWAHILI}/few_shot/pocket_nli.hi.n8.s0",
+    ],
 ]
 # Stand-ins: `sbatch` runs the tasks of an array at once, and notes its options.
 PROGRAMS = {
@@ -132,7 +146,7 @@ def test_resources_are_in_one_place_and_are_kept(emitted):
     assert {(stage["cpus"], stage["mem_gib"], stage["gpus"]) for stage in first.values()} == {
         (3, 5, 0)
     }
-    first["pocket_nli_8_shots"]["minutes"] = 77
+    first["few_shot_n8_pocket_nli"]["minutes"] = 77
     (folder / "resources.json").write_text(json.dumps(first))
     folder, _, _ = emitted("slurm", "--account", "me")
     again = json.loads((folder / "resources.json").read_text())
@@ -175,7 +189,7 @@ def test_a_study_file_that_has_changed_since_is_refused(tmp_path, capsys):
     (expected,) = [word for word in task.split() if word.startswith("--expect=")]
     file.write_text(STUDY + "study.Study.seeds = (1,)\n")
     capsys.readouterr()
-    run = ["study", "run", str(file), "--out", str(out), "--job", "pretrained", expected]
+    run = ["study", "run", str(file), "--out", str(out), "--job", PRETRAINED, expected]
     assert cli.main(run) == 2
     assert "has changed since the study was emitted: emit it again" in capsys.readouterr().err
 
@@ -186,8 +200,8 @@ def test_snakemake_s_files_tell_the_graph(emitted):
     parents = {job: parent for stage in study["stages"].values() for job, parent in stage.items()}
     assert sorted(parents) == sorted(name for stage in JOBS for name in stage)
     for job, parent in parents.items():
-        expected = "pretrained" if job.count("/") == 1 else job.rpartition("/")[0]
-        assert parent == (None if job == "pretrained" else expected)
+        expected = "/".join(job.split("/")[:-2])  # without the stage and its own part
+        assert parent == (expected or None)
     assert shlex.split(study["run"])[1:5] == ["-m", "xfer_jax.cli", "study", "run"]
     assert " ".join(shlex.split(study["run"])).partition(" run ")[2].startswith(base)
     for name in ("local", "slurm"):

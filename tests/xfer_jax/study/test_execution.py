@@ -24,27 +24,40 @@ from xfer_jax.cli import main as cli
 from xfer_jax.engine import train
 from xfer_jax.runtime import host_memory
 from xfer_jax.study import (
+    collect,
     cost,
     definition,
     execution,
     folder_lock,
     job_graph,
     job_record,
+    job_settings,
     plan,
-    scores,
     status,
 )
+from xfer_jax.study.job import Job
 
 STUDY = """
 study.Study:
   model = 'pocket'
-  pretrain = 'pocket_text'
-  tasks = ('pocket_nli',)
-  sources = ('en', 'sw')
+  stages = (@pretrained/study.Stage(), @nli/study.Stage(), @few_shot/study.Stage())
   targets = ('en', 'sw', 'hi')
-  n_shots = (0, 8)
-  few_shot = {{8: ('TRAIN_STEPS_RELATIVE = 2', 'LEARNING_RATE = 0.01')}}
   files = ({tiny!r},)
+
+pretrained/study.Stage.tasks = ('pocket_text',)
+
+nli/study.Stage:
+  start_from = ('pretrained',)
+  tasks = ('pocket_nli',)
+  train_on = ('en', 'sw')
+  score_on = 'targets'
+
+few_shot/study.Stage:
+  start_from = ('nli',)
+  train_on = 'other_targets'
+  variants = {{'n8': ('TRAIN_STEPS_RELATIVE = 2', 'LEARNING_RATE = 0.01')}}
+  score_on = 'same'
+  keep = False
 """
 # after the task's file, so that everything is tiny
 TINY = """
@@ -55,14 +68,15 @@ TRAIN_STEPS_RELATIVE = 4
 DROPOUT_RATE = 0.1
 LEARNING_RATE = 0.02
 """
-SOURCE_MODELS = ["pocket_nli/en.s0", "pocket_nli/sw.s0"]
+PRETRAINED = "pretrained/pocket_text.s0"
+ENGLISH, SWAHILI = SOURCE_MODELS = [f"{PRETRAINED}/nli/pocket_nli.{s}.s0" for s in ("en", "sw")]
 FEW_SHOT = [
-    "pocket_nli/en.s0/sw.n8",
-    "pocket_nli/en.s0/hi.n8",
-    "pocket_nli/sw.s0/en.n8",
-    "pocket_nli/sw.s0/hi.n8",
+    f"{ENGLISH}/few_shot/pocket_nli.sw.n8.s0",
+    f"{ENGLISH}/few_shot/pocket_nli.hi.n8.s0",
+    f"{SWAHILI}/few_shot/pocket_nli.en.n8.s0",
+    f"{SWAHILI}/few_shot/pocket_nli.hi.n8.s0",
 ]
-JOBS = ["pretrained", *SOURCE_MODELS, *FEW_SHOT]
+JOBS = [PRETRAINED, *SOURCE_MODELS, *FEW_SHOT]
 SKIPPED = ("scores.csv", status.STATE, execution.LOGS)  # are the whole study's
 
 
@@ -126,7 +140,7 @@ def parameters(out: Path, job: str) -> dict[str, np.ndarray]:
 
 def assert_same_results(out: Path, expected: Path):
     assert (out / "scores.csv").read_bytes() == (expected / "scores.csv").read_bytes()
-    for job in ("pretrained", *SOURCE_MODELS):
+    for job in (PRETRAINED, *SOURCE_MODELS):
         found = parameters(out, job)
         for name, array in parameters(expected, job).items():
             np.testing.assert_array_equal(found[name], array, err_msg=f"{job} {name}")
@@ -163,11 +177,13 @@ def test_scores_are_those_of_the_outputs_not_of_metric_files(finished, file, tmp
     out = tmp_path / "study"
     shutil.copytree(finished[0], out)
     before = (out / "scores.csv").read_bytes()
-    for path in (out / "pocket_nli").rglob("scores.csv"):
+    for path in out.glob("*/**/scores.csv"):
         path.write_text("nonsense")
     configuration.load("study", [str(file)], [])
-    rows, complaints = scores.collect(configuration.build(definition.Study), out)
-    assert complaints == []
+    study = configuration.build(definition.Study)
+    assert "warning" not in collect.collect(study, out)
+    rows, problems = collect.scores(study, out, job_graph.lay_out(study))
+    assert problems == []
     assert (out / "scores.csv").read_bytes() == before
     for row in rows:
         name = f"xfer_pocket_nli.{row['target']}"
@@ -185,14 +201,14 @@ def test_models_start_where_they_should_and_few_shot_models_are_not_kept(finishe
     assert starts == [
         ("xfer_pocket_text.all_langs", "0", "4"),
         ("xfer_pocket_nli.en", "4", "8"),
+        ("xfer_pocket_nli.sw", "4", "8"),
         ("xfer_pocket_nli.sw.n8.s0", "8", "10"),
         ("xfer_pocket_nli.hi.n8.s0", "8", "10"),
-        ("xfer_pocket_nli.sw", "4", "8"),
         ("xfer_pocket_nli.en.n8.s0", "8", "10"),
         ("xfer_pocket_nli.hi.n8.s0", "8", "10"),
     ]
     kept = {str(path.parent.relative_to(out)) for path in out.rglob("checkpoint_*")}
-    assert kept == {"pretrained", *SOURCE_MODELS}
+    assert kept == {PRETRAINED, *SOURCE_MODELS}
 
 
 def test_the_matrix_is_printed_with_the_mean_of_the_others(finished):
@@ -259,10 +275,10 @@ def test_a_second_owner_is_refused_and_a_killed_one_is_seen(file, tmp_path, caps
     line = refusal(capsys, file, "--out", str(out))
     assert f"the study in {out} is being run by process {first.pid} on " in line
     assert " since 20" in line
-    assert "it does all its jobs" in refusal(capsys, file, "--out", str(out), "--job", "pretrained")
+    assert "it does all its jobs" in refusal(capsys, file, "--out", str(out), "--job", PRETRAINED)
     assert cli.main(["study", "status", str(file), "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert "running pretrained\n" in shown
+    assert f"running {PRETRAINED}\n" in shown
     assert f"run by process {first.pid}" in shown
     first.send_signal(signal.SIGSTOP)  # a process that is suspended still owns its study
     assert "is being run by" in refusal(capsys, file, "--out", str(out))
@@ -270,7 +286,7 @@ def test_a_second_owner_is_refused_and_a_killed_one_is_seen(file, tmp_path, caps
     first.wait()
     assert cli.main(["study", "status", str(file), "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert "not running: the last run was killed during pretrained; 7 jobs to go" in shown
+    assert f"the last run was killed during {PRETRAINED}; 7 jobs to go" in shown
 
 
 def test_workers_end_with_their_owner(file, tmp_path):
@@ -290,7 +306,7 @@ from xfer_jax.engine import train
 from seqio_tasks.errors import RunError
 real = train.train
 def fails(run, text):
-    if run.model_dir.name == "en.s0":
+    if run.model_dir.name == "pocket_nli.en.s0":
         raise RunError("it broke")
     return real(run, text)
 train.train = fails
@@ -300,26 +316,26 @@ train.train = fails
 def test_a_job_that_fails_is_tried_once_and_those_after_it_are_not_run(
     finished, file, tmp_path, capsys
 ):
-    out = begun(finished, tmp_path / "study", "pretrained", "pocket_nli/sw.s0", FEW_SHOT[2])
+    out = begun(finished, tmp_path / "study", PRETRAINED, SWAHILI, FEW_SHOT[2])
     worker = process("study", "run", str(file), "--out", str(out), code=FAILS)
     printed, errors = worker.communicate(timeout=300)
     assert worker.returncode == 1
-    assert printed.count("pocket_nli/en.s0 failed: it broke") == 1
+    assert printed.count(f"{ENGLISH} failed: it broke") == 1
     assert errors == (
         "xfer-jax: 1 of 7 jobs failed, and 2 that start from them were not run:"
-        " pocket_nli/en.s0: it broke\n"
+        f" {ENGLISH}: it broke\n"
     )
     done = {str(path.parent.relative_to(out)) for path in out.rglob(job_record.DONE_FILE)}
-    assert done == {"pretrained", "pocket_nli/sw.s0", *FEW_SHOT[2:]}
+    assert done == {PRETRAINED, SWAHILI, *FEW_SHOT[2:]}
     assert {row["source"] for row in table(out)} == {"sw"}
     assert cli.main(["study", "status", str(file), "--out", str(out)]) == 0
     shown = capsys.readouterr().out
-    assert "failed  pocket_nli/en.s0: it broke" in shown
-    assert "failed  pocket_nli/en.s0/sw.n8: not run: pocket_nli/en.s0 failed" in shown
+    assert f"failed  {ENGLISH}: it broke" in shown
+    assert f"failed  {FEW_SHOT[0]}: not run: {ENGLISH} failed" in shown
 
 
 def test_workers_of_one_command_do_every_job_once(finished, file, tmp_path, capsys):
-    out = begun(finished, tmp_path / "study", "pretrained")
+    out = begun(finished, tmp_path / "study", PRETRAINED)
     assert cli.main(["study", "run", str(file), "--out", str(out), "--workers", "2"]) == 0
     printed = capsys.readouterr().out
     ended = re.findall(r"^\[\d+/7\] (\S+) done$", printed, re.M)
@@ -337,7 +353,7 @@ def test_sigterm_ends_the_workers_and_leaves_what_is_done(file, tmp_path):
     out = tmp_path / "study"
     parent = process("study", "run", str(file), "--out", str(out), "--workers", "2")
     deadline = time.monotonic() + 120
-    while not (out / "pretrained" / job_record.DONE_FILE).is_file():
+    while not (out / PRETRAINED / job_record.DONE_FILE).is_file():
         assert time.monotonic() < deadline
         assert parent.poll() is None
         time.sleep(0.05)
@@ -358,7 +374,7 @@ def test_a_worker_that_dies_is_told_of(file, tmp_path, capsys, monkeypatch):
     out = tmp_path / "study"
     assert cli.main(["study", "run", str(file), "--out", str(out), "--workers", "2"]) == 1
     err = capsys.readouterr().err
-    assert "1 of 7 jobs failed, and 6 that start from them were not run: pretrained: its w" in err
+    assert f"1 of 7 jobs failed, and 6 that start from them were not run: {PRETRAINED}: its" in err
     assert f"its worker ended with 1; the end of {out / 'workers' / '0.log'}: large pages" in err
     for count in ("0", "-1", "1000000000"):
         line = refusal(capsys, file, "--out", str(out), "--workers", count)
@@ -372,19 +388,19 @@ def test_a_finished_study_has_nothing_to_do(finished, file, capsys):
     assert cli.main(["study", "status", str(file), "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines] == [
-        ["task", "job", "done", "running", "failed", "to", "do"],
-        ["pocket_text", "before", "all", "1", "0", "0", "0"],
-        ["pocket_nli", "source", "model", "2", "0", "0", "0"],
-        ["pocket_nli", "8", "shots", "4", "0", "0", "0"],
+        ["stage", "task", "done", "running", "failed", "to", "do"],
+        ["pretrained", "pocket_text", "1", "0", "0", "0"],
+        ["nli", "pocket_nli", "2", "0", "0", "0"],
+        ["few_shot", "n8", "pocket_nli", "4", "0", "0", "0"],
     ]
 
 
 def test_one_job_is_run_once_what_it_starts_from_is_done(finished, file, tmp_path, capsys):
-    out, job = tmp_path / "study", "pocket_nli/en.s0/hi.n8"
+    out, job = tmp_path / "study", FEW_SHOT[1]
     arguments = ["study", "run", str(file), "--out", str(out), "--job"]
     assert cli.main([*arguments, job]) == 3
     assert capsys.readouterr().err == (
-        f"xfer-jax: {job} starts from pocket_nli/en.s0, which is not done: do that first\n"
+        f"xfer-jax: {job} starts from {ENGLISH}, which is not done: do that first\n"
     )
     assert not out.exists()
     shutil.copytree(finished[0], out)
@@ -395,8 +411,8 @@ def test_one_job_is_run_once_what_it_starts_from_is_done(finished, file, tmp_pat
     assert cli.main([*arguments, job]) == 0
     assert "steps 8 to 10" in capsys.readouterr().out
     assert job_record.Done.model_validate_json(before).wrote == job_record.read(out, job).wrote
-    assert cli.main([*arguments, "pocket_nli/en"]) == 2
-    assert "did you mean pocket_nli/en.s0" in capsys.readouterr().err
+    assert cli.main([*arguments, ENGLISH[:-3]]) == 2
+    assert f"did you mean {ENGLISH}" in capsys.readouterr().err
     assert "leave out --workers" in refusal(
         capsys, file, "--out", str(out), "--job", job, "--workers", "2"
     )
@@ -428,13 +444,14 @@ def test_damaged_results_are_left_out_of_the_table_and_named(finished, file, tmp
     assert f"{FEW_SHOT[2]} with 97 cores and 1 x cpu" in printed
     assert len(table(out)) == len(table(finished[0])) - 2
     assert cli.main(["study", "run", str(file), "--out", str(out)]) == 0  # does the undone one
-    assert f"training on xfer_pocket_nli.{FEW_SHOT[1][-5:-3]}.n8" in capsys.readouterr().out
+    assert "training on xfer_pocket_nli.hi.n8" in capsys.readouterr().out
 
 
 def test_thousands_of_jobs_are_handed_out_in_linear_time():
-    every = [job_graph.Job("root", "t", None, ())]
-    every += [job_graph.Job(f"s{i}", "t", "root", ()) for i in range(200)]
-    every += [job_graph.Job(f"s{i}/{j}", "t", f"s{i}", ()) for i in range(200) for j in range(40)]
+    first, then = (definition.Stage(name=name, tasks=("t",)) for name in ("first", "then"))
+    root = Job(first, None, "t")
+    models = [Job(then, root, f"s{i}") for i in range(200)]
+    every = [root, *models, *(Job(then, of, f"f{j}") for of in models for j in range(40))]
     graph = execution._Graph(every, set())
     began, taken = time.process_time(), []
     while graph.ready:
@@ -458,7 +475,7 @@ def test_a_full_disk_stops_the_study_and_keeps_what_is_done(file, tmp_path, caps
     usage = shutil.disk_usage
 
     def full(path):
-        kept = (out / "pretrained" / job_record.DONE_FILE).exists()
+        kept = (out / PRETRAINED / job_record.DONE_FILE).exists()
         return usage(path)._replace(free=100_000 if kept else 1 << 30)
 
     monkeypatch.setattr(shutil, "disk_usage", full)
@@ -466,13 +483,11 @@ def test_a_full_disk_stops_the_study_and_keeps_what_is_done(file, tmp_path, caps
     err = capsys.readouterr().err
     assert f"the disk of {out} is full" in err
     assert err.count("\n") == 1
-    assert {str(p.parent.relative_to(out)) for p in out.rglob("checkpoint_*")} == {"pretrained"}
-    assert {str(p.parent.relative_to(out)) for p in out.rglob(job_record.DONE_FILE)} == {
-        "pretrained"
-    }
+    assert {str(p.parent.relative_to(out)) for p in out.rglob("checkpoint_*")} == {PRETRAINED}
+    assert {str(p.parent.relative_to(out)) for p in out.rglob(job_record.DONE_FILE)} == {PRETRAINED}
     assert not list(out.rglob("*.new"))
     monkeypatch.undo()
-    assert cli.main([*arguments, "--job", "pocket_nli/en.s0"]) == 0
+    assert cli.main([*arguments, "--job", ENGLISH]) == 0
     assert "steps 4 to 8" in capsys.readouterr().out
 
 
@@ -503,25 +518,49 @@ def test_a_study_that_was_changed_after_its_jobs_ran_is_refused(finished, file, 
 
 def test_a_study_may_grow(finished, file, capsys):
     out, _ = finished
-    more = "--gin.study.Study.sources=('en', 'sw', 'fi')"
+    more = "--gin.nli/study.Stage.train_on=('en', 'sw', 'fi')"
     assert cli.main(["study", "plan", str(file), "--out", str(out), more]) == 0
     shown = capsys.readouterr().out
-    assert re.search(r"^pocket_nli +source model +3 +2 ", shown, re.M), shown
+    assert re.search(r"^nli +pocket_nli +3 +2 ", shown, re.M), shown
 
 
 BAD = {
-    "language": ("sources=('en', 'swa')", r"unknown task 'xfer_pocket_nli\.swa'.*\.sw"),
-    "model": (
-        "model='pockt'",
-        r"no gin file gin/models/pockt\.gin \(did you mean",
+    "language": (
+        "nli/study.Stage.train_on=('en', 'swa')",
+        r"unknown task 'xfer_pocket_nli\.swa'.*\.sw",
     ),
-    "task": ("tasks=('pocket_nil',)", r"no gin file gin/tasks/pocket_nil\.gin \(did you mean"),
-    "shots": ("n_shots=(0, 5)", r"few_shot says nothing of 5 shots"),
-    "seed": ("seeds=(-1,)", r"seeds\[0\] must be at least 0, not -1"),
-    "repeat": ("seeds=(1, 1)", r"seeds must be a list without repeats"),
-    "arm": ("arms=('half',)", r"arms\[0\] must be '' or 'matched', not 'half'"),
-    "engine": ("engine='t5'", r"engine must be 'native' or 't5x', not 't5'"),
-    "two starts": ("initial_checkpoint='x'", r"pretrain or initial_checkpoint, not both"),
+    "target": ("study.Study.targets=('en', 'swa')", r"unknown task 'xfer_pocket_nli\.swa'.*\.sw"),
+    "model": ("study.Study.model='pockt'", r"no gin file gin/models/pockt\.gin \(did you mean"),
+    "task": (
+        "nli/study.Stage.tasks=('pocket_nil',)",
+        r"no gin file gin/tasks/pocket_nil\.gin \(did",
+    ),
+    "variant": (
+        "nli/study.Stage.variants={'half': ()}",
+        r"nli/study\.Stage\.variants.*such as 'n100'",
+    ),
+    "variants": ("nli/study.Stage.variants={}", r"nli/study\.Stage\.variants must not be empty"),
+    "seed": ("study.Study.seeds=(-1,)", r"seeds\[0\] must be at least 0, not -1"),
+    "repeat": ("study.Study.seeds=(1, 1)", r"seeds must be a list without repeats"),
+    "engine": ("study.Study.engine='t5'", r"engine must be 'native' or 't5x', not 't5'"),
+    "action": (
+        "nli/study.Stage.action='guess'",
+        r"nli/study\.Stage\.action must be 'train', 'probe' or",
+    ),
+    "later stage": (
+        "nli/study.Stage.start_from=('few_shot',)",
+        r"names 'few_shot', which is no earlier",
+    ),
+    "no start": ("few_shot/study.Stage.start_from=()", r"few_shot/study\.Stage\.tasks must be set"),
+    "start is not kept": ("nli/study.Stage.keep=False", r"set nli/study\.Stage\.keep = True"),
+    "seeds": ("pretrained/study.Stage.seeds=(0, 1)", r"nli has 1 seeds and pretrained.* 2"),
+    "reserved": ("few_shot/study.Stage.name='train'", r"cannot be named 'train'"),
+    "same": ("nli/study.Stage.score_on='same'", r"few_shot cannot start from nli"),
+    "scored on nothing": ("nli/study.Stage.action='probe'", r"'probe' trains on nothing"),
+    "steps in all": (
+        "few_shot/study.Stage.variants={'n8': ('TRAIN_STEPS_RELATIVE = None', 'TRAIN_STEPS = 9')}",
+        r"few_shot is trained on pocket_nli for TRAIN_STEPS in all",
+    ),
 }
 
 
@@ -529,7 +568,7 @@ BAD = {
 def test_a_wrong_study_is_refused_before_anything_runs(file, tmp_path, capsys, case):
     binding, pattern = BAD[case]
     out = tmp_path / "out"
-    line = refusal(capsys, file, "--out", str(out), f"--gin.study.Study.{binding}")
+    line = refusal(capsys, file, "--out", str(out), f"--gin.{binding}")
     assert re.search(pattern, line), line
     assert not out.exists()
 
@@ -541,8 +580,9 @@ def test_languages_without_data_are_named_before_anything_runs(tmp_path, capsys,
     monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
     path = tmp_path / "study.gin"
     path.write_text(
-        "study.Study:\n  model = 'pocket'\n  tasks = ('panx',)\n  targets = ('en', 'sw')\n"
-        "  settings = ('VOCAB_SIZE = 512',)\n"
+        "study.Study:\n  model = 'pocket'\n  stages = (@s/study.Stage(),)\n"
+        "  targets = ('en', 'sw')\n  settings = ('VOCAB_SIZE = 512',)\n"
+        "s/study.Stage:\n  tasks = ('panx',)\n  train_on = 'targets'\n  score_on = 'targets'\n"
     )
     line = refusal(capsys, path, "--out", str(tmp_path / "out"))
     assert "there is no data for xfer_panx.sw (train);" in line
@@ -569,7 +609,7 @@ def test_a_study_that_has_not_begun_says_so(file, tmp_path, capsys):
 
 def pflop(shown: str) -> float:
     """Returns what a plan says of XNLI's source models."""
-    xnli = next(line.split() for line in shown.splitlines() if re.match(r"xnli +source", line))
+    xnli = next(line.split() for line in shown.splitlines() if re.match(r"source +xnli", line))
     return float(xnli[-3].replace(",", ""))
 
 
@@ -577,23 +617,23 @@ def test_the_published_grid_has_its_174_pairs_and_24_models(capsys):
     configuration.load("study", ["gin/studies/muller2022.gin"], [])
     grid = configuration.build(definition.Study)
     every = job_graph.lay_out(grid)
-    first = [job for job in every if job.seed == 0 and not job.n_shots]
+    first = [job for job in every if job.seed == 0 and job.stage.name == "source"]
     assert len(first) == 24
-    pairs = [(job.task, job.source, t) for job in first for t in job.targets if t != job.source]
+    pairs = [(job.task, job.language, t) for job in first for t in job.targets if t != job.language]
     assert len(set(pairs)) == len(pairs) == 174
     names = [job.name for job in every]
     assert len(set(names)) == len(names)
     for job in every:
-        assert job.parent is None or names.index(job.parent) < names.index(job.name)
+        assert job.parent is None or names.index(job.parent.name) < names.index(job.name)
     with pytest.raises(RequestError, match="unknown device"):
         plan.render(grid, None, "abacus")
     assert "of 16 on two CPU cores: too much for one" in plan.render(grid, None, "cpu")
     shown = plan.render(grid, None, "h100")
     assert "too much" not in shown
-    assert "1638 jobs, 0 done; 24 source models, 2160 cells" in shown
+    assert "1638 jobs, 0 done; 2160 cells" in shown
     # 24 models x 3 seeds, and 3 x 174 pairs x 3 sizes; XNLI alone: 7 x 3 x 8,000 x 1,024 examples
     examples = 21 * 8000 * 1024
-    base, _ = job_graph.load(grid, every[0], Path("out"))
+    base, _ = job_settings.load(grid, every[0], Path("out"))
     # of 50 and 2 tokens, in rows four times as long of which a fifth is padding;
     row = cost.training_flops(base.model, 200, 8)
     assert pflop(shown) == pytest.approx(examples / 4 / 0.8 * row / 1e15, rel=1e-3)
@@ -610,12 +650,31 @@ def rows_of(cells: dict[tuple[str, str, str], float]) -> list[dict]:
     ]
 
 
-BETWEEN = (
-    "study.Study.n_shots = (0,)\n"
-    "study.Study.intermediates = ('', 'more', 'pocket_ner.indic.n6.s0')\n"
-    "study.Study.intermediate_steps = 3\n"
-    """study.Study.settings = ("LONG_TARGETS = 'trim'",)\n"""
+BETWEEN = """
+study.Study.settings = ("LONG_TARGETS = 'trim'",)
+study.Study.stages = (
+    @pretrained/study.Stage(), @between/study.Stage(), @more/study.Stage(), @nli/study.Stage(),
+    @nli_after_more/study.Stage(),
 )
+STEPS = ('TRAIN_STEPS_RELATIVE = 3', 'TRAIN_STEPS = None')
+between/study.Stage:
+  start_from = ('pretrained',)
+  tasks = ('pocket_ner',)
+  train_on = ('indic',)
+  variants = {'n6': ()}
+  settings = %STEPS
+more/study.Stage:
+  start_from = ('pretrained',)
+  tasks = ('pocket_nli',)
+  train_on = ('en', 'sw')
+  settings = %STEPS
+  seeds = (1000,)
+nli/study.Stage.start_from = ('pretrained', 'between')
+nli_after_more/study.Stage:
+  start_from = ('more',)
+  train_on = 'same'
+  score_on = 'targets'
+"""
 
 
 def grid_of(path: Path) -> definition.Study:
@@ -626,87 +685,103 @@ def grid_of(path: Path) -> definition.Study:
 def test_intermediate_tasks_are_shared_and_the_baseline_trains_as_long(file, tmp_path):
     path = tmp_path / "between.gin"
     path.write_text(file.read_text() + BETWEEN)
-    every = {job.name: job for job in job_graph.lay_out(grid_of(path))}
-    task = "pocket_nli"
-    between = "intermediate/pocket_ner.indic.n6.s0"
-    assert every[between].parent == "pretrained"
-    for source in ("en", "sw"):
-        more = f"intermediate/more/{task}/{source}.s0"
-        assert every[more].parent == "pretrained"
-        assert every[f"{task}/{source}.s0"].parent == "pretrained"
-        assert every[f"{task}+more/{source}.s0"].parent == more
-        assert every[f"{task}+pocket_ner.indic.n6.s0/{source}.s0"].parent == between
-        # as many steps, of the same task and source; then all train alike
-        steps = "TRAIN_STEPS_RELATIVE = 3"
-        assert steps in every[more].bindings
-        assert steps in every[between].bindings
-        assert every[more].language == source
     grid = grid_of(path)
-    run, _ = job_graph.load(grid, every[between], tmp_path)
+    every = {job.name: job for job in job_graph.lay_out(grid)}
+    between = f"{PRETRAINED}/between/pocket_ner.indic.n6.s0"
+    steps = "TRAIN_STEPS_RELATIVE = 3"
+    for source in ("en", "sw"):
+        more = f"{PRETRAINED}/more/pocket_nli.{source}.s1000"
+        after = f"{more}/nli_after_more/pocket_nli.{source}.s0"
+        for name, parent in (
+            (more, PRETRAINED),
+            (after, more),
+            (f"{PRETRAINED}/nli/pocket_nli.{source}.s0", PRETRAINED),
+            (f"{between}/nli/pocket_nli.{source}.s0", between),
+            (between, PRETRAINED),
+        ):
+            assert every[name].parent.name == parent
+        # as many steps, of the same task and source; then all train alike
+        assert steps in job_settings.own_bindings(grid, every[more])
+        assert steps in job_settings.own_bindings(grid, every[between])
+        first, then = (job_settings.load(grid, every[name], tmp_path)[0] for name in (more, after))
+        assert first.task == then.task == f"xfer_pocket_nli.{source}"
+        assert first.seed != then.seed  # another order of the same data
+    assert len(every) == 1 + 1 + 2 + 4 + 2
+    run, _ = job_settings.load(grid, every[between], tmp_path)
     assert run.task == "xfer_pocket_ner.indic.n6.s0"
     assert (run.train_steps, run.train_steps_relative) == (None, 3)
-    first, then = (
-        job_graph.load(grid, every[name], tmp_path)[0]
-        for name in (f"intermediate/more/{task}/en.s0", f"{task}+more/en.s0")
-    )
-    assert first.task == then.task
-    assert first.seed != then.seed  # another order of the same data
 
 
 def test_a_study_with_intermediate_tasks_runs(file, tmp_path, capsys):
     path, out = tmp_path / "between.gin", tmp_path / "out"
-    path.write_text(file.read_text() + BETWEEN + "study.Study.sources = ('en',)\n")
+    english = "more/study.Stage.train_on = ('en',)\nnli/study.Stage.train_on = ('en',)\n"
+    path.write_text(file.read_text() + BETWEEN + english)
     assert cli.main(["study", "run", str(path), "--out", str(out)]) == 0
     rows = table(out)
-    assert [row["intermediate"] for row in rows[::3]] == ["", "more", "pocket_ner.indic.n6.s0"]
+    assert [row["intermediate"] for row in rows[::3]] == ["", "pocket_ner.indic.n6", "more"]
     assert len(rows) == 9
     steps = {
-        name: int(Path(locations.locate(out / name)).name.rpartition("_")[2])
-        for name in (
-            "pretrained",
-            "pocket_nli/en.s0",
-            "pocket_nli+more/en.s0",
-            "pocket_nli+pocket_ner.indic.n6.s0/en.s0",
-        )
+        row["run"]: int(Path(locations.locate(out / row["run"])).name.rpartition("_")[2])
+        for row in rows
     }
-    assert list(steps.values()) == [4, 8, 11, 11]
+    assert list(steps.values()) == [8, 11, 11]
     printed = capsys.readouterr().out
     assert "after more steps in the source" in printed
-    assert "after pocket_ner.indic.n6.s0" in printed
+    assert "after pocket_ner.indic.n6" in printed
 
 
-@pytest.mark.parametrize(
-    ("lines", "sentence"),
-    [
-        ("study.Study.intermediates = ('', 'more')", "set study.Study.intermediate_steps"),
-        ("study.Study.intermediates = ('pocket_ner',)", "names no language"),
-        ("study.Study.intermediates = ('pocket_ner.uralik',)", "unknown task"),
-        (
-            "study.Study.intermediates = ('pocket_text.hi',)\nstudy.Study.files = ()",
-            "steps there are in all",
-        ),
-        (
-            "study.Study.intermediates = ('', 'pocket_ner.hi')\n"
-            "study.Study.settings = ('TRAIN_STEPS = 9', 'TRAIN_STEPS_RELATIVE = None')\n"
-            "study.Study.intermediate_steps = 2",
-            "set TRAIN_STEPS_RELATIVE",
-        ),
-        ("study.Study.intermediates = ('', None)", "intermediates[1] must be text"),
-        ("study.Study.intermediate_steps = 0", "intermediate_steps must be at least 1"),
-    ],
-)
-def test_a_wrong_intermediate_is_refused(file, tmp_path, capsys, lines, sentence):
-    path = tmp_path / "wrong.gin"
-    path.write_text(file.read_text() + lines + "\n")
-    assert cli.main(["study", "run", str(path), "--out", str(tmp_path / "out")]) == 2
-    assert sentence in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+PROBED = """
+study.Study.stages = (@pretrained/study.Stage(), @probe/study.Stage(), @nli/study.Stage())
+probe/study.Stage:
+  action = 'probe'
+  start_from = ('pretrained', 'nli')
+  tasks = ('pocket_nli',)
+  score_on = ('en', 'hi')
+  settings = ("PROBE_FEATURE_LENGTHS = {'inputs': 24, 'targets': 12}", 'EVALUATOR_NUM_EXAMPLES = 8')
+"""
+
+
+def test_models_are_probed_and_the_tables_say_which(finished, file, tmp_path, capsys):
+    path, out = tmp_path / "probed.gin", tmp_path / "out"
+    shutil.copytree(finished[0], out)
+    stages = PROBED.replace(
+        "@probe/study.Stage(), @nli/study.Stage()", "@nli/study.Stage(), @probe/study.Stage()"
+    )
+    path.write_text(file.read_text() + stages)
+    assert cli.main(["study", "run", str(path), "--out", str(out)]) == 0
+    assert "training on" not in capsys.readouterr().out  # the models are those of the study before
+    with (out / "probe.csv").open(encoding="utf-8", newline="") as content:
+        rows = list(csv.DictReader(content))
+    assert [(row["run"], row["language"]) for row in rows] == [
+        (model, language) for model in (PRETRAINED, *SOURCE_MODELS) for language in ("en", "hi")
+    ]
+    alone = tmp_path / "alone"
+    probed = ["probe", "--gin_file=gin/models/pocket.gin", "--gin_file=gin/tasks/pocket_nli.gin"]
+    probed += [f"--gin_file={file.parent / 'tiny.gin'}", "--gin.EVALUATOR_NUM_EXAMPLES=8"]
+    probed += ["--gin.PROBE_FEATURE_LENGTHS={'inputs': 24, 'targets': 12}"]
+    probed += [f"--gin.CHECKPOINT_PATH={str(out / ENGLISH)!r}", "--gin.TARGETS=('en', 'hi')"]
+    assert cli.main([*probed, f"--gin.PROBE_OUTPUT_DIR={str(alone)!r}"]) == 0
+    with (alone / "probe.csv").open(encoding="utf-8", newline="") as content:
+        expected = list(csv.DictReader(content))
+    assert [row | {"run": ENGLISH} for row in expected] == rows[2:4]
+    changed = "--gin.probe/study.Stage.settings=('EVALUATOR_NUM_EXAMPLES = 9',)"
+    assert "EVALUATOR_NUM_EXAMPLES = 8" in refusal(capsys, path, "--out", str(out), changed)
+
+
+def test_a_folder_of_an_earlier_version_is_refused(file, tmp_path, capsys):
+    old = tmp_path / "out" / "pocket_nli" / "en.s0"
+    old.mkdir(parents=True)
+    (old / "done.json").write_text('{"seconds": 1, "request": "x", "read": {}, "wrote": {}}')
+    for action in ("run", "status", "collect", "plan"):
+        line = refusal(capsys, file, "--out", str(tmp_path / "out"), action=action)
+        assert f"is a study of an earlier version, whose jobs have other folders ({old})" in line
+        assert "choose another --out" in line
 
 
 def test_arms_and_seeds_are_not_mixed_up():
     rows = rows_of({("en", "sw", ""): 10.0, ("en", "sw", "matched"): 20.0})
     rows += rows_of({("en", "sw", ""): 14.0})  # another seed
-    plain, matched = scores.matrices(rows).split("\n\n")
+    plain, matched = collect.matrices(rows).split("\n\n")
     assert "zero-shot: sources" in plain
     assert plain.splitlines()[2].split() == ["en", "12.0", "12.0"]
     assert "zero-shot, matched: sources" in matched
@@ -724,5 +799,5 @@ def test_thirds_level_pairs_that_are_equally_alike():
     }
     cells = dict(zip(alike, (90.0, 80.0, 50.0, 30.0, 20.0, 10.0), strict=True))
     cells["a", "a"] = 100.0  # no pair of two languages
-    top, bottom = scores.thirds(cells, lambda *pair: alike[pair])
+    top, bottom = collect.thirds(cells, lambda *pair: alike[pair])
     assert (top, bottom) == (85.0, 20.0)
