@@ -323,14 +323,14 @@ ONE_OF_TWO = """
 import sys
 import jax
 from seqio_tasks.errors import RequestError
-from tests.xfer_jax import test_checkpoints
+from tests.xfer_jax.checkpoints import test_store
 from xfer_jax.checkpoints import locations, store
 from xfer_jax.mt5 import partitioning
 partitioning.join(sys.argv[1], 2, int(sys.argv[2]))
 whole, damaged = sys.argv[3:]
 mine = whole if partitioning.is_first() else damaged
 try:
-    store.restore(mine, test_checkpoints.parameters_like())
+    store.restore(mine, test_store.parameters_like())
 except RequestError as error:
     print("refused", error)
 found, complaints = locations.latest(whole.rpartition("/")[0])
@@ -354,7 +354,7 @@ def test_if_one_of_two_processes_reads_damage_both_say_so(saved, tmp_path):
             [sys.executable, "-c", ONE_OF_TWO, address, str(index), str(path), str(damaged)],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
         )
         for index in range(2)
     ]

@@ -168,7 +168,7 @@ def test_a_vector_of_zeros_has_cosine_zero_with_all():
 
 
 def test_scores_are_those_of_xtreme():
-    path = Path(__file__).parents[1] / "fixtures" / "xtreme" / "retrieval.json"
+    path = Path(__file__).parents[2] / "fixtures" / "xtreme" / "retrieval.json"
     for case in json.loads(path.read_text())["cases"]:
         ranked, gold, k = case["ranked"], case["gold"], case["k"]
         assert retrieval.mean_average_precision(ranked, gold, k) == pytest.approx(

@@ -16,7 +16,7 @@ import pytest
 
 from seqio_tasks import files
 from seqio_tasks.errors import RequestError
-from tests.xfer_jax.test_outputs import RIGHT, WRONG, write_run
+from tests.support.runs import RIGHT, WRONG, write_run
 from xfer_jax.analysis import analysis_folder, features
 from xfer_jax.cli import main as cli
 from xfer_jax.report import figures, page, reading, report, wording

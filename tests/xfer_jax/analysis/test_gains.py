@@ -172,7 +172,7 @@ def test_an_absent_benefit_is_not_invented():
 @pytest.mark.parametrize(("world", "planted"), [("syntax", True), ("neither", False)])
 def test_gains_separate_the_syntax_world_from_the_neither_world(world, planted):
     """Pocket studies of named entities in Hindi or Indonesian, between; four source languages."""
-    folder = Path(__file__).parents[2] / "benchmarks" / "results" / "intermediate"
+    folder = Path(__file__).parents[3] / "benchmarks" / "results" / "intermediate"
     table = score_table.read(folder / f"{world}.csv").table
     found, notes = gains.analyse(table, features.Options(), 4999, 0, True)
     assert not notes

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.xfer_jax.test_outputs import write_run
+from tests.support.runs import write_run
 from xfer_jax.analysis import features
 from xfer_jax.cli import main as cli
 
 CODES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 DATA_DIR = os.environ.get("XFER_DATA_DIR")  # at import: tests may change the environment
 FIXTURES = os.environ.get("XFER_T5X_FIXTURES")
-WORLDS = Path(__file__).parents[2] / "benchmarks" / "results" / "worlds"
+WORLDS = Path(__file__).parents[3] / "benchmarks" / "results" / "worlds"
 PLANTED = sorted(p for p in WORLDS.glob("*.csv") if not p.stem.startswith("neither"))
 NOTHING = sorted(WORLDS.glob("neither-*.csv"))
 
