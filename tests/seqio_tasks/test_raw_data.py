@@ -91,9 +91,6 @@ def test_no_connection_is_said_in_a_few_words():
     assert registry._reason(ValueError("a\nb")) == "a"
 
 
-# ------------------------------------------------------------------------ a folder in TFDS's format
-
-
 def prepare(folder: Path, task: records.Task, split: str, examples: list[dict]) -> None:
     """Writes examples where TFDS's builder of a task looks for what it has prepared."""
     place = task.family.tfds(task.language, split)

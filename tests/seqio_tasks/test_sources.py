@@ -33,9 +33,6 @@ def complaint(name: str, split: str) -> str:
     return str(caught.value)
 
 
-# ----------------------------------------------------------------------------------------- folders
-
-
 def test_no_folder_means_tfds(monkeypatch):
     monkeypatch.delenv("XFER_DATA_DIR", raising=False)
     assert sources.data_dir() is None
@@ -82,9 +79,6 @@ def test_cache_dir(tmp_path, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert sources.cache_dir() == tmp_path / ".cache" / "xfer-jax"
-
-
-# ------------------------------------------------------------------------------------------- files
 
 
 @pytest.mark.parametrize(
@@ -264,9 +258,6 @@ def test_an_empty_file_is_refused(folder):
         list(registry.texts(catalogue.task("xfer_panx.en"), "train"))
 
 
-# ------------------------------------------------------------------------------------------- PAN-X
-
-
 @pytest.mark.parametrize(
     "line",
     [
@@ -358,9 +349,6 @@ def test_a_long_line_is_quoted_in_part(folder):
     assert len(complaint("xfer_panx.en", "validation")) < 300 + len(str(folder))
 
 
-# -------------------------------------------------------------------------------------------- XNLI
-
-
 @pytest.mark.parametrize("label", ["neutrale", "", "-", "Neutral", "0", "x" * 1000])
 def test_xnli_bad_label(folder, label):
     path = write(folder / "xnli/train-en.tsv", f"a\tb\tneutral\na\tb\t{label}\n")
@@ -444,8 +432,6 @@ def test_a_cell_may_be_as_long_as_it_is(folder):
     (example,) = read("xfer_xnli.en", "train")
     assert example["premise"] == example["hypothesis"] == long
 
-
-# ------------------------------------------------------------------------------------------ TyDiQA
 
 TYDIQA = "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.en.dev.json"
 
@@ -545,9 +531,6 @@ def test_an_impossible_question_with_an_answer_is_refused(folder):
     assert complaint("xfer_squad2.en", "validation") == (
         f"{path}: question q-1 is marked impossible but has the answer 'a'; remove one of the two"
     )
-
-
-# -------------------------------------------------------------------------------------------- JSON
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,6 @@ SHIPPED = configuration.shipped_dir()
 FILES = sorted(path.relative_to(SHIPPED) for path in (SHIPPED / "t5x_configs").glob("*.gin"))
 
 
-# --- The gin files --------------------------------------------------------------------------------
-
-
 class Names(config_parser.ParserDelegate):
     """Has gin's parser keep references as text, so that nothing has to be imported."""
 
@@ -90,9 +87,6 @@ def test_every_macro_of_the_native_engine_has_the_same_default(ours, native):
     found = macros(*(f"t5x_configs/{name}.gin" for name in ours))
     expected = macros(*(f"gin/runs/{name}.gin" for name in native))
     assert {name: found.get(name) for name in expected} == expected
-
-
-# --- What gin alone cannot say --------------------------------------------------------------------
 
 
 def test_a_misspelt_or_missing_macro_and_another_vocabulary_are_refused(tiny_world):
@@ -266,8 +260,6 @@ def test_the_network_decodes_step_by_step_in_the_cache_of_t5x(t5x, t5x_config):
         np.testing.assert_allclose(logits[there, 0], expected[there, position], rtol=0, atol=5e-5)
     assert int(cache["cache_index"]) == expected.shape[1]
 
-
-# --- T5X itself -----------------------------------------------------------------------------------
 
 needs_t5x = pytest.mark.skipif(
     importlib.util.find_spec("t5x") is None,

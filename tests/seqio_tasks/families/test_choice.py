@@ -57,9 +57,6 @@ def of_tfds(task: Task, split: str, tmp_path, examples: list[dict]) -> list:
     return [(row["inputs"].decode(), row["targets"].decode()) for row in rows]
 
 
-# --------------------------------------------------------------------------------- in SQuAD's form
-
-
 def squad_json(*questions: dict) -> str:
     paragraphs = [{"context": "He, said.", "qas": [question]} for question in questions]
     return json.dumps({"version": "1", "data": [{"paragraphs": paragraphs}]})
@@ -139,9 +136,6 @@ def test_mlqa_is_scored_by_its_language():
     assert xquad.metric is xquad.family.metric
 
 
-# -------------------------------------------------------------------------------------------- tags
-
-
 def test_parts_of_speech(folder):
     # white space within a token, and the joiners of Persian, are left out as XTREME does
     content = "10\u00a0000\tNUM\na fin de\tADP\n\nمی\u200cشود\tVERB\r\n.\tPUNCT\n"
@@ -187,9 +181,6 @@ def test_parts_of_speech_without_test_labels(folder):
     assert complaint("xfer_udpos.en", "test").startswith(
         f"{folder.path / 'udpos/test-en.tsv'}, line 1: no tag; XTREME removes the test labels"
     )
-
-
-# ------------------------------------------------------------------------------------------- pairs
 
 
 def test_paws(folder, tmp_path):
@@ -356,8 +347,6 @@ def test_multinli_malformed(folder):
     assert complaint("xfer_mnli.en", "train").startswith(f"{path}, line 1: label 'maybe' is not")
 
 
-# --------------------------------------------------------------------------------- multiple choice
-
 COPA = {"premise": "P.", "choice1": "A", "choice2": "B", "question": "cause", "label": 1, "idx": 0}
 SIQA = {"context": "C.", "question": "Q?", "answerA": "a", "answerB": "b", "answerC": "c"}
 HELLASWAG = {"ind": 1, "ctx": "C he", "endings": ["a", "b", "c", "d"], "label": 2}
@@ -480,8 +469,6 @@ def test_xcopa_has_not_every_split(folder, language, split):
         f"xfer_xcopa.{language} has no data for {split}: "
     )
 
-
-# ------------------------------------------------------------------------------ what all have
 
 FAMILIES = (*squad.FAMILIES, *tagging.FAMILIES, *pairs.FAMILIES, *choice.FAMILIES)
 PLAIN = {

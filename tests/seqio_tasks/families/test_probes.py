@@ -37,9 +37,6 @@ def dataset(name: str, split: str = "train", lengths=LENGTHS, **options) -> list
     return list(task.get_dataset(lengths, split, **options).as_numpy_iterator())
 
 
-# ----------------------------------------------------------------------------------- what there is
-
-
 def test_every_family_has_a_probe():
     assert list(catalogue.probe_families()) == [f"probe.{name}" for name in catalogue.families()]
     for name, probe in catalogue.probe_families().items():
@@ -56,9 +53,6 @@ def test_a_probe_is_named_for_gin():
     assert catalogue.task("xfer_probe.panx.sw").full_name == "xfer_probe.panx.sw"
     with pytest.raises(RequestError, match="a probe has no subsets"):
         catalogue.task("xfer_probe.panx.sw.n10.s0")
-
-
-# -------------------------------------------------------------------------------------------- text
 
 
 def test_the_words_of_the_formats_are_not_asked_for(world):
@@ -82,9 +76,6 @@ def test_what_is_asked_for_can_be_read(world):
         shown = example["targets_pretokenized"].decode()
         assert shown.startswith("<extra_id_0>")
         assert shown == loaded.decode(example["targets"].tolist())
-
-
-# ------------------------------------------------------------------------------------------- masks
 
 
 def test_texts_are_joined_and_masked_by_their_own_tokens(world, restore):

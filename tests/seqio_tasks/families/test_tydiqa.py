@@ -63,9 +63,6 @@ def preprocessed(family: Family, features, language: str, examples: list[dict]):
     return [(row["inputs"].decode(), row["targets"].decode()) for row in rows]
 
 
-# ------------------------------------------------------------------------------------------- PAN-X
-
-
 def test_panx_keeps_arabic_vowel_marks(texts):
     content = (
         "و\u064fل\u0650د\u064e\tO\n"
@@ -154,8 +151,6 @@ def test_panx_of_tfds(tmp_path):
         ("tag: rick morty smith .", "PER: rick $$ PER: morty smith")
     ]
 
-
-# -------------------------------------------------------------------------------------------- XNLI
 
 XNLI_COLUMNS = (
     *("language", "gold_label", "sentence1_binary_parse", "sentence2_binary_parse"),
@@ -251,9 +246,6 @@ def test_english_xnli_trains_on_multinli_of_tfds(tmp_path):
     assert tfds_texts("xnli", "en", "train", tmp_path, [example]) == [
         ('xnli: premise: One "a" . hypothesis: two', "1")
     ]
-
-
-# ------------------------------------------------------------------------------------------ TyDiQA
 
 
 def squad_json(*questions: tuple[str, str, list[str]]) -> str:
@@ -406,9 +398,6 @@ def test_every_character_is_padded_or_not_as_in_another_engine():
 )
 def test_padding_equals_another_engines(texts):
     assert padded_by_tydiqa(texts) == [padded(text) for text in texts]
-
-
-# --------------------------------------------------------------------------------- the two sources
 
 
 def test_a_sentence_without_entities_is_the_same_from_files_and_from_tfds(tmp_path, texts):

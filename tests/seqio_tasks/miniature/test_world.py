@@ -38,9 +38,6 @@ def values(grammar: Grammar) -> tuple[str, ...]:
     return grammar.order, grammar.adposition, grammar.adjective, grammar.affix
 
 
-# ------------------------------------------------------------------------------------- readers
-
-
 @dataclasses.dataclass
 class Reading:
     """What a reader makes of a clause: words by role, and where they stand."""
@@ -133,9 +130,6 @@ def inference(premise: Reading, hypothesis: Reading, opposite: dict[str, str]) -
     return 2 if swapped or opposed else 1
 
 
-# ------------------------------------------------------------------------------------ grammars
-
-
 def test_grammars_are_those_of_wals():
     world = World()
     grammars = {language: world.grammar(language) for language in LANGUAGES}
@@ -190,9 +184,6 @@ def test_flags_become_one_value(field, known, expected):
     assert choose_value(field, {**flags, **known}) == expected
 
 
-# ------------------------------------------------------------------------------------- lexicon
-
-
 def overlaps(world: World) -> list[float]:
     lexicons = [world.lexicon(language) for language in LANGUAGES]
     return [
@@ -238,9 +229,6 @@ def test_no_two_words_of_a_world_are_the_same():
     assert all(word.isascii() and word.isalpha() and word.islower() for word in words)
 
 
-# ----------------------------------------------------------------------------------------- ner
-
-
 def test_roles_can_be_read_off_by_those_who_know_the_order_and_by_nobody_else():
     names = set(SMALL.names())
     for spoken in LANGUAGES:
@@ -273,9 +261,6 @@ def test_ner_examples(language):
             types[span[5:]].add(span[:3])
     assert 0.01 <= sum(not e["spans"] for e in examples) / len(examples) <= 0.12
     assert sum(len(seen) > 1 for seen in types.values()) > 0.8 * len(names)  # names have no type
-
-
-# ----------------------------------------------------------------------------------------- nli
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -340,9 +325,6 @@ def test_half_an_example_does_not_tell_the_label():
     assert accuracy(lambda e: [len(e["premise"].split())]) < 0.45
 
 
-# ------------------------------------------------------------------------------------------ qa
-
-
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_questions_have_one_answer_and_it_is_given(language):
     read, lexicon = reader(SMALL, language), SMALL.lexicon(language)
@@ -381,9 +363,6 @@ def test_qa_ids_begin_with_the_language_and_are_unique():
     ids = [e["id"] for split in SPLITS for e in SMALL.examples("qa", "sw", split)]
     assert all(name.split("-")[0] == "swahili" for name in ids)
     assert len(set(ids)) == len(ids)
-
-
-# ---------------------------------------------------------------------------------- the whole
 
 
 def test_text_says_every_word_and_every_name():

@@ -205,9 +205,6 @@ def test_without_a_choice_the_largest_training_size_is_compared(tmp_path, capsys
     assert laws["linear"] > 2 * laws["log"]
 
 
-# ------------------------------------------------------------------- folders of runs, and probes
-
-
 @pytest.fixture
 def runs(tmp_path) -> Path:
     """Six source models, each with a set number of correct sentences (of twenty) per language."""

@@ -20,9 +20,6 @@ def counted(task: str, *rows: tuple) -> tuple[dict[str, int], int]:
     return {kind: count for kind, count in counts.items() if count}, of
 
 
-# ------------------------------------------------------------------------------------------ labels
-
-
 def test_labels_are_confused_by_name():
     counts, of = counted(
         "xfer_xnli.sw",
@@ -42,9 +39,6 @@ def test_labels_are_confused_by_name():
     }
 
 
-# -------------------------------------------------------------------------------------------- tags
-
-
 def test_tags_are_counted_by_token():
     counts, of = counted(
         "xfer_udpos.fi",
@@ -56,8 +50,6 @@ def test_tags_are_counted_by_token():
     assert of == 8
     assert counts == {"correct": 4, "wrong tag": 1, "no tag": 3, "too many": 2}
 
-
-# ---------------------------------------------------------------------------------------- entities
 
 SENTENCE = "tag: rick sanchez went to new york city by ufo"
 
@@ -96,9 +88,6 @@ def test_a_sentence_without_entities_has_nothing_to_find():
     assert counted("xfer_panx.en", ("tag: it rains", "", "LOC: rains")) == ({"spurious": 1}, 0)
 
 
-# ----------------------------------------------------------------------------------------- answers
-
-
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
@@ -114,8 +103,6 @@ def test_answers_go_wrong_in_known_ways(answer, expected):
     text = "question: what is it ? context: it is a blue whale , not a shark"
     assert counted("xfer_tydiqa.en", (text, ["blue whale"], answer)) == ({expected: 1}, 1)
 
-
-# ------------------------------------------------------------------------------------- languages
 
 SW, EN = {"mbwa", "anakula", "paris"}, {"dog", "eats", "paris", "tag"}
 

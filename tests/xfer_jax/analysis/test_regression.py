@@ -32,9 +32,6 @@ def sample(seed: int = 0, n: int = 8, **options) -> regression.Sample:
     return regression.sample(scores, features, range(n), range(n))
 
 
-# ----------------------------------------------------------------------------------------- samples
-
-
 def test_a_sample_is_of_languages_of_whose_pairs_everything_is_known():
     scores, features = table(n=8)
     features["x1"][3] = features["x1"][:, 3] = np.nan  # a language of which nothing is known
@@ -66,9 +63,6 @@ def test_too_little_is_refused():
     features["x1"][:] = 7
     with pytest.raises(ValueError, match="x1 has the same value for all 56 pairs"):
         regression.sample(scores, features, range(8), range(8))
-
-
-# ------------------------------------------------------------------------- ordinary least squares
 
 
 def test_coefficients_and_inflation_are_those_of_statsmodels():
@@ -144,9 +138,6 @@ def test_noise_does_not_predict_unseen_languages():
     assert regression.regress(pairs, permutations=9).r2 > 0 > regression.unseen_r2(pairs)
 
 
-# ------------------------------------------------------------------- languages' own levels removed
-
-
 def test_partial_correlation_equals_a_regression_on_dummies():
     scores, features = table(seed=2)
     scores[2, 5] = np.nan
@@ -168,9 +159,6 @@ def test_partial_correlation_ignores_main_effects():
     scores = 10 * level[:, None] + np.random.default_rng(0).random((n, n))
     pairs = regression.sample(scores, {"x": np.add.outer(level, 0 * level)}, range(n), range(n))
     assert np.isnan(regression.partial_correlation(pairs, permutations=9)).all()
-
-
-# ------------------------------------------------------------------------------------ mixed effects
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -203,9 +191,6 @@ def test_effects_that_are_not_there_are_near_zero():
     assert found.slopes[0] == pytest.approx(2, abs=4 * found.errors[0])
     assert max(found.source_sd, found.target_sd) < 0.4
     assert found.rest_sd == pytest.approx(1, abs=0.2)
-
-
-# ------------------------------------------------------------------------------- donors, recipients
 
 
 def test_language_effects_recover_the_planted_effects():

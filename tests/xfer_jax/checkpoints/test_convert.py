@@ -115,9 +115,6 @@ def refused(answer, tmp_path):
     return check
 
 
-# --- There and back -------------------------------------------------------------------------------
-
-
 def as_orbax_reads(path: Path) -> dict[str, np.ndarray]:
     with ocp.PyTreeCheckpointer() as checkpointer:
         restored = checkpointer.restore(path / "state")
@@ -233,9 +230,6 @@ def test_t5x_s_two_layouts_become_the_same(t5x, answer, tmp_path):
     assert found["state/step"] == 30
 
 
-# --- The table ------------------------------------------------------------------------------------
-
-
 def rows(out: str) -> dict[str, list[str]]:
     """Returns the table's columns behind the name, by the name."""
     head, *lines = (re.split("  +", line) for line in out.splitlines()[1:])
@@ -301,9 +295,6 @@ def test_what_is_left_out_or_made_anew_is_said(forms, answer, tmp_path):
     assert f"wrote {tmp_path}/a: hf; the optimizer state and the step are left out" in out
     out = answer(tmp_path / "a", tmp_path / "b", "--to", "t5x", "--step", 7)[1]
     assert f"wrote {tmp_path}/b/checkpoint_7: t5x, step 7; with a fresh optimizer state" in out
-
-
-# --- Damaged checkpoints --------------------------------------------------------------------------
 
 
 def cut(file: Path, share: float = 0.5) -> None:
@@ -924,9 +915,6 @@ def test_a_bin_afar_is_to_be_copied_first(refused, tmp_path):
     refused(r"pytorch_model\.bin cannot be read from afar: copy", f"file://{tmp_path}")
 
 
-# --- Wrong requests -------------------------------------------------------------------------------
-
-
 def test_the_source_must_be_what_it_is_said_to_be(forms, refused, answer, tmp_path):
     out = tmp_path / "out"
     refused(
@@ -1031,9 +1019,6 @@ def test_a_destination_and_its_form_belong_together(refused, forms, tmp_path):
     refused("--step is of a DST", forms["t5x"], "--step", "5")
 
 
-# --- Interrupted ----------------------------------------------------------------------------------
-
-
 def looks_finished(folder: Path) -> list[Path]:
     """Returns the folders at any depth that would be taken for a checkpoint."""
     inside = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
@@ -1102,9 +1087,6 @@ def test_a_disk_that_fails_is_one_sentence_and_leaves_nothing(forms, refused, tm
         refused("out.* cannot be written: .*arge", forms["hf"], out, "--to", to, code=1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-# --- Memory ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("to", ["t5x", "hf"])

@@ -124,9 +124,6 @@ def assert_same_logits(params, hf, batch) -> None:
     np.testing.assert_allclose(ours[present], theirs[present], rtol=0, atol=TOLERANCE)
 
 
-# --- Names ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("encoder", "decoder"), [(1, 1), (2, 3), (12, 12)])
 def test_every_weight_of_hugging_face_s_mt5_has_a_name_of_its_own(encoder, decoder):
     sizes = hf_config(num_layers=encoder, num_decoder_layers=decoder)
@@ -141,9 +138,6 @@ def test_every_weight_of_hugging_face_s_mt5_has_a_name_of_its_own(encoder, decod
         model.Config(num_encoder_layers=encoder, num_decoder_layers=decoder)
     )
     assert set(table) == set(flatten_dict(ours, sep="/"))
-
-
-# --- Reading --------------------------------------------------------------------------------------
 
 
 def save_bin(hf, folder, **how) -> None:
@@ -305,9 +299,6 @@ def test_files_of_the_hub_s_cache_are_links(hf, tmp_path):
         file.symlink_to(blobs / str(i))
     assert len(list(blobs.iterdir())) > 3
     assert store.read(locations.locate(snapshot)).arrays
-
-
-# --- Writing --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

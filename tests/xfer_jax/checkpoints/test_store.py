@@ -577,9 +577,6 @@ def test_t5x_s_two_layouts_hold_the_same(t5x):
         np.testing.assert_array_equal(orbax.arrays[f"target/{name}"].read(()), array)
 
 
-# --- Checkpoints of other forms -------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def forms(tmp_path_factory, state):
     """One state in every form."""

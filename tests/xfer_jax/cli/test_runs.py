@@ -31,9 +31,6 @@ def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-# --- Help and lists -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("arguments", [["--help"], ["tasks", "--help"], ["train", "--help"]])
 def test_help_answers_in_a_blink(arguments):
     seconds = []
@@ -142,8 +139,6 @@ def test_vocab_trains_a_vocabulary_with_sentinels(capsys, tmp_path, monkeypatch)
     assert "have no language fi" in one_line(capsys)
 
 
-# --- Shipped gin files ----------------------------------------------------------------------------
-
 GIN = configuration.shipped_dir() / "gin"
 TASK_FILES = sorted(path.name for path in (GIN / "tasks").glob("*.gin"))
 MODEL_FILES = sorted(path.name for path in (GIN / "models").glob("*.gin"))
@@ -220,9 +215,6 @@ def test_the_configuration_s_text_does_not_depend_on_the_order_of_settings():
     settings = [*REQUIRED, "BATCH_SIZE = 3", "EMB_DIM = 48"]
     a, b = (configuration.load("train", [], order) for order in (settings, settings[::-1]))
     assert a == b
-
-
-# --- Wrong requests -------------------------------------------------------------------------------
 
 
 def one_line(capsys) -> str:
@@ -385,9 +377,6 @@ def test_a_real_process_says_one_line_too(command, tmp_path):
     assert result.returncode == 2
     assert re.fullmatch(r"xfer-jax: unknown task 'xfer_pocket_nli\.xx'.*\n", result.stderr)
     assert not out.exists()
-
-
-# --- Checkpoints and folders of other runs --------------------------------------------------------
 
 
 @pytest.fixture

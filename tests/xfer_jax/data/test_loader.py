@@ -44,9 +44,6 @@ def pairs(batch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     return found
 
 
-# --- Examples -------------------------------------------------------------------------------------
-
-
 def test_examples_are_trimmed_then_ended(tiny_world):
     cache = open_ner(tiny_world)
     source = streams.Supervised(cache, {"inputs": 10, "targets": 48})
@@ -129,9 +126,6 @@ def test_corrupted_chunks_reconstruct_the_text(tiny_world, inputs_length):
         stream += merge(*pair(example), sentinels)
     texts = [cache.tokens("targets", i).tolist() for i in range(len(cache))]
     assert stream == [token for text in texts for token in text]
-
-
-# --- Against the release's pipeline, of t5/data/preprocessors.py, written anew in NumPy -----------
 
 
 def released_pieces(texts: list[list[int]], length: int) -> list[list[int]]:
@@ -236,9 +230,6 @@ def test_chunks_need_their_targets_length(tiny_world):
     streams.Chunks(cache, {"inputs": 64, "targets": needed}, tiny_world.sentinels)
     with pytest.raises(RequestError, match=f"needs {needed} target tokens"):
         streams.Chunks(cache, {"inputs": 64, "targets": needed - 1}, tiny_world.sentinels)
-
-
-# --- Batches --------------------------------------------------------------------------------------
 
 
 def ner_batches(words, *, batch_size=2, num_batches=3 * WINDOW, seed=0, names=(NER,)):

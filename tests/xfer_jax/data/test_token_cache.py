@@ -188,9 +188,6 @@ def test_a_task_without_examples_is_an_error(tiny_world, tmp_path, monkeypatch):
         open_ner(tiny_world, "xfer_panx.sw")
 
 
-# --- Damage ---------------------------------------------------------------------------------------
-
-
 def contents(cache: token_cache.Cache) -> list:
     tokens = [cache.tokens(f, i).tolist() for f in ("inputs", "targets") for i in range(len(cache))]
     return [tokens, cache.texts]
@@ -299,9 +296,6 @@ def test_a_cache_folder_that_cannot_be_written_is_named(tiny_world, tmp_path, mo
     message = str(caught.value)
     assert "\n" not in message
     assert f"cannot be kept in {file / 'cache' / 'tokens'} (XFER_CACHE_DIR names" in message
-
-
-# --- Samples --------------------------------------------------------------------------------------
 
 
 def test_samples_are_nested_and_in_the_order_of_the_file(tiny_world):

@@ -93,9 +93,6 @@ def test_files_that_are_no_probes_are_refused(tmp_path):
     assert not (tmp_path / probe_table.FILE).exists()
 
 
-# ----------------------------------------------------------------------------------- the command
-
-
 @pytest.fixture(scope="module")
 def trained(command, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"

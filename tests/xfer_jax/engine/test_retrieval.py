@@ -17,8 +17,6 @@ from xfer_jax.data import streams
 from xfer_jax.engine import retrieval
 from xfer_jax.mt5 import layers, model, partitioning
 
-# ----------------------------------------------------------------------------------------- vectors
-
 
 @pytest.fixture(scope="module")
 def tokens(t5x) -> np.ndarray:
@@ -97,9 +95,6 @@ def test_states_that_are_no_numbers_are_an_error(encoder):
         broken.encode(["a"])
 
 
-# ------------------------------------------------------------------------------------------ search
-
-
 def brute(queries: np.ndarray, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     scores = queries.astype(np.float64) @ candidates.T.astype(np.float64)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -164,9 +159,6 @@ def test_a_vector_of_zeros_has_cosine_zero_with_all():
     assert (scores.tolist(), found.tolist()) == ([[0, 0, 0]], [[0, 1, 2]])
 
 
-# ------------------------------------------------------------------------------------------ scores
-
-
 def test_scores_are_those_of_xtreme():
     path = Path(__file__).parents[2] / "fixtures" / "xtreme" / "retrieval.json"
     for case in json.loads(path.read_text())["cases"]:
@@ -188,9 +180,6 @@ def test_scores_by_hand():
     assert retrieval.mean_average_precision(ranked, gold) == pytest.approx((first + 1) / 3)
     assert retrieval.mean_average_precision(ranked, gold, 1) == pytest.approx(1 / 3)
     assert retrieval.mean_average_precision([["a"]], [set()]) == 0
-
-
-# ------------------------------------------------------------------------------------- the command
 
 
 @pytest.fixture(scope="module")

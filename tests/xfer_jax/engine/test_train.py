@@ -74,9 +74,6 @@ def arrays(checkpoint: Path) -> dict[str, np.ndarray]:
     return {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
 
 
-# --- What a run writes ----------------------------------------------------------------------------
-
-
 def test_a_run_writes_t5x_s_layout(finished):
     folder, _ = finished
     assert locations.steps(folder) == [4, 8, 12]
@@ -170,8 +167,6 @@ def test_the_log_says_what_is_trained_and_what_is_cut(finished):
     assert re.search(r"^\d+ training inputs are cut to 24$", out, re.MULTILINE)
     assert re.search(r"^train 12/12, loss \d+\.\d+, accuracy", out, re.MULTILINE)
 
-
-# --- Going on -------------------------------------------------------------------------------------
 
 KILLED_IN_ITS_SECOND_SAVE = """
 import os, signal, sys
@@ -366,9 +361,6 @@ def test_an_initial_checkpoint_hands_on_step_and_moments(finished, command, tmp_
     assert (row["source"], row["target"], row["n_shots"]) == ("sw", "sw", "8")
 
 
-# --- Evaluation and inference of a checkpoint -----------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def network(finished):
     """The network and the parameters that the finished run ended with, read without its code."""
@@ -529,9 +521,6 @@ def test_the_baseline_is_the_better_of_commonest_and_nothing(tiny_world):
             for answer in (commonest, "")
         ]
         assert evaluation.baseline(cache) == pytest.approx(max(scores))
-
-
-# --- A loss that is no number ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -145,8 +145,6 @@ def test_bfloat16_runs_near_float32(t5x, t5x_config):
     assert np.sqrt(np.square(error).mean()) < 0.025
 
 
-# --- Gradients of the bfloat16 network ------------------------------------------------------------
-
 LONG = 768  # tokens
 NARROW = model.Config(
     vocab_size=256,

@@ -194,8 +194,6 @@ def test_long_rows_are_summed_as_short_ones_are():
     np.testing.assert_allclose(found["kernel"], expected["kernel"], rtol=1e-5, atol=1e-6)
 
 
-# --- The size of an update ------------------------------------------------------------------------
-
 LARGEST, FEWER = 320, (8, 16, 64)  # examples
 INPUTS, TARGETS = 8, 4  # tokens of each
 RATE = 1e-3

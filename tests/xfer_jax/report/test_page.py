@@ -239,8 +239,6 @@ def test_a_folder_without_an_analysis_is_refused(tmp_path, capsys):
     assert not (tmp_path / "report.html").exists()
 
 
-# ----------------------------------------------------------------------------- a stranger's folder
-
 HOSTILE = (
     "</text></svg></td></table></title></style><script>console.error('ran')</script>",
     "\" onload=\"console.error('ran')\" onmouseover=console.error('ran') x='",
@@ -492,8 +490,6 @@ def test_the_report_does_not_import_the_engine():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
-
-# --------------------------------------------------------------------------------------- a browser
 
 # Opens the page at two widths, and says how wide it then is and what is cut off on the right.
 _FRAMES = """<!doctype html><body><pre id="said"></pre><script>

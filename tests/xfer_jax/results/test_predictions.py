@@ -97,9 +97,6 @@ def test_scores_of_t5xs_outputs_are_those_that_t5x_computed():
     assert set(table["seed"]) == {42}
 
 
-# --------------------------------------------------------------------------------------- alignment
-
-
 def test_cells_are_aligned_with_their_errors_and_with_wals(tmp_path):
     answers = {"xfer_panx.sw": [RIGHT, WRONG], "xfer_panx.en": [RIGHT]}
     write_run(tmp_path / "a", "xfer_panx.en", answers)
@@ -127,9 +124,6 @@ def test_scores_without_outputs_are_not_aligned(tmp_path):
     rows = predictions.table([run])
     assert alignment.align(rows.drop(columns="run"), Path()) is None
     assert alignment.align(rows.assign(run="elsewhere"), Path()) is None
-
-
-# ------------------------------------------------------------------------- single features of WALS
 
 
 def test_a_feature_that_counts_is_found_among_those_that_do_not():
@@ -181,9 +175,6 @@ def test_p_values_of_agreement_equal_a_loop():
             null.append(statistic(order))
         expected = np.mean(np.abs(null) >= abs(statistic(np.arange(n))) - 1e-12)
         assert found[k] == pytest.approx(expected, abs=0.04)
-
-
-# ------------------------------------------------------------- lines that are not as they should be
 
 
 def line(**changes) -> str:
@@ -246,9 +237,6 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
     (run / "config.gin").write_text("TASK = " + "(" * 9000)
     with pytest.raises(RequestError, match="does not say what the model was trained on"):
         predictions.table([run])
-
-
-# ------------------------------------------------------------------------------------- baselines
 
 
 def test_the_baseline_is_the_better_of_the_commonest_answer_and_none(tmp_path):

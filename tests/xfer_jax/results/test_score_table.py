@@ -267,9 +267,6 @@ def test_a_matrix_averages_seeds(read):
     np.testing.assert_array_equal(found, [[np.nan, 51.0, np.nan], [21.5, np.nan, np.nan]])
 
 
-# ----------------------------------------------------------------------- what pairs are compared by
-
-
 def test_zero_shot_rows_are_those_of_the_fewest_shots_and_the_most_training_data(read):
     lines = ["source,target,n_shots,n_train,arm,score"]
     for s, t, v in ROWS:
@@ -305,8 +302,6 @@ def test_scores_of_two_models_or_metrics_are_not_mixed(read):
             read(text)
         assert cells(read(text, where={column: "em"})) == ROWS
 
-
-# ---------------------------------------------------------------------- an analysis and its tables
 
 ABOUT = {
     "scores": ["scores.csv"],
