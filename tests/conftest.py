@@ -14,8 +14,8 @@ os.environ.setdefault(
 )
 # What takes minutes is begun first, or one process would still be at it when the others are done.
 _FIRST = ("test_study.py", "test_partitioning.py", "test_train.py", "test_optimizer.py",
-          "test_model.py", "test_decoding.py", "test_xtreme.py", "test_loss.py", "test_cli.py",
-          "test_checkpoints.py", "test_convert.py", "test_speed.py")  # fmt: skip
+          "test_model.py", "test_decoding.py", "test_xtreme_r.py", "test_loss.py", "test_runs.py",
+          "test_store.py", "test_convert.py", "test_speed.py")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

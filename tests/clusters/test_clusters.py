@@ -100,9 +100,6 @@ def assert_equal(out: Path, expected: Path) -> None:
         assert (out / path.relative_to(expected)).read_bytes() == path.read_bytes()
 
 
-# --- Slurm ----------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     """Two nodes of Slurm on this machine."""
@@ -164,9 +161,6 @@ def test_slurm_ends_with_the_same_bytes_after_a_requeue_and_a_kill(slurm, file, 
     said(submit)  # what is done is not done again
     wait_until(lambda: not said("squeue", "-h"), 900)
     assert_equal(out, local)
-
-
-# --- Snakemake ------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

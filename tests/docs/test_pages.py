@@ -52,9 +52,6 @@ def each_page(among=tuple(PAGES)):
     return pytest.mark.parametrize("path", list(among), ids=of_repository)
 
 
-# --- Links ----------------------------------------------------------------------------------------
-
-
 @functools.cache
 def anchors(path: Path) -> frozenset[str]:
     """Returns the ids of a page's headings, and of the modules that it documents."""
@@ -116,9 +113,6 @@ def test_the_navigation_has_every_page():
 @each_page()
 def test_tables_that_are_asked_for_exist(path):
     assert "<!--" not in _INLINE.sub("", prose(pages.filled(MARKDOWN[path])))
-
-
-# --- Commands -------------------------------------------------------------------------------------
 
 
 def lines(block: str) -> Iterator[str]:
@@ -227,9 +221,6 @@ def test_macros_of_t5x_are_explained():
     layers = {"NUM_ENCODER_LAYERS", "NUM_DECODER_LAYERS"}  # `NUM_*_LAYERS`
     derived = {"MIXTURE_OR_TASK_NAME", "EVAL_TASKS", "MODEL"}  # from others, or T5X's own
     assert macros("t5x") <= named | layers | derived
-
-
-# --- The reference --------------------------------------------------------------------------------
 
 
 def test_every_command_and_option_is_in_the_reference():

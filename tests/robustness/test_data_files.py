@@ -14,8 +14,6 @@ def _tensorflow():
     quiet_registry.load()
 
 
-# --- Files that no reader can read ----------------------------------------------------------------
-
 # By task: its training file in XTREME's layout (or what is scored on), and one good line or text.
 SQUAD = {"data": [{"paragraphs": [{"context": "Rick is here.", "qas": [
     {"id": "a", "question": "Who?", "answers": [{"text": "Rick", "answer_start": 0}]}]}]}]}  # fmt: skip
@@ -75,8 +73,6 @@ UNREADABLE = [
         data(task, "binary", named(file), bytes(range(256)) * 4),
     )
 ]
-
-# --- What is wrong inside -------------------------------------------------------------------------
 
 
 def lines(task: str, rows: dict[str, str], **more) -> list[Case]:
@@ -217,8 +213,6 @@ INSIDE = [
 def test_a_broken_data_file_is_refused(refused, case):
     refused(case)
 
-
-# --- Retrieval ------------------------------------------------------------------------------------
 
 ENTITY = {"entity_id": "Q1", "description": "Smith is a judge.",
           "sentence_spans": [{"start": 0, "end": 17}]}  # fmt: skip

@@ -34,8 +34,6 @@ NOT_JSON = {
     "deep": DEEP, "digits": DIGITS, "folder": FOLDER, "utf-16": "[1]".encode("utf-16"),
 }  # fmt: skip
 
-# --- Runs: what models answered -------------------------------------------------------------------
-
 FILE = "runs/en/inference_eval/xfer_panx.sw-000004.jsonl"
 GOOD = {"input": {"inputs_pretokenized": "tag: Rick", "inputs": [5, 1]}, "target": "PER: Rick",
         "output": "PER: Rick", "prediction": "PER: Rick"}  # fmt: skip
@@ -96,8 +94,6 @@ RUNS = [
     Case("run-xtreme-twice", "xtreme-r runs", "panx", ready=("runs",)),
 ]  # fmt: skip
 
-# --- Probes ---------------------------------------------------------------------------------------
-
 SCORE = "probe/xfer_probe.panx.en-score.jsonl-00000-of-00001"
 PREDICT = SCORE.replace("score", "predict")
 
@@ -136,8 +132,6 @@ PROBES = [
          {"probe/xfer_nope.en-score.jsonl-00000-of-00001": "x"}),
     Case("probe-nothing", "probe --outputs probe", "probe", {"probe": FOLDER}),
 ]  # fmt: skip
-
-# --- Checkpoints ----------------------------------------------------------------------------------
 
 NATIVE = "native/checkpoint_3"
 
@@ -211,8 +205,6 @@ CHECKPOINTS = [
                      "text": b"x", "map-of-maps": b"\x81\xa1a" * 500}.items()),
 ]  # fmt: skip
 
-# --- Vocabularies ---------------------------------------------------------------------------------
-
 TRAIN = "train --gin_file=$WORLD/tiny.gin --gin.MODEL_DIR=\"'out'\" --gin.VOCAB_FILE=\"'{}'\""
 VOCABULARIES = [
     *(Case(f"vocabulary-{id}", TRAIN.format("v.model"), r"v\.model", {"v.model": of})
@@ -224,8 +216,6 @@ VOCABULARIES = [
     Case("vocabulary-no-sentinels", TRAIN.format("$WORLD/no_sentinels.model"), "<extra_id_0>"),
     Case("vocabulary-size", TRAIN.format("$WORLD/tiny.model") + " --gin.VOCAB_SIZE=512", "VOCAB_SIZE"),
 ]  # fmt: skip
-
-# --- Analyses -------------------------------------------------------------------------------------
 
 
 def analysis(id: str, words: str, files: dict) -> Case:
@@ -250,8 +240,6 @@ ANALYSES = [
     analysis("figures-a-file", "figures", {"analysis/figures": "x"}),
     Case("analysis-nothing", "report analysis", "analysis", {"analysis": FOLDER}),
 ]  # fmt: skip
-
-# --- Studies --------------------------------------------------------------------------------------
 
 JOB = "out/source/pocket_nli.en.s0"
 OTHERS = (  # configurations of what lies where a run is to go

@@ -57,8 +57,6 @@ BROKEN = [
     *of("unknown-reference", "nope", "BATCH_SIZE = @nope()\nstudy.Study.model = @nope()\n"),
 ]  # fmt: skip
 
-# --- Code -----------------------------------------------------------------------------------------
-
 IMPORTS = [
     *of("import-subprocess", "import|subprocess", "import subprocess\n"),
     *of("import-os", r"import|\bos\b", "import os\n"),

@@ -53,8 +53,6 @@ def test_a_study_is_emitted_into_an_odd_place(accepted, world, tmp_path):
     assert list((tmp_path / "here" / "größe" / "a b'c").rglob("*.sh"))
 
 
-# --- Tables that other programs write -------------------------------------------------------------
-
 CODES = ("ar", "bn", "en", "fi", "sw")
 ROWS = [(a, b, 90 if a == b else 40 + (7 * i + 3 * j) % 31)
         for i, a in enumerate(CODES) for j, b in enumerate(CODES)]  # fmt: skip
@@ -106,8 +104,6 @@ def test_tables_of_other_programs_are_read(accepted, tmp_path, name):
     expected = {(a, b): s + half for a, b, s in ROWS if not (name == "gaps" and a == "fi")}
     assert found == expected
 
-
-# --- What asks for nothing ------------------------------------------------------------------------
 
 QUIET = [
     Case("tasks", "tasks"),

@@ -115,9 +115,6 @@ def test_a_current_folder_that_is_gone_is_said(refused, tmp_path, monkeypatch):
     os.chdir(tmp_path)
 
 
-# --- Strangers' links -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["report.html", "figures"])
 def test_a_report_follows_no_link(refused, tmp_path, name):
     """What a stranger's analysis links to is neither overwritten nor removed."""

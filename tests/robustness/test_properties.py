@@ -89,8 +89,6 @@ def written(path: Path, *records) -> None:
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
 
 
-# --- Tables ---------------------------------------------------------------------------------------
-
 CELLS = st.one_of(
     st.sampled_from(
         ["en", "sw", "ar", "", "nan", "1e999", "-1", "50", "12,5", '"', "a\rb", "mean"]
@@ -164,8 +162,6 @@ def test_what_is_written_is_read(tmp_path, cells, separator, end, mark):
     assert found == cells
 
 
-# --- Outputs --------------------------------------------------------------------------------------
-
 ANSWER = {
     "input": {"inputs_pretokenized": "tag: Rick", "inputs": [5, 6, 1]},
     "target": "PER: Rick",
@@ -215,8 +211,6 @@ def test_any_configuration_of_a_run_is_read_or_refused(tmp_path, lines):
         assert set(table["source"]) <= set(languages.LANGUAGES)
 
 
-# --- Probes ---------------------------------------------------------------------------------------
-
 PROBE = "xfer_probe.panx.en"
 ASKED = {"inputs": {"targets": [279, 5, 278, 7, 1], "targets_pretokenized": "<extra_id_0> a"}}
 
@@ -234,8 +228,6 @@ def test_any_probe_is_read_or_refused(tmp_path, scored, said):
         assert (answers.exact <= answers.spans).all()
 
 
-# --- run.json -------------------------------------------------------------------------------------
-
 ABOUT = {
     "first_step": 0, "vocabulary": "0" * 64, "vocabulary_file": "v.model", "task": "xfer_panx.en",
     "source": "en", "n_shots": None, "examples": 9, "seed": 0, "data": ["a"],
@@ -250,8 +242,6 @@ def test_any_run_json_is_read_or_refused(tmp_path, content):
         about = run_file.about(tmp_path)
         assert isinstance(about, dict)
 
-
-# --- gin ------------------------------------------------------------------------------------------
 
 TOKENS = st.sampled_from(
     ["BATCH_SIZE", "TASK", "NOPE", " = ", "=", "3", "'x'", "(", ")", "[", "{", "'", '"', "%BATCH_SIZE",
@@ -298,9 +288,6 @@ def test_a_text_survives_gin(text):
     """What a user sets is what a run is given, whatever characters it has."""
     configuration.load("study", [], [f"study.Study.model = {text!r}"])
     assert gin.query_parameter("study.Study.model") == text
-
-
-# --- Analyses -------------------------------------------------------------------------------------
 
 
 @quick

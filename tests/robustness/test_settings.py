@@ -8,9 +8,6 @@ HUGE = 10**12
 ENDLESS = "1e999"  # how a Python literal says infinity
 
 
-# --- Macros ---------------------------------------------------------------------------------------
-
-
 def train(id: str, words: str, *settings: str, **more) -> Case:
     return command("train", "MODEL_DIR", id, words, *settings, **more)
 
@@ -181,9 +178,6 @@ BINDINGS = [
 @pytest.mark.parametrize("case", [*MACROS, *NAMES, *INFERENCE, *BINDINGS], ids=str)
 def test_a_wrong_setting_is_refused(refused, case):
     refused(case)
-
-
-# --- Studies --------------------------------------------------------------------------------------
 
 
 def study(id: str, words: str, lines: str, action: str = "plan", **more) -> Case:

@@ -88,9 +88,6 @@ SCORES = [
 ]  # fmt: skip
 
 
-# --- Features, probes and what `retrieve` left ----------------------------------------------------
-
-
 def features(id: str, words: str, content) -> Case:
     argv = "analyze --scores scores.csv --out out --permutations=10 --features f.csv"
     return Case(f"features-{id}", argv, words, {"f.csv": content}, ready=("scores.csv",))

@@ -1,8 +1,16 @@
-"""What the tasks' tests share: the inverse of span corruption."""
+"""What the tasks' tests share: a data folder, and the inverse of span corruption."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The data folder."""
+    monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture

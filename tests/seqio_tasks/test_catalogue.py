@@ -50,8 +50,6 @@ GROUPS = {
 }
 STUDY = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 
-# ------------------------------------------------------------------------------------------- names
-
 
 def test_names_cost_no_tensorflow():
     code = (
@@ -298,8 +296,6 @@ def test_the_registry_is_imported_without_a_place_for_its_chatter(monkeypatch):
     assert quiet_registry.load().__name__ == "seqio_tasks.registry"
 
 
-# ----------------------------------------------------------------------------------------- subsets
-
 TEXTS = [f"tag: mfano wa {i}\tLOC: {i}" for i in range(300)]
 
 
@@ -385,9 +381,6 @@ def test_a_subset_larger_than_the_data_is_refused():
     )
     with pytest.raises(RequestError, match=r"xfer_panx\.sw\.matched\.s0 needs 1000 training"):
         subsets.subset_indices(catalogue.task("xfer_panx.sw.matched.s0"), TEXTS)
-
-
-# ---------------------------------------------------------------------- the subset in both readers
 
 
 def panx_file(texts: list[str]) -> str:

@@ -12,8 +12,6 @@ import pytest
 
 from seqio_tasks import metrics, strict_metrics
 
-# -------------------------------------------------------------------------- what all have in common
-
 COMPAT = {
     "accuracy": lambda t, p: metrics.accuracy(t, p),
     "span_f1": lambda t, p: metrics.span_f1(t, p),
@@ -57,9 +55,6 @@ def test_answers_must_be_lists(answers):
             score()
 
 
-# ------------------------------------------------------------------------------------------- labels
-
-
 def test_accuracy_compares_strings():
     assert metrics.accuracy(["0", "1", "2"], ["0", "1 ", "1"]) == {
         "accuracy": pytest.approx(100 / 3)
@@ -79,9 +74,6 @@ def test_strict_accuracy_with_other_labels():
     assert scores == {"strict_accuracy": 0.0, "invalid": 50.0}
     with pytest.raises(ValueError, match="found \\['paraphrase'\\]"):
         strict_metrics.accuracy(["x"], ["paraphrase"], ["0"], "en")
-
-
-# --------------------------------------------------------------------------------- entities, compat
 
 
 @pytest.mark.parametrize(
@@ -123,9 +115,6 @@ def test_span_f1_matches_pairs_by_brute_force():
         columns = [[" $$ ".join(f"{k}: {s}" for k, s in row[i]) for row in rows] for i in (0, 1)]
         expected = 2 * matched / total if total else 0.0
         assert metrics.span_f1(*columns)["span_f1"] == pytest.approx(expected, abs=1e-9)
-
-
-# --------------------------------------------------------------------------------- entities, strict
 
 
 def strict_f1(sentence: str, target: str, prediction: str) -> float:
@@ -253,9 +242,6 @@ def test_positions_found_again_in_real_sentences(language):
     assert metrics.span_f1(targets, targets)["span_f1"] == pytest.approx(1.0, abs=1e-9)
 
 
-# ---------------------------------------------------------------------------------- answers, compat
-
-
 @pytest.mark.parametrize(
     ("answers", "prediction", "em", "f1"),
     [
@@ -318,9 +304,6 @@ def test_token_f1_by_brute_force():
         assert f1 == pytest.approx(expected)
 
 
-# ---------------------------------------------------------------------------------- answers, strict
-
-
 @pytest.mark.parametrize(
     ("language", "text", "tokens"),
     [
@@ -375,8 +358,6 @@ def test_punctuation_padding_makes_no_difference(answer):
     padded = re.sub(r"([^\w\s])", r" \1 ", answer)
     assert strict_metrics.answer_tokens(answer, "fr") == strict_metrics.answer_tokens(padded, "fr")
 
-
-# -------------------------------------------------------------------------------------------- tags
 
 UPOS = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN"),
@@ -458,8 +439,6 @@ def test_tags_are_needed():
         metrics.token_accuracy([""], ["NOUN"])
     assert metrics.tag_f1([""], ["NOUN"])["tag_f1"] == 0
 
-
-# ------------------------------------------------------------------------------------------ XTREME
 
 XTREME = json.loads(
     (Path(__file__).parents[1] / "fixtures" / "xtreme" / "scores.json").read_text("utf-8")

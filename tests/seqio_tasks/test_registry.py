@@ -51,9 +51,6 @@ def dataset(name: str, split: str = "train", **options) -> list[dict]:
     return list(task.get_dataset(LENGTHS, split, **options).as_numpy_iterator())
 
 
-# ----------------------------------------------------------------------------------- what there is
-
-
 def test_every_task_and_mixture_is_registered():
     for family in catalogue.families().values():
         tasks = {f"xfer_{family.name}.{code}" for code in family.languages}
@@ -104,9 +101,6 @@ def test_get_again():
     assert registry.get("xfer_panx.all_langs") is seqio.MixtureRegistry.get("xfer_panx.all_langs")
     with pytest.raises(RequestError, match=r"did you mean .*xfer_panx\.sw"):
         registry.get("xfer_panx.swa")
-
-
-# --------------------------------------------------------------------------------------- data sets
 
 
 def test_a_task_delivers_trimmed_tokens_with_their_end(panx, vocabulary_file):
@@ -218,9 +212,6 @@ def test_a_mixture_of_subsets():
     assert {task.name for task in mixture.tasks} == names
 
 
-# ----------------------------------------------------------------------------- miniature languages
-
-
 @pytest.fixture
 def small_world():
     try:
@@ -290,9 +281,6 @@ def test_pocket_text_can_be_read_without_a_vocabulary(small_world):
     assert len(nli) == 12
     assert set(nli[1::2]) <= {"0", "1", "2"}
     assert np.all([text.startswith("xnli: premise: ") for text in nli[::2]])
-
-
-# --------------------------------------------------------------------------- knobs of the data sets
 
 
 @pytest.fixture
@@ -406,8 +394,6 @@ def test_a_name_for_several_tasks(panx):
     with pytest.raises(RequestError, match="set TARGETS"):
         registry.mixture(())
 
-
-# ------------------------------------------------------------------------------------ masked text
 
 MASKED = {"inputs": 32, "targets": 10}
 

@@ -46,9 +46,6 @@ def test_the_languages_are_known():
         assert set(of.languages) <= set(languages.LANGUAGES)
 
 
-# ----------------------------------------------------------------------------------------- Tatoeba
-
-
 def tatoeba(folder: Path, texts: list[str], english: list[str]) -> None:
     write(folder / "tatoeba" / "sw-en.sw", *texts)
     write(folder / "tatoeba" / "sw-en.en", *english)
@@ -103,9 +100,6 @@ def test_sides_of_unequal_length_and_missing_files(folder):
         tatoeba(folder, texts, english)
         with pytest.raises(RequestError, match="both must have the same number, not 0"):
             only("tatoeba_to_en", "sw")
-
-
-# ---------------------------------------------------------------------------------------- Mewsli-X
 
 
 ENTITIES = (
@@ -188,9 +182,6 @@ def test_mentions_without_answers_or_sentence_are_refused(folder):
         only("mewslix", "de")
 
 
-# ------------------------------------------------------------------------------------------ LAReQA
-
-
 def xquad_r(folder: Path, language: str, *paragraphs: tuple[list[str], list[tuple]]) -> None:
     """Writes paragraphs of (sentences, questions); a question is (id, text, answer's start)."""
     written = []
@@ -244,9 +235,6 @@ def test_files_that_are_not_xquad_r_are_refused(folder):
     xquad_r(folder, "ar")
     with pytest.raises(RequestError, match=r"needs lareqa/xquad-r/de\.json"):
         only("lareqa", "ar")
-
-
-# ------------------------------------------------------------------------------------------ names
 
 
 def test_wrong_names(monkeypatch, folder):

@@ -30,9 +30,6 @@ def rounded(number: Decimal) -> int:
     return int(number.quantize(Decimal(1), ROUND_HALF_EVEN))
 
 
-# ------------------------------------------------------------------------------------------- masks
-
-
 def test_counts_follow_from_the_length():
     rng = np.random.default_rng(0)
     for length in range(2, 700):
@@ -101,9 +98,6 @@ def test_statistics_of_long_texts():
     assert often.max() < 0.20
 
 
-# -------------------------------------------------------------------------------------- corruption
-
-
 def test_an_example_by_hand():
     tokens = np.array([10, 11, 12, 13, 14, 15, 16, 17])
     mask = np.array([0, 0, 1, 1, 0, 1, 0, 1], bool)
@@ -152,9 +146,6 @@ def test_the_tokens_are_left_as_they_were():
     assert (mask == before).all()
 
 
-# ------------------------------------------------------------------------------- reading them again
-
-
 def test_spans_by_hand():
     def read(*tokens: int) -> dict[int, tuple[int, ...]]:
         return span_corruption.spans(tokens, range(999, 899, -1))
@@ -177,9 +168,6 @@ def test_the_spans_of_targets_are_the_masked_tokens():
     assert list(found) == list(range(57))
     assert [token for span in found.values() for token in span] == tokens[mask].tolist()
     assert list(map(len, found.values())) == spans(mask)
-
-
-# ------------------------------------------------------------------------------ masks of the probes
 
 
 def test_texts_are_joined_and_cut_into_what_fills_the_inputs():
@@ -226,9 +214,6 @@ def test_a_long_text_is_cut_to_what_fills_the_inputs():
     assert (len(inputs) + 1, len(targets) + 1) == (64, targets_length)
     whole = deterministic(text[:tokens], 64, SENTINELS)
     assert [inputs.tolist(), targets.tolist()] == [part.tolist() for part in whole]
-
-
-# ----------------------------------------------------------------------------------------- lengths
 
 
 @pytest.mark.parametrize(

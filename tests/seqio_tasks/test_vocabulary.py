@@ -63,9 +63,6 @@ def seqios(path):
     return seqio.SentencePieceVocabulary(str(path))
 
 
-# --------------------------------------------------------------------------------------------- ids
-
-
 def test_special_ids(path):
     processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
     assert processor.GetPieceSize() == SIZE
@@ -96,9 +93,6 @@ def test_mt5_has_250112_rows():
         size = 250_100
 
     assert sentencepiece_model.rows(MT5()) == 250_112
-
-
-# ----------------------------------------------------------------------------- as SeqIO's would be
 
 
 def random_texts() -> list[str]:
@@ -140,9 +134,6 @@ def test_decoding_ends_at_the_end_of_sequence(ours):
     assert ours.decode([*ids, sentencepiece_model.EOS_ID, *ids]) == ours.decode(ids) == "abc bcd"
     assert ours.decode(iter(ids)) == "abc bcd"
     assert ours.decode([SIZE + 5]) == ours.decode([sentencepiece_model.UNK_ID])
-
-
-# ---------------------------------------------------------------------------------------- training
 
 
 def sentence(caught: pytest.ExceptionInfo) -> str:
@@ -207,9 +198,6 @@ def test_the_same_text_gives_the_same_bytes_on_any_number_of_cores(tmp_path, mon
             sentencepiece_model.train(training_texts(), SIZE, tmp_path / str(cores)).read_bytes()
         )
     assert files[0] == files[1]
-
-
-# ----------------------------------------------------------------------------------------- loading
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -320,9 +308,6 @@ def test_which_file(path, monkeypatch):
         assert vocabulary.file() == str(Path("bound.model").absolute())
     finally:
         gin.clear_config()
-
-
-# --- Trained on first use -------------------------------------------------------------------------
 
 
 @pytest.fixture
