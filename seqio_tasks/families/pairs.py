@@ -7,15 +7,14 @@ its three rounds with MultiNLI and SNLI for training, and only its rounds for ev
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources, strict_metrics
+from seqio_tasks import sources
 from seqio_tasks.errors import RequestError
-from seqio_tasks.families import xnli
-from seqio_tasks.records import INTERMEDIATE, Example, Family
+from seqio_tasks.families import classification, xnli
+from seqio_tasks.records import INTERMEDIATE, Example, Family, Format, Source
 
 PAWSX_LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "zh")
 PAWSX_LABELS = ("different_meaning", "paraphrase")
@@ -110,144 +109,109 @@ def read_anli(path: Path, language: str, split: str) -> Iterator[Example]:
         }
 
 
-def _preprocess(
-    fields: tuple[str, str], prompts: tuple[str, str], labels: tuple[str, ...]
-) -> Callable[[Any, str], Any]:
-    def preprocess(dataset: Any, language: str) -> Any:
-        """Makes `inputs` and `targets` from two sentences and the index of their label."""
-        import tensorflow as tf
-
-        del language
-
-        def as_text(example):
-            first, second = (example[field] for field in fields)
-            return {
-                "inputs": tf.strings.join([prompts[0], first, prompts[1], second]),
-                "targets": tf.gather(tf.constant(labels), example["label"]),
-            }
-
-        return dataset.map(as_text, num_parallel_calls=tf.data.AUTOTUNE)
-
-    return preprocess
-
-
-def _snli(dataset: Any, language: str) -> Any:
-    """Drops pairs without a gold label, which TFDS has."""
-    return xnli.preprocess(dataset.filter(lambda example: example["label"] >= 0), language)
-
-
-def _plain_text(prompts: tuple[str, str]) -> Callable[[str], str]:
-    def plain_text(inputs: str) -> str:
-        """Returns both sentences, joined by a space."""
-        first, _, second = inputs.removeprefix(prompts[0]).rpartition(prompts[1])
-        return f"{first} {second}"
-
-    return plain_text
-
-
-def _family(
-    name: str,
-    fields: tuple[str, str],
-    prompts: tuple[str, str],
-    labels: tuple[str, ...],
-    **other: Any,
-) -> Family:
-    return Family(
-        name=name,
-        preprocess=_preprocess(fields, prompts, labels),
-        plain_text=_plain_text(prompts),
-        metric=metrics.accuracy,
-        strict_metric=functools.partial(strict_metrics.accuracy, labels=labels),
-        score="accuracy",
-        labels=labels,
-        **other,
-    )
-
-
-PAWSX = _family(
-    "pawsx",
-    ("sentence1", "sentence2"),
-    ("paws sentence1: ", " sentence2: "),
-    PAWSX_LABELS,
+PAWSX = Family(
+    name="pawsx",
     title="PAWS-X paraphrases",
     languages=PAWSX_LANGUAGES,
-    files=lambda language, split: (f"pawsx/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
-    read=read_pawsx,
-    tfds=lambda language, split: (f"paws_x_wiki/{language}:1.0.0", split),
+    source=Source(
+        files=lambda language, split: (f"pawsx/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
+        read=read_pawsx,
+        tfds=lambda language, split: (f"paws_x_wiki/{language}:1.0.0", split),
+    ),
+    format=classification.text_format(
+        "paws", {"sentence1": "sentence1", "sentence2": "sentence2"}, PAWSX_LABELS
+    ),
+    scoring=classification.scoring(PAWSX_LABELS),
 )
 
-QQP = _family(
-    "qqp",
-    ("question1", "question2"),
-    ("qqp question1: ", " question2: "),
-    QQP_LABELS,
+QQP = Family(
+    name="qqp",
     title="Quora question pairs",
     languages=("en",),
-    files=lambda language, split: (f"qqp/{sources.XTREME_SPLITS[split]}.tsv",),
-    read=read_qqp,
-    tfds=lambda language, split: ("glue/qqp:2.0.0", split),
-    splits=("train", "validation"),
+    source=Source(
+        files=lambda language, split: (f"qqp/{sources.XTREME_SPLITS[split]}.tsv",),
+        read=read_qqp,
+        tfds=lambda language, split: ("glue/qqp:2.0.0", split),
+        splits=("train", "validation"),
+        remedy="put GLUE's QQP files there",
+    ),
+    format=classification.text_format(
+        "qqp", {"question1": "question1", "question2": "question2"}, QQP_LABELS
+    ),
+    scoring=classification.scoring(QQP_LABELS),
     groups=(INTERMEDIATE,),
-    remedy="put GLUE's QQP files there",
 )
 
-MNLI = dataclasses.replace(
-    xnli.FAMILY,
+MNLI = Family(
     name="mnli",
     title="MultiNLI natural language inference",
     languages=("en",),
-    files=lambda language, split: (
-        f"mnli/multinli_1.0_{'train' if split == 'train' else 'dev_matched'}.jsonl",
+    source=Source(
+        files=lambda language, split: (
+            f"mnli/multinli_1.0_{'train' if split == 'train' else 'dev_matched'}.jsonl",
+        ),
+        read=read_nli,
+        tfds=lambda language, split: (
+            "multi_nli:1.1.0",
+            "train" if split == "train" else "validation_matched",
+        ),
+        splits=("train", "validation"),
+        sizes={"train": 392_702},  # the English training set of XNLI
+        remedy="put MultiNLI's files there",
     ),
-    read=read_nli,
-    tfds=lambda language, split: (
-        "multi_nli:1.1.0",
-        "train" if split == "train" else "validation_matched",
-    ),
-    matched_size=None,
-    splits=("train", "validation"),
+    format=xnli.FORMAT,
+    scoring=xnli.SCORING,
     groups=(INTERMEDIATE,),
-    sizes={"train": 392_702},  # the English training set of XNLI
-    remedy="put MultiNLI's files there",
 )
 
 
-def _anli_preprocess(dataset: Any, language: str) -> Any:
-    def as_xnli(example):
-        return {**example, "premise": example["context"]}
-
-    return xnli.preprocess(dataset.map(as_xnli), language)
+def _anli(source: Source, format: Format = xnli.FORMAT) -> Family:
+    title = "ANLI natural language inference, with MultiNLI and SNLI"
+    return Family("anli", title, ("en",), source, format, xnli.SCORING, (INTERMEDIATE,))
 
 
-def _round(number: int) -> Family:
-    return dataclasses.replace(
-        MNLI,
-        name="anli",
+def _context_is_premise(dataset: Any, language: str) -> Any:
+    """Formats examples whose premise is in the field `context`."""
+    renamed = dataset.map(lambda example: {**example, "premise": example["context"]})
+    return xnli.FORMAT.preprocess(renamed, language)
+
+
+def _labelled(dataset: Any, language: str) -> Any:
+    """Formats the pairs with a gold label; TFDS has others."""
+    labelled = dataset.filter(lambda example: example["label"] >= 0)
+    return xnli.FORMAT.preprocess(labelled, language)
+
+
+def _round(number: int) -> Source:
+    return Source(
         files=lambda language, split: (f"anli/R{number}/{sources.XTREME_SPLITS[split]}.jsonl",),
         read=read_anli,
         tfds=lambda language, split: (f"anli/r{number}:0.1.0", split),
-        preprocess=_anli_preprocess,
-        splits=("train", "validation", "test"),
         remedy="put ANLI's files there",
     )
 
 
-_ROUNDS = tuple(_round(number) for number in (1, 2, 3))
-_SNLI = dataclasses.replace(
-    MNLI,
-    name="anli",
-    files=lambda language, split: (f"snli/snli_1.0_{sources.XTREME_SPLITS[split]}.jsonl",),
-    tfds=lambda language, split: ("snli:1.1.0", split),
-    preprocess=_snli,
-    remedy="put SNLI's files there",
+_ANLI_FORMAT = dataclasses.replace(xnli.FORMAT, preprocess=_context_is_premise)
+_ROUNDS = tuple(_anli(_round(number), _ANLI_FORMAT) for number in (1, 2, 3))
+_SNLI = _anli(
+    Source(
+        files=lambda language, split: (f"snli/snli_1.0_{sources.XTREME_SPLITS[split]}.jsonl",),
+        read=read_nli,
+        tfds=lambda language, split: ("snli:1.1.0", split),
+        splits=("train", "validation"),
+        remedy="put SNLI's files there",
+    ),
+    dataclasses.replace(xnli.FORMAT, preprocess=_labelled),
 )
-_MNLI = dataclasses.replace(MNLI, name="anli")
+_OTHERS = (_anli(MNLI.source), _SNLI)
 
-ANLI = dataclasses.replace(
-    _ROUNDS[0],
-    title="ANLI natural language inference, with MultiNLI and SNLI",
-    parts=lambda split: (*_ROUNDS, _MNLI, _SNLI) if split == "train" else _ROUNDS,
-    sizes={"validation": 3200, "test": 3200},  # of the rounds, TFDS's catalogue
+ANLI = _anli(
+    dataclasses.replace(
+        _round(1),
+        parts=lambda split: (*_ROUNDS, *_OTHERS) if split == "train" else _ROUNDS,
+        sizes={"validation": 3200, "test": 3200},  # of the rounds, TFDS's catalogue
+    ),
+    _ANLI_FORMAT,
 )
 
 FAMILIES = (PAWSX, QQP, MNLI, ANLI)

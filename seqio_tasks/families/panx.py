@@ -10,7 +10,7 @@ from typing import Any
 
 from seqio_tasks import languages, metrics, sources, strict_metrics
 from seqio_tasks.errors import RequestError
-from seqio_tasks.records import XTREME_R, Example, Family
+from seqio_tasks.records import XTREME_R, Example, Family, Format, Scoring, Source
 
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 SEPARATOR = " $$ "  # between the entities of a target
@@ -114,16 +114,14 @@ FAMILY = Family(
     name="panx",
     title="PAN-X (WikiANN) named entities",
     languages=LANGUAGES,
-    files=lambda language, split: (f"panx/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
-    read=read,
-    tfds=lambda language, split: (f"wikiann/{language}:1.0.0", split),
-    preprocess=preprocess,
-    plain_text=lambda inputs: inputs.removeprefix(metrics.TAG_PROMPT),
-    metric=metrics.span_f1,
-    strict_metric=strict_metrics.span_f1,
-    score="span_f1",
-    percent=100.0,
-    small=SMALL,
+    source=Source(
+        files=lambda language, split: (f"panx/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
+        read=read,
+        tfds=lambda language, split: (f"wikiann/{language}:1.0.0", split),
+        matched_size=1000,  # training sentences of Swahili, the smallest of the ten study languages
+        small=SMALL,
+    ),
+    format=Format(preprocess, plain_text=lambda inputs: inputs.removeprefix(metrics.TAG_PROMPT)),
+    scoring=Scoring(metrics.span_f1, strict_metrics.span_f1, score="span_f1", percent=100.0),
     groups=(XTREME_R,),
-    matched_size=1000,  # training sentences of Swahili, the smallest of the ten study languages
 )

@@ -6,6 +6,7 @@ answer: the target is `unanswerable`), Artetxe et al. 2020 (XQuAD) and Lewis et 
 last two have no training data of their own: models are trained on SQuAD.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,15 @@ import pydantic
 
 from seqio_tasks import files, metrics, sources, strict_metrics
 from seqio_tasks.errors import RequestError
-from seqio_tasks.records import INTERMEDIATE, XTREME_R, Example, Family
+from seqio_tasks.records import (
+    INTERMEDIATE,
+    XTREME_R,
+    Example,
+    Family,
+    Format,
+    Scoring,
+    Source,
+)
 
 UNANSWERABLE = "unanswerable"  # the target of a question without an answer
 XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
@@ -136,71 +145,76 @@ def plain_text(inputs: str) -> str:
     return inputs.partition(" context: ")[2]
 
 
-def _family(name: str, title: str, languages: tuple[str, ...], **different: Any) -> Family:
-    settings: dict[str, Any] = {
-        "read": read,
-        "preprocess": preprocess,
-        "plain_text": plain_text,
-        "metric": metrics.squad,
-        "strict_metric": strict_metrics.squad,
-        "score": "f1",
-        "answers_field": "answers",
-    }
-    return Family(name=name, title=title, languages=languages, **settings | different)
+FORMAT = Format(preprocess, plain_text=plain_text, answers_field="answers")
+SCORING = Scoring(metrics.squad, strict_metrics.squad, score="f1")
 
 
-def _squad_file(split: str, version: str) -> str:
-    return f"{'train' if split == 'train' else 'dev'}-{version}.json"
-
-
-def _mlqa_file(language: str, split: str) -> str:
-    part = "dev" if split == "validation" else split
-    return f"mlqa/MLQA_V1/{part}/{part}-context-{language}-question-{language}.json"
+def _mlqa_files(language: str, split: str) -> tuple[str, ...]:
+    part = sources.XTREME_SPLITS[split]
+    return (f"mlqa/MLQA_V1/{part}/{part}-context-{language}-question-{language}.json",)
 
 
 FAMILIES = (
-    _family(
-        "squad",
-        "SQuAD v1.1 question answering",
-        ("en",),
-        files=lambda language, split: (f"squad/{_squad_file(split, 'v1.1')}",),
-        tfds=lambda language, split: ("squad/v1.1:3.0.0", split),
-        splits=("train", "validation"),
-        groups=(INTERMEDIATE,),
-    ),
-    _family(
-        "squad2",
-        "SQuAD v2.0 question answering",
-        ("en",),
-        files=lambda language, split: (f"squad2/{_squad_file(split, 'v2.0')}",),
-        tfds=lambda language, split: ("squad/v2.0:3.0.0", split),
-        splits=("train", "validation"),
-        groups=(INTERMEDIATE,),
-        sizes={"train": 130_319, "validation": 11_873},  # a card on Hugging Face
-        remedy="put SQuAD v2.0's files there",
-    ),
-    _family(
-        "xquad",
-        "XQuAD question answering",
-        XQUAD_LANGUAGES,
-        files=lambda language, split: (f"xquad/xquad.{language}.json",),
-        # TFDS has the eleven languages of XTREME
-        tfds=lambda language, split: (
-            (f"xquad/{language}:3.0.0", split) if language != "ro" else None
+    Family(
+        name="squad",
+        title="SQuAD v1.1 question answering",
+        languages=("en",),
+        source=Source(
+            files=lambda language, split: (f"squad/{sources.XTREME_SPLITS[split]}-v1.1.json",),
+            read=read,
+            tfds=lambda language, split: ("squad/v1.1:3.0.0", split),
+            splits=("train", "validation"),
         ),
-        splits=("test",),
-        groups=(XTREME_R,),
-        sizes={"test": 1190},  # TFDS's description
+        format=FORMAT,
+        scoring=SCORING,
+        groups=(INTERMEDIATE,),
     ),
-    _family(
-        "mlqa",
-        "MLQA question answering",
-        MLQA_LANGUAGES,
-        files=lambda language, split: (_mlqa_file(language, split),),
-        tfds=lambda language, split: (f"mlqa/{language}:1.0.0", split),
-        metric=metrics.mlqa,
-        metric_by_language=True,
-        splits=("validation", "test"),
+    Family(
+        name="squad2",
+        title="SQuAD v2.0 question answering",
+        languages=("en",),
+        source=Source(
+            files=lambda language, split: (f"squad2/{sources.XTREME_SPLITS[split]}-v2.0.json",),
+            read=read,
+            tfds=lambda language, split: ("squad/v2.0:3.0.0", split),
+            splits=("train", "validation"),
+            sizes={"train": 130_319, "validation": 11_873},  # a card on Hugging Face
+            remedy="put SQuAD v2.0's files there",
+        ),
+        format=FORMAT,
+        scoring=SCORING,
+        groups=(INTERMEDIATE,),
+    ),
+    Family(
+        name="xquad",
+        title="XQuAD question answering",
+        languages=XQUAD_LANGUAGES,
+        source=Source(
+            files=lambda language, split: (f"xquad/xquad.{language}.json",),
+            read=read,
+            # TFDS has the eleven languages of XTREME
+            tfds=lambda language, split: (
+                (f"xquad/{language}:3.0.0", split) if language != "ro" else None
+            ),
+            splits=("test",),
+            sizes={"test": 1190},  # TFDS's description
+        ),
+        format=FORMAT,
+        scoring=SCORING,
+        groups=(XTREME_R,),
+    ),
+    Family(
+        name="mlqa",
+        title="MLQA question answering",
+        languages=MLQA_LANGUAGES,
+        source=Source(
+            files=_mlqa_files,
+            read=read,
+            tfds=lambda language, split: (f"mlqa/{language}:1.0.0", split),
+            splits=("validation", "test"),
+        ),
+        format=FORMAT,
+        scoring=dataclasses.replace(SCORING, metric=metrics.mlqa, metric_by_language=True),
         groups=(XTREME_R,),
     ),
 )

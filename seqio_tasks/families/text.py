@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from seqio_tasks import languages, sources
-from seqio_tasks.records import TEXT, Example, Family
+from seqio_tasks.records import TEXT, Example, Family, Format, Source
 
 TFDS_NAME = "wikipedia/20230601.{}:1.0.0"
 
@@ -31,15 +31,13 @@ FAMILY = Family(
     name=TEXT,
     title="plain text, for span corruption",
     languages=languages.XTREME_R,
-    files=lambda language, split: (f"text/{sources.XTREME_SPLITS[split]}-{language}.txt",),
-    read=read,
-    tfds=lambda language, split: (
-        (TFDS_NAME.format(language), "train") if split == "train" else None
+    source=Source(
+        files=lambda language, split: (f"text/{sources.XTREME_SPLITS[split]}-{language}.txt",),
+        read=read,
+        tfds=lambda language, split: (
+            (TFDS_NAME.format(language), "train") if split == "train" else None
+        ),
+        splits=("train", "validation"),
     ),
-    preprocess=preprocess,
-    metric=None,
-    strict_metric=None,
-    score="",
-    objective="span_corruption",
-    splits=("train", "validation"),
+    format=Format(preprocess, objective="span_corruption"),
 )

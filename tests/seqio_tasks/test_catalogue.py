@@ -68,8 +68,8 @@ def test_families():
     for family in catalogue.families().values():
         assert len(set(family.languages)) == len(family.languages)
         assert set(family.languages) <= set(languages.LANGUAGES)
-        assert set(family.splits) <= set(records.SPLITS)
-        assert set(family.sizes) <= set(family.splits)
+        assert set(family.source.splits) <= set(records.SPLITS)
+        assert set(family.source.sizes) <= set(family.source.splits)
         assert set(family.groups) <= set(records.GROUPS)
     # the paper's grid: NER in all ten languages, NLI and QA in seven each
     assert set(STUDY) <= set(catalogue.families()["panx"].languages)

@@ -48,12 +48,12 @@ def complaint(name: str, split: str) -> str:
 
 def of_tfds(task: Task, split: str, tmp_path, examples: list[dict]) -> list:
     """Returns the texts of examples that went through the TFDS source's features."""
-    found = task.family.tfds(task.language, split)
+    found = task.family.source.tfds(task.language, split)
     assert found is not None
     features = tfds.builder(found[0], data_dir=tmp_path).info.features
     records = [features.serialize_example(example) for example in examples]
     dataset = tf.data.Dataset.from_tensor_slices(records).map(features.deserialize_example)
-    rows = task.family.preprocess(dataset, task.language).as_numpy_iterator()
+    rows = task.family.format.preprocess(dataset, task.language).as_numpy_iterator()
     return [(row["inputs"].decode(), row["targets"].decode()) for row in rows]
 
 
@@ -136,7 +136,7 @@ def test_mlqa_is_scored_by_its_language():
     (registered,) = registry.get("xfer_mlqa.de").metric_fns
     assert registered([["die Stadt"]], ["Stadt"])["em"] == 100
     xquad = catalogue.task("xfer_xquad.de")
-    assert xquad.metric is xquad.family.metric
+    assert xquad.metric is xquad.family.scoring.metric
 
 
 # -------------------------------------------------------------------------------------------- tags
@@ -501,21 +501,22 @@ PLAIN = {
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_text(name):
     inputs, expected = PLAIN[name]
-    plain_text = catalogue.families()[name].plain_text
+    plain_text = catalogue.families()[name].format.plain_text
     assert plain_text is not None
     assert plain_text(inputs) == expected
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 def test_labels_are_scored(family):
+    text_format, scoring = family.format, family.scoring
     for language in (family.languages[0], family.languages[-1]):
         task = catalogue.task(f"xfer_{family.name}.{language}")
-        target = family.labels[0] if family.labels else "NOUN"
-        references = [[target]] if family.answers_field else [target]
+        target = text_format.labels[0] if text_format.labels else "NOUN"
+        references = [[target]] if text_format.answers_field else [target]
         for output, expected in ((target, 100), ("?", 0)):
             scores = task.metric(references, [output])
-            assert family.percent * scores[family.score] == expected
-            strict = family.strict_metric(["x"], references, [output], language)
+            assert scoring.percent * scores[scoring.score] == expected
+            strict = scoring.strict_metric(["x"], references, [output], language)
             assert expected in strict.values()
             assert not set(strict) & set(scores)
 

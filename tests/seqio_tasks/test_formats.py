@@ -49,17 +49,17 @@ def texts(tmp_path, monkeypatch, vocabulary_file):
 
 def tfds_texts(family: str, language: str, split: str, tmp_path, examples: list[dict]):
     """Returns the (inputs, targets) of examples that went through the TFDS source's features."""
-    source = catalogue.families()[family]
-    found = source.tfds(language, split)
+    of = catalogue.families()[family]
+    found = of.source.tfds(language, split)
     assert found is not None
     features = tfds.builder(found[0], data_dir=tmp_path).info.features
-    return preprocessed(source, features, language, examples)
+    return preprocessed(of, features, language, examples)
 
 
 def preprocessed(family: Family, features, language: str, examples: list[dict]):
     records = [features.serialize_example(example) for example in examples]
     dataset = tf.data.Dataset.from_tensor_slices(records).map(features.deserialize_example)
-    rows = family.preprocess(dataset, language).as_numpy_iterator()
+    rows = family.format.preprocess(dataset, language).as_numpy_iterator()
     return [(row["inputs"].decode(), row["targets"].decode()) for row in rows]
 
 

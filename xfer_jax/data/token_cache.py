@@ -91,7 +91,7 @@ class Cache:
     @property
     def references(self) -> list[Any]:
         """What the metrics compare with: the target text, or the list of answers."""
-        field = self.task.family.answers_field
+        field = self.task.family.format.answers_field
         return [text[field] if field else text["targets_pretokenized"] for text in self.texts]
 
 
@@ -108,9 +108,9 @@ def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
         folder cannot be written.
       RunError: the disk is full.
     """
-    if split not in task.family.splits:
+    if split not in task.family.source.splits:
         raise RequestError(
-            f"{task.name} has no split {split!r}; it has {', '.join(task.family.splits)}"
+            f"{task.name} has no split {split!r}; it has {', '.join(task.family.source.splits)}"
         )
     key = _key(task, split, vocabulary)
     folder = sources.cache_dir() / "tokens" / f"{task.full_name}-{split}-{_digest(key)[:16]}"
@@ -130,7 +130,7 @@ def _key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
     return {
         "format": CACHE_FORMAT,
         "task": task.full_name,
-        "task_version": task.family.version,
+        "task_version": task.family.format.version,
         "split": split,
         "origin": raw_data.origin(task, split),
         "vocabulary": vocabulary.digest,

@@ -77,7 +77,7 @@ def of_job(study: Study, job: Job, out: Path) -> list[dict[str, Any]]:
             job.intermediate,
             job.n_shots,
             job.seed,
-            task.family.score,
+            task.family.scoring.score,
             percent,
             examples,
             study.model,
