@@ -24,7 +24,7 @@ from typing import Any
 
 import gin
 
-from seqio_tasks import languages, sources
+from seqio_tasks import data_files, languages
 from seqio_tasks.errors import RequestError, did_you_mean
 from seqio_tasks.families import (
     choice,
@@ -85,8 +85,8 @@ def tasks(name: str) -> tuple[Task, ...]:
     for number in (match["size"], match["seed"]):
         if number and len(number) > _DIGITS:
             raise RequestError(
-                f"{sources.shown(name)}: {number[:_DIGITS]}… is too large for a subset or a seed,"
-                f" which have at most {_DIGITS} digits"
+                f"{data_files.shown(name)}: {number[:_DIGITS]}… is too large for a subset or a"
+                f" seed, which have at most {_DIGITS} digits"
             )
     size = int(match["size"]) if match["size"] else None
     seed, matched = int(match["seed"] or 0), bool(match["matched"])

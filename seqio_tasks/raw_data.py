@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from seqio_tasks import sources
+from seqio_tasks import data_files
 from seqio_tasks.records import Example, Task
 
 
@@ -24,7 +24,7 @@ def find(task: Task, split: str) -> Path:
     tfds = source.tfds(task.language, split)
     where = f"{tfds[0]} ({tfds[1]})" if tfds else None
     candidates = source.files(task.language, split)
-    return sources.find(candidates, task.name, split, where, source.remedy)
+    return data_files.find(candidates, task.name, split, where, source.remedy)
 
 
 def read(task: Task, split: str) -> Iterator[Example]:
@@ -47,8 +47,8 @@ def origin(task: Task, split: str) -> str:
     origins = []
     for part in parts(task, split):
         tfds = part.family.source.tfds(task.language, split)
-        if tfds and sources.data_dir() is None:
+        if tfds and data_files.data_dir() is None:
             origins.append("/".join(tfds))
         else:
-            origins.append(sources.file_digest(find(part, split)))
+            origins.append(data_files.file_digest(find(part, split)))
     return "+".join(origins)

@@ -14,7 +14,7 @@ Example = dict[str, Any]
 Metric = Callable[[Sequence[Any], Sequence[str]], dict[str, float]]
 INTERMEDIATE = "intermediate"  # the nine English tasks of Phang et al. 2020; or see KINDS
 XTREME_R = "xtreme_r"  # the text-to-text tasks among its ten tasks
-GROUPS = (INTERMEDIATE, XTREME_R)
+TASK_GROUPS = (INTERMEDIATE, XTREME_R)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Family:
     source: Source
     format: Format
     scoring: Scoring = Scoring()
-    groups: tuple[str, ...] = ()  # members of GROUPS
+    groups: tuple[str, ...] = ()  # members of TASK_GROUPS
 
 
 @dataclasses.dataclass(frozen=True)

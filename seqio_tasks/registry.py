@@ -23,10 +23,10 @@ import tensorflow_datasets as tfds
 
 from seqio_tasks import (
     catalogue,
+    data_files,
     files,
     raw_data,
     records,
-    sources,
     span_corruption,
     subsets,
     vocabulary,
@@ -142,7 +142,7 @@ def _reason(error: Exception) -> str:
 def _preprocessed(task: Task, split: str) -> tf.data.Dataset:
     source = task.family.source
     found = source.tfds(task.language, split)
-    if source.make is None and sources.data_dir() is None and found is not None:
+    if source.make is None and data_files.data_dir() is None and found is not None:
         dataset = _from_tfds(task, split, *found)
     else:
         dataset = _from_examples(task, split)

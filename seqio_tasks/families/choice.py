@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import sources
+from seqio_tasks import data_files
+from seqio_tasks.data_files import XTREME_SPLITS
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import classification
 from seqio_tasks.records import INTERMEDIATE, XTREME_R, Example, Family, Source
@@ -19,18 +20,19 @@ from seqio_tasks.records import INTERMEDIATE, XTREME_R, Example, Family, Source
 XCOPA_LANGUAGES = ("en", "et", "ht", "id", "it", "qu", "sw", "ta", "th", "tr", "vi", "zh")
 LABELS = ("choice1", "choice2", "choice3", "choice4", "choice5")
 _LETTERS = ("A", "B", "C", "D", "E")
+_COSMOSQA_TEXTS = ("context", "question", "answer0", "answer1", "answer2", "answer3")
 _FILE_SPLIT = {"train": "train", "validation": "val", "test": "test"}
 
 
 def _label(value: Any, names: Sequence[Any], where: str) -> int:
     if not isinstance(value, str | int) or isinstance(value, bool) or value not in names:
-        found = sources.shown(value) if isinstance(value, list | dict) else repr(str(value)[:40])
+        found = data_files.shown(value) if isinstance(value, list | dict) else repr(str(value)[:40])
         raise RequestError(f"{where}: label {found} is not one of {', '.join(map(str, names))}")
     return names.index(value)
 
 
 def _texts(record: dict[str, Any], fields: Iterable[str], where: str) -> Example:
-    return {field: sources.text(record, field, where) for field in fields}
+    return {field: data_files.text(record, field, where) for field in fields}
 
 
 def read_xcopa(path: Path, language: str, split: str) -> Iterator[Example]:
@@ -42,7 +44,7 @@ def read_xcopa(path: Path, language: str, split: str) -> Iterator[Example]:
     """
     del language
     examples = []
-    for where, record in sources.records(path):
+    for where, record in data_files.records(path):
         fields = ("premise", "question", "choice1", "choice2")
         label = _label(record.get("label"), (0, 1), where)
         examples.append({**_texts(record, fields, where), "label": label})
@@ -60,7 +62,7 @@ def read_siqa(path: Path, language: str, split: str) -> Iterator[Example]:
       RequestError: a line is malformed (names file and line).
     """
     del language, split
-    for where, record in sources.records(path):
+    for where, record in data_files.records(path):
         fields = ("context", "question", "answerA", "answerB", "answerC")
         label = _label(record.get("correct"), _LETTERS[:3], where)
         yield {**_texts(record, fields, where), "label": label}
@@ -73,13 +75,13 @@ def read_hellaswag(path: Path, language: str, split: str) -> Iterator[Example]:
       RequestError: a line is malformed (names file and line).
     """
     del language, split
-    for where, record in sources.records(path):
+    for where, record in data_files.records(path):
         endings = record.get("endings")
         if not isinstance(endings, list) or len(endings) != 4:
             raise RequestError(f"{where}: expected four texts in the field 'endings'")
         yield {
-            "context": sources.text(record, "ctx", where),
-            "endings": [sources.as_text(ending, "endings", where) for ending in endings],
+            "context": data_files.text(record, "ctx", where),
+            "endings": [data_files.as_text(ending, "endings", where) for ending in endings],
             "label": _label(record.get("label"), range(4), where),
         }
 
@@ -91,17 +93,16 @@ def read_cosmosqa(path: Path, language: str, split: str) -> Iterator[Example]:
       RequestError: a line is malformed (names file and line).
     """
     del language, split
-    texts = ("context", "question", "answer0", "answer1", "answer2", "answer3")
-    rows = _csv_records(path, (*texts, "label")) if path.suffix == ".csv" else sources.records(path)
-    for where, record in rows:
+    read = _csv_records if path.suffix == ".csv" else data_files.records
+    for where, record in read(path):
         label = record.get("label")
         label = _label(str(label) if type(label) is int else label, ("0", "1", "2", "3"), where)
-        yield {**_texts(record, texts, where), "label": label}
+        yield {**_texts(record, _COSMOSQA_TEXTS, where), "label": label}
 
 
-def _csv_records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    rows = ((where, cells) for where, cells in sources.table(path, ",") if cells)
-    return sources.named_rows(rows, columns)
+def _csv_records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    rows = ((where, cells) for where, cells in data_files.table(path, ",") if cells)
+    return data_files.named_rows(rows, (*_COSMOSQA_TEXTS, "label"))
 
 
 def read_commonsenseqa(path: Path, language: str, split: str) -> Iterator[Example]:
@@ -111,7 +112,7 @@ def read_commonsenseqa(path: Path, language: str, split: str) -> Iterator[Exampl
       RequestError: a line is malformed (names file and line).
     """
     del language, split
-    for where, record in sources.records(path):
+    for where, record in data_files.records(path):
         question = record.get("question")
         question = question if isinstance(question, dict) else {}
         choices = question.get("choices")
@@ -120,8 +121,8 @@ def read_commonsenseqa(path: Path, language: str, split: str) -> Iterator[Exampl
         if [choice.get("label") for choice in choices] != list(_LETTERS):
             raise RequestError(f"{where}: expected choices A, B, C, D, E")
         yield {
-            "question": sources.text(question, "stem", where),
-            "choices": [sources.text(choice, "text", where) for choice in choices],
+            "question": data_files.text(question, "stem", where),
+            "choices": [data_files.text(choice, "text", where) for choice in choices],
             "label": _label(record.get("answerKey"), _LETTERS, where),
         }
 
@@ -220,7 +221,7 @@ FAMILIES = (
         "CommonsenseQA",
         Source(
             files=lambda language, split: (
-                f"commonsenseqa/{sources.XTREME_SPLITS[split]}_rand_split.jsonl",
+                f"commonsenseqa/{XTREME_SPLITS[split]}_rand_split.jsonl",
             ),
             read=read_commonsenseqa,
             splits=("train", "validation"),

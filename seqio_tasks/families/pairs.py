@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import sources
+from seqio_tasks import data_files
+from seqio_tasks.data_files import XTREME_SPLITS
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import classification, xnli
 from seqio_tasks.records import INTERMEDIATE, Example, Family, Format, Source
@@ -37,7 +38,7 @@ def read_pawsx(path: Path, language: str, split: str) -> Iterator[Example]:
         the test files of XTREME.
     """
     del language
-    for where, fields in sources.table(path):
+    for where, fields in data_files.table(path):
         if len(fields) == 2 and split == "test":
             raise RequestError(f"{where}: no label; XTREME removes the test labels, use validation")
         if len(fields) != 3:
@@ -56,7 +57,7 @@ def read_qqp(path: Path, language: str, split: str) -> Iterator[Example]:
     """
     del language, split
     header: list[str] = []
-    for number, line in sources.lines(path):
+    for number, line in data_files.lines(path):
         fields = line.split("\t")
         if number == 1:
             header = fields
@@ -81,12 +82,12 @@ def read_nli(path: Path, language: str, split: str) -> Iterator[Example]:
       RequestError: a line is malformed (names file and line).
     """
     del language, split
-    for where, record in sources.records(path):
-        label = sources.text(record, "gold_label", where)
+    for where, record in data_files.records(path):
+        label = data_files.text(record, "gold_label", where)
         if label != "-":
             yield {
-                "premise": sources.text(record, "sentence1", where),
-                "hypothesis": sources.text(record, "sentence2", where),
+                "premise": data_files.text(record, "sentence1", where),
+                "hypothesis": data_files.text(record, "sentence2", where),
                 "label": xnli.label_of(label, where),
             }
 
@@ -98,13 +99,13 @@ def read_anli(path: Path, language: str, split: str) -> Iterator[Example]:
       RequestError: a line is malformed (names file and line).
     """
     del language, split
-    for where, record in sources.records(path):
-        label = sources.text(record, "label", where)
+    for where, record in data_files.records(path):
+        label = data_files.text(record, "label", where)
         if label not in _ANLI_LABELS:
             raise RequestError(f"{where}: label {label[:40]!r} is not one of e, n, c")
         yield {
-            "context": sources.text(record, "context", where),
-            "hypothesis": sources.text(record, "hypothesis", where),
+            "context": data_files.text(record, "context", where),
+            "hypothesis": data_files.text(record, "hypothesis", where),
             "label": _ANLI_LABELS[label],
         }
 
@@ -114,7 +115,7 @@ PAWSX = Family(
     title="PAWS-X paraphrases",
     languages=PAWSX_LANGUAGES,
     source=Source(
-        files=lambda language, split: (f"pawsx/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
+        files=lambda language, split: (f"pawsx/{XTREME_SPLITS[split]}-{language}.tsv",),
         read=read_pawsx,
         tfds=lambda language, split: (f"paws_x_wiki/{language}:1.0.0", split),
     ),
@@ -129,7 +130,7 @@ QQP = Family(
     title="Quora question pairs",
     languages=("en",),
     source=Source(
-        files=lambda language, split: (f"qqp/{sources.XTREME_SPLITS[split]}.tsv",),
+        files=lambda language, split: (f"qqp/{XTREME_SPLITS[split]}.tsv",),
         read=read_qqp,
         tfds=lambda language, split: ("glue/qqp:2.0.0", split),
         splits=("train", "validation"),
@@ -184,7 +185,7 @@ def _labelled(dataset: Any, language: str) -> Any:
 
 def _round(number: int) -> Source:
     return Source(
-        files=lambda language, split: (f"anli/R{number}/{sources.XTREME_SPLITS[split]}.jsonl",),
+        files=lambda language, split: (f"anli/R{number}/{XTREME_SPLITS[split]}.jsonl",),
         read=read_anli,
         tfds=lambda language, split: (f"anli/r{number}:0.1.0", split),
         remedy="put ANLI's files there",
@@ -195,7 +196,7 @@ _ANLI_FORMAT = dataclasses.replace(xnli.FORMAT, preprocess=_context_is_premise)
 _ROUNDS = tuple(_anli(_round(number), _ANLI_FORMAT) for number in (1, 2, 3))
 _SNLI = _anli(
     Source(
-        files=lambda language, split: (f"snli/snli_1.0_{sources.XTREME_SPLITS[split]}.jsonl",),
+        files=lambda language, split: (f"snli/snli_1.0_{XTREME_SPLITS[split]}.jsonl",),
         read=read_nli,
         tfds=lambda language, split: ("snli:1.1.0", split),
         splits=("train", "validation"),

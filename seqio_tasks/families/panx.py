@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import languages, metrics, sources, strict_metrics
+from seqio_tasks import data_files, languages, metrics, strict_metrics
+from seqio_tasks.data_files import XTREME_SPLITS
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import XTREME_R, Example, Family, Format, Scoring, Source
 
@@ -62,10 +63,10 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
     of a file.
 
     Raises:
-      RequestError: see `sources.tagged_sentences`; or all tokens have the prefix of another
+      RequestError: see `data_files.tagged_sentences`; or all tokens have the prefix of another
         language; or a token is empty without its prefix.
     """
-    sentences = list(sources.tagged_sentences(path, split, TAGS))
+    sentences = list(data_files.tagged_sentences(path, split, TAGS))
     prefix = _prefix(sentences)
     if prefix not in ("", language):
         raise RequestError(
@@ -115,7 +116,7 @@ FAMILY = Family(
     title="PAN-X (WikiANN) named entities",
     languages=LANGUAGES,
     source=Source(
-        files=lambda language, split: (f"panx/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
+        files=lambda language, split: (f"panx/{XTREME_SPLITS[split]}-{language}.tsv",),
         read=read,
         tfds=lambda language, split: (f"wikiann/{language}:1.0.0", split),
         matched_size=1000,  # training sentences of Swahili, the smallest of the ten study languages

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import gin
 
-from seqio_tasks import metrics, miniature, sentencepiece_model, sources
+from seqio_tasks import data_files, metrics, miniature, sentencepiece_model
 from seqio_tasks.families import panx, tydiqa, xnli
 from seqio_tasks.records import Example, Family, Format, Scoring, Source
 
@@ -28,7 +28,7 @@ def vocabulary_file(size: int = 512) -> Path:
     """
     sentencepiece_model.check_size(size)
     world = miniature.World()
-    path = sources.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
+    path = data_files.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
 
     def make(path: Path) -> None:
         sentencepiece_model.train(_all_text(world), size, path, exact=False)

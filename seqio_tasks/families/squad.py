@@ -13,7 +13,8 @@ from typing import Any
 
 import pydantic
 
-from seqio_tasks import files, metrics, sources, strict_metrics
+from seqio_tasks import data_files, files, metrics, strict_metrics
+from seqio_tasks.data_files import XTREME_SPLITS
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import (
     INTERMEDIATE,
@@ -30,27 +31,27 @@ XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "
 MLQA_LANGUAGES = ("ar", "de", "en", "es", "hi", "vi", "zh")
 
 
-class _Answer(sources.Form):
-    text: sources.Text
+class _Answer(data_files.Form):
+    text: data_files.Text
 
 
-class _Question(sources.Form):
-    id: sources.Name
-    question: sources.Text
+class _Question(data_files.Form):
+    id: data_files.Name
+    question: data_files.Text
     answers: list[_Answer] = pydantic.Field(default_factory=list)
     is_impossible: bool = False
 
 
-class _Paragraph(sources.Form):
-    context: sources.Text
+class _Paragraph(data_files.Form):
+    context: data_files.Text
     qas: list[dict[str, Any]]
 
 
-class _Article(sources.Form):
+class _Article(data_files.Form):
     paragraphs: list[_Paragraph]
 
 
-class _File(sources.Form):
+class _File(data_files.Form):
     data: list[_Article]
 
 
@@ -66,7 +67,7 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
     """
     del language, split
     content = files.parse_json(files.read_text(path), str(path), unique_keys=True)
-    found = sources.formed(_File, content, f"{path}: not of SQuAD's form")
+    found = data_files.formed(_File, content, f"{path}: not of SQuAD's form")
     number = 0
     for article in found.data:
         for paragraph in article.paragraphs:
@@ -77,8 +78,8 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
 
 def _example(qa: dict[str, Any], context: str, path: Path, number: int) -> Example:
     known = isinstance(qa.get("id"), str | int)
-    name = sources.one_line(qa["id"]) if known else f"number {number}"
-    question = sources.formed(_Question, qa, f"{path}, question {name}: not of SQuAD's form")
+    name = data_files.one_line(qa["id"]) if known else f"number {number}"
+    question = data_files.formed(_Question, qa, f"{path}, question {name}: not of SQuAD's form")
     texts = [answer.text for answer in question.answers if answer.text.strip()]
     if not texts and not question.is_impossible:
         raise RequestError(
@@ -88,7 +89,7 @@ def _example(qa: dict[str, Any], context: str, path: Path, number: int) -> Examp
     if texts and question.is_impossible:
         raise RequestError(
             f"{path}: question {name} is marked impossible but has the answer"
-            f" {sources.shown(texts[0])}; remove one of the two"
+            f" {data_files.shown(texts[0])}; remove one of the two"
         )
     return {
         "id": question.id,
@@ -150,7 +151,7 @@ SCORING = Scoring(metrics.squad, strict_metrics.squad, score="f1")
 
 
 def _mlqa_files(language: str, split: str) -> tuple[str, ...]:
-    part = sources.XTREME_SPLITS[split]
+    part = XTREME_SPLITS[split]
     return (f"mlqa/MLQA_V1/{part}/{part}-context-{language}-question-{language}.json",)
 
 
@@ -160,7 +161,7 @@ FAMILIES = (
         title="SQuAD v1.1 question answering",
         languages=("en",),
         source=Source(
-            files=lambda language, split: (f"squad/{sources.XTREME_SPLITS[split]}-v1.1.json",),
+            files=lambda language, split: (f"squad/{XTREME_SPLITS[split]}-v1.1.json",),
             read=read,
             tfds=lambda language, split: ("squad/v1.1:3.0.0", split),
             splits=("train", "validation"),
@@ -174,7 +175,7 @@ FAMILIES = (
         title="SQuAD v2.0 question answering",
         languages=("en",),
         source=Source(
-            files=lambda language, split: (f"squad2/{sources.XTREME_SPLITS[split]}-v2.0.json",),
+            files=lambda language, split: (f"squad2/{XTREME_SPLITS[split]}-v2.0.json",),
             read=read,
             tfds=lambda language, split: ("squad/v2.0:3.0.0", split),
             splits=("train", "validation"),

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources, strict_metrics
+from seqio_tasks import data_files, metrics, strict_metrics
+from seqio_tasks.data_files import XTREME_SPLITS
 from seqio_tasks.records import (
     INTERMEDIATE,
     XTREME_R,
@@ -40,17 +41,17 @@ TAGS = (
 
 def _reader(known: tuple[str, ...]) -> Callable[[Path, str, str], Iterator[Example]]:
     def read(path: Path, language: str, split: str) -> Iterator[Example]:
-        """Reads sentences, see `sources.tagged_sentences`."""
+        """Reads sentences, see `data_files.tagged_sentences`."""
         del language
         remedy = "make the file from the treebanks or use validation"
-        return sources.tagged_sentences(path, split, known, _one_word, remedy)
+        return data_files.tagged_sentences(path, split, known, _one_word, remedy)
 
     return read
 
 
 def _one_word(token: str) -> str:
     word = "".join(token.replace("\u200c", "").split())
-    return word if sources.is_visible(word) else ""
+    return word if data_files.is_visible(word) else ""
 
 
 def _format(prompt: str) -> Format:
@@ -78,7 +79,7 @@ FAMILIES = (
         languages=LANGUAGES,
         # TFDS has one configuration per treebank, but XTREME joins all treebanks of a language
         source=Source(
-            files=lambda language, split: (f"udpos/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
+            files=lambda language, split: (f"udpos/{XTREME_SPLITS[split]}-{language}.tsv",),
             read=_reader(TAGS),
         ),
         format=_format("pos: "),
@@ -90,7 +91,7 @@ FAMILIES = (
         title="CCG supertags",
         languages=("en",),
         source=Source(
-            files=lambda language, split: (f"ccg/{sources.XTREME_SPLITS[split]}.tsv",),
+            files=lambda language, split: (f"ccg/{XTREME_SPLITS[split]}.tsv",),
             read=_reader(()),
             remedy=(
                 "CCGbank needs a licence of the Linguistic Data Consortium, make token<TAB>supertag"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources
+from seqio_tasks import data_files, metrics
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import classification
 from seqio_tasks.records import XTREME_R, Example, Family, Source
@@ -69,13 +69,13 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
       RequestError: a line is malformed (names file and line), or no line is in the language.
     """
     del split
-    header = next(sources.lines(path), (1, ""))[1].split("\t")
+    header = next(data_files.lines(path), (1, ""))[1].split("\t")
     if set(_COLUMNS) <= set(header):
         rows = _of_language(path, language)
     elif header[-1] == "label":  # XNLI's translations of MultiNLI
         rows = _three_columns(itertools.islice(_unquoted(path), 1, None))
     else:
-        rows = _three_columns(sources.table(path))
+        rows = _three_columns(data_files.table(path))
     found = False
     for where, premise, hypothesis, label in rows:
         found = True
@@ -85,13 +85,13 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
 
 
 def _unquoted(path: Path) -> Iterator[tuple[str, list[str]]]:
-    for number, line in sources.lines(path):
+    for number, line in data_files.lines(path):
         yield f"{path}, line {number}", line.split("\t")
 
 
 def _of_language(path: Path, language: str) -> Iterator[tuple[str, str, str, str]]:
     """Yields (file and line, premise, hypothesis, label) from the table of XNLI-1.0."""
-    for where, row in sources.named_rows(_unquoted(path), _COLUMNS):
+    for where, row in data_files.named_rows(_unquoted(path), _COLUMNS):
         if row["language"] == language:
             yield where, row["sentence1"], row["sentence2"], row["gold_label"]
 

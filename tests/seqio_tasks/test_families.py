@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from seqio_tasks import catalogue, raw_data, registry, sources
+from seqio_tasks import catalogue, data_files, raw_data, registry
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import choice, pairs, squad, tagging
 from seqio_tasks.records import Task
@@ -537,7 +537,7 @@ def test_a_missing_file_is_named_with_what_to_do(folder):
         f" {folder.path}, which is missing: put HellaSwag's files there, or unset XFER_DATA_DIR"
         " to read TFDS hellaswag:1.1.0 (train)"
     )
-    assert sources.data_dir() == folder.path
+    assert data_files.data_dir() == folder.path
 
 
 def test_files_are_read_without_tensorflow(folder):

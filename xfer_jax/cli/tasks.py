@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
     command.add_argument("name", nargs="?", default="", help="only tasks whose name contains this")
     command.add_argument(
         "--filter",
-        choices=("intermediate", "xtreme_r"),  # catalogue.GROUPS
+        choices=("intermediate", "xtreme_r"),  # records.TASK_GROUPS
         help="only the English intermediate tasks, or only those of XTREME-R",
     )
     command.add_argument(
@@ -50,9 +50,9 @@ def add(commands: Any) -> None:
 
 def _tasks(args: argparse.Namespace, bindings: list[str]) -> None:
     del bindings
-    from seqio_tasks import catalogue, languages, records, sources
+    from seqio_tasks import catalogue, data_files, languages, records
 
-    folder = sources.data_dir()
+    folder = data_files.data_dir()
     shown = 0
     for family in catalogue.families().values():
         if args.filter and args.filter not in family.groups:
@@ -91,7 +91,7 @@ def _mixtures(part: str) -> int:
 
 def _retrieval(part: str, count: bool) -> int:
     """Prints the retrieval tasks, which `retrieve` reads itself; returns how many there are."""
-    from seqio_tasks import retrieval_data, sources
+    from seqio_tasks import data_files, retrieval_data
 
     shown = 0
     for family in retrieval_data.FAMILIES.values():
@@ -99,7 +99,7 @@ def _retrieval(part: str, count: bool) -> int:
             continue
         shown += 1
         there = "files in XTREME's layout alone"
-        if count and sources.data_dir() is not None:
+        if count and data_files.data_dir() is not None:
             sizes = []
             for code in family.languages:
                 try:
@@ -113,7 +113,7 @@ def _retrieval(part: str, count: bool) -> int:
 
 
 def _origin(task, split: str, count: bool) -> str:
-    from seqio_tasks import raw_data, sources
+    from seqio_tasks import data_files, raw_data
 
     source = task.family.source
     if source.make is not None:
@@ -121,7 +121,7 @@ def _origin(task, split: str, count: bool) -> str:
         return f"{split} {made}"
     size = f" ({source.sizes[split]:,})" if split in source.sizes else ""
     parts = raw_data.parts(task, split)
-    if sources.data_dir() is None:
+    if data_files.data_dir() is None:
         return f"{split} {'+'.join(_elsewhere(part, split) for part in parts)}{size}"
     try:
         paths = [raw_data.find(part, split) for part in parts]

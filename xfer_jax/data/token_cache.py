@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from seqio_tasks import digests, files, quiet_registry, raw_data, sources, subsets
+from seqio_tasks import data_files, digests, files, quiet_registry, raw_data, subsets
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import Task
 from seqio_tasks.sentencepiece_model import Vocabulary
@@ -113,7 +113,7 @@ def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
             f"{task.name} has no split {split!r}; it has {', '.join(task.family.source.splits)}"
         )
     key = _key(task, split, vocabulary)
-    folder = sources.cache_dir() / "tokens" / f"{task.full_name}-{split}-{_digest(key)[:16]}"
+    folder = data_files.cache_dir() / "tokens" / f"{task.full_name}-{split}-{_digest(key)[:16]}"
     if not folder.is_dir():
         _build(task, split, vocabulary, key, folder)
     elif damaged := _damaged_file(folder, key):
@@ -196,7 +196,7 @@ def _build(
         names = sorted(path.name for path in temporary.iterdir())
         meta = key | {
             "examples": examples,
-            "files": {name: sources.file_digest(temporary / name) for name in names},
+            "files": {name: data_files.file_digest(temporary / name) for name in names},
         }
         sealed = meta | {_SEAL: _digest(meta)}
         (temporary / _META).write_text(json.dumps(sealed, indent=1, sort_keys=True), "utf-8")
