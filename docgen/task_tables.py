@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from docgen import gin_files
 from docgen.markdown import code, prose, table
 from seqio_tasks import catalogue, languages, records, retrieval_data
-from seqio_tasks.records import Family
+from seqio_tasks.records import Family, Source
 
 
 def page() -> str:
@@ -23,7 +23,7 @@ def page() -> str:
                     f"[`xfer_{name}`](#xfer_{name})",
                     prose(family.title),
                     str(len(family.languages)),
-                    code(family.score) if family.objective == "supervised" else "",
+                    code(family.scoring.score) if family.format.objective == "supervised" else "",
                     code(f"gin/tasks/{name}.gin") if _file(name) else "",
                 )
                 for name, family in families.items()
@@ -46,43 +46,44 @@ def _family(name: str, family: Family) -> Iterator[str]:
     yield f"{prose(family.title)}."
     rows = [
         ("languages", " ".join(map(code, family.languages))),
-        ("splits", ", ".join(_split(family, split) for split in family.splits)),
+        ("splits", ", ".join(_split(family.source, split) for split in family.source.splits)),
     ]
-    if family.objective == "supervised":
-        rows.append(("score", f"{code(family.score)}, in percent"))
+    if family.format.objective == "supervised":
+        rows.append(("score", f"{code(family.scoring.score)}, in percent"))
     else:
-        rows.append(("objective", prose(family.objective.replace("_", " "))))
-    if family.labels:
-        rows.append(("labels", ", ".join(map(code, family.labels))))
-    if family.matched_size:
-        rows.append(("size-matched subset", f"{family.matched_size:,} examples: `.matched.s0`"))
+        rows.append(("objective", prose(family.format.objective.replace("_", " "))))
+    if family.format.labels:
+        rows.append(("labels", ", ".join(map(code, family.format.labels))))
+    if family.source.matched_size:
+        rows.append(
+            ("size-matched subset", f"{family.source.matched_size:,} examples: `.matched.s0`")
+        )
     if family.groups:
         rows.append(("group", ", ".join(map(code, family.groups))))
     mixtures = catalogue.mixtures(family)
     if mixtures:
         rows.append(("mixtures", " ".join(map(code, (records.ALL_LANGUAGES, *mixtures)))))
-    rows += _sources(family)
+    rows += _origins(family.source, family.languages[0])
     yield table(("property", "value"), rows)
 
 
-def _split(family: Family, split: str) -> str:
-    size = f" ({family.sizes[split]:,} examples)" if split in family.sizes else ""
+def _split(source: Source, split: str) -> str:
+    size = f" ({source.sizes[split]:,} examples)" if split in source.sizes else ""
     return f"{code(split)}{size}"
 
 
-def _sources(family: Family) -> Iterator[tuple[str, str]]:
-    """Yields where the data of the first language come from, split by split."""
-    if family.make is not None:
+def _origins(source: Source, language: str) -> Iterator[tuple[str, str]]:
+    """Yields where the data of a language come from, split by split."""
+    if source.make is not None:
         yield "data", "made by this project, no files"
         return
-    language = family.languages[0]
-    for split in family.splits:
-        if family.parts is not None and family.parts(split):
-            names = ", ".join(code(f"xfer_{part.name}") for part in family.parts(split))
+    for split in source.splits:
+        if source.parts is not None and source.parts(split):
+            names = ", ".join(code(f"xfer_{part.name}") for part in source.parts(split))
             yield f"{split} data", f"of {names}"
             continue
-        of_files = family.files(language, split)
-        of_tfds = family.tfds(language, split)
+        of_files = source.files(language, split)
+        of_tfds = source.tfds(language, split)
         where = []
         if of_tfds:
             where.append(f"TFDS {code(of_tfds[0])}, split {code(of_tfds[1])}")

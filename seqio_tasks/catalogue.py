@@ -24,7 +24,7 @@ from typing import Any
 
 import gin
 
-from seqio_tasks import languages, sources
+from seqio_tasks import data_files, languages
 from seqio_tasks.errors import RequestError, did_you_mean
 from seqio_tasks.families import (
     choice,
@@ -85,8 +85,8 @@ def tasks(name: str) -> tuple[Task, ...]:
     for number in (match["size"], match["seed"]):
         if number and len(number) > _DIGITS:
             raise RequestError(
-                f"{sources.shown(name)}: {number[:_DIGITS]}… is too large for a subset or a seed,"
-                f" which have at most {_DIGITS} digits"
+                f"{data_files.shown(name)}: {number[:_DIGITS]}… is too large for a subset or a"
+                f" seed, which have at most {_DIGITS} digits"
             )
     size = int(match["size"]) if match["size"] else None
     seed, matched = int(match["seed"] or 0), bool(match["matched"])
@@ -119,14 +119,14 @@ def _of_family(
     family = {**families(), **probe_families()}.get(family_name)
     if family is None:
         raise _unknown(name)
-    if family.objective == "probe" and (size or matched):
+    if family.format.objective == "probe" and (size or matched):
         raise RequestError(
             f"{name}: a probe has no subsets; set EVALUATOR_NUM_EXAMPLES to the number of texts"
         )
     if matched:
-        if family.matched_size is None:
+        if family.source.matched_size is None:
             raise RequestError(f"{name}: {PREFIX}{family.name} has no size-matched arm")
-        size = family.matched_size
+        size = family.source.matched_size
     if language in family.languages:
         return (Task(family, language, size, seed, matched),)
     if language == ALL_LANGUAGES:
@@ -141,7 +141,7 @@ def _of_family(
             f"{name}: {size} examples are too few for {len(codes)} languages; choose at least"
             f" {len(codes)}"
         )
-    shares = _shares(size, codes, family.small)
+    shares = _shares(size, codes, family.source.small)
     if sum(shares.values()) < size:
         raise RequestError(
             f"{name} needs {size} training examples; its languages have {sum(shares.values())}"

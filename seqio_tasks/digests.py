@@ -3,7 +3,7 @@
 import functools
 from pathlib import Path
 
-from seqio_tasks import sources
+from seqio_tasks import data_files
 
 
 def sha256(path: Path) -> str:
@@ -19,4 +19,4 @@ def sha256(path: Path) -> str:
 @functools.lru_cache(maxsize=1 << 14)
 def _digest(path: Path, *identity: int) -> str:
     del identity  # of the content that was read
-    return sources.file_digest(path)
+    return data_files.file_digest(path)

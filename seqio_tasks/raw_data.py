@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from seqio_tasks import sources
+from seqio_tasks import data_files
 from seqio_tasks.records import Example, Task
 
 
 def parts(task: Task, split: str) -> tuple[Task, ...]:
     """Returns the tasks that make up a split; the task itself if it has no parts."""
-    if task.family.parts is None:
+    if (of := task.family.source.parts) is None:
         return (task,)
-    return tuple(Task(family, task.language) for family in task.family.parts(split))
+    return tuple(Task(family, task.language) for family in of(split))
 
 
 def find(task: Task, split: str) -> Path:
@@ -20,11 +20,11 @@ def find(task: Task, split: str) -> Path:
     Raises:
       RequestError: the file is missing; names the file, the task and the ways to get it.
     """
-    family = task.family
-    tfds = family.tfds(task.language, split)
+    source = task.family.source
+    tfds = source.tfds(task.language, split)
     where = f"{tfds[0]} ({tfds[1]})" if tfds else None
-    candidates = family.files(task.language, split)
-    return sources.find(candidates, task.name, split, where, family.remedy)
+    candidates = source.files(task.language, split)
+    return data_files.find(candidates, task.name, split, where, source.remedy)
 
 
 def read(task: Task, split: str) -> Iterator[Example]:
@@ -33,7 +33,7 @@ def read(task: Task, split: str) -> Iterator[Example]:
     Raises:
       RequestError: the file is missing or malformed.
     """
-    return task.family.read(find(task, split), task.language, split)
+    return task.family.source.read(find(task, split), task.language, split)
 
 
 def origin(task: Task, split: str) -> str:
@@ -42,13 +42,13 @@ def origin(task: Task, split: str) -> str:
     Raises:
       RequestError: the data folder does not contain it.
     """
-    if task.family.digest is not None:
-        return task.family.digest()
+    if task.family.source.digest is not None:
+        return task.family.source.digest()
     origins = []
     for part in parts(task, split):
-        tfds = part.family.tfds(task.language, split)
-        if tfds and sources.data_dir() is None:
+        tfds = part.family.source.tfds(task.language, split)
+        if tfds and data_files.data_dir() is None:
             origins.append("/".join(tfds))
         else:
-            origins.append(sources.file_digest(find(part, split)))
+            origins.append(data_files.file_digest(find(part, split)))
     return "+".join(origins)

@@ -23,10 +23,10 @@ import tensorflow_datasets as tfds
 
 from seqio_tasks import (
     catalogue,
+    data_files,
     files,
     raw_data,
     records,
-    sources,
     span_corruption,
     subsets,
     vocabulary,
@@ -68,9 +68,9 @@ class StudyVocabulary(seqio.SentencePieceVocabulary):
 
 def raw_examples(task: Task, split: str) -> Iterator[Example]:
     """Yields the examples of a task from the data folder, or as the family generates them."""
-    family = task.family
-    if family.make is not None:
-        return family.make(task.language, split)
+    source = task.family.source
+    if source.make is not None:
+        return source.make(task.language, split)
     return raw_data.read(task, split)
 
 
@@ -101,7 +101,7 @@ def _from_tfds(task: Task, split: str, name: str, tfds_split: str) -> tf.data.Da
             f"{task.name} ({split}) cannot be read from TFDS {name} ({_reason(error)}); prepare it"
             " on a machine with a network and set TFDS_DATA_DIR to its folder, or set XFER_DATA_DIR"
             " to a folder in XTREME's layout that contains"
-            f" {' or '.join(task.family.files(task.language, split))}"
+            f" {' or '.join(task.family.source.files(task.language, split))}"
         ) from error
 
 
@@ -140,12 +140,13 @@ def _reason(error: Exception) -> str:
 
 
 def _preprocessed(task: Task, split: str) -> tf.data.Dataset:
-    found = task.family.tfds(task.language, split)
-    if task.family.make is None and sources.data_dir() is None and found is not None:
+    source = task.family.source
+    found = source.tfds(task.language, split)
+    if source.make is None and data_files.data_dir() is None and found is not None:
         dataset = _from_tfds(task, split, *found)
     else:
         dataset = _from_examples(task, split)
-    return task.family.preprocess(dataset, task.language)
+    return task.family.format.preprocess(dataset, task.language)
 
 
 class StudySource(seqio.DataSource):
@@ -158,7 +159,7 @@ class StudySource(seqio.DataSource):
 
     def __init__(self, task: Task):
         self._task = task
-        super().__init__(splits=task.family.splits, caching_permitted=task.subset is None)
+        super().__init__(splits=task.family.source.splits, caching_permitted=task.subset is None)
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
@@ -204,7 +205,7 @@ def _identity(example: Mapping[str, bytes]) -> str:
 
 
 def _references(task: Task):
-    field = task.family.answers_field
+    field = task.family.format.answers_field
 
     def postprocess(output: str, example: dict | None = None, is_target: bool = False):
         if is_target and field is not None and example is not None:
@@ -314,7 +315,7 @@ def _register(task: Task) -> None:
         preprocessors=[
             seqio.preprocessors.tokenize,
             *cache,
-            *_AFTER_CACHE[task.family.objective],
+            *_AFTER_CACHE[task.family.format.objective],
             seqio.preprocessors.append_eos_after_trim,
         ],
         output_features={

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import pydantic
 
-from seqio_tasks import files, sources
+from seqio_tasks import data_files, files
 from seqio_tasks.errors import RequestError, did_you_mean
 
 ACCURACY, MAP = "accuracy", "map@20"
@@ -88,7 +88,7 @@ def read(name: str, languages: Sequence[str] = (), split: str | None = None) -> 
         raise RequestError(
             f"{name} has no split {split!r}; EVAL_SPLIT may be {' or '.join(found.splits)}"
         )
-    if sources.data_dir() is None:
+    if data_files.data_dir() is None:
         raise RequestError(
             f"{name} is read from files: set DATA_DIR or XFER_DATA_DIR to a folder in the layout of"
             " XTREME's download scripts"
@@ -117,11 +117,11 @@ def _tatoeba_pairs(language: str) -> tuple[list[str], list[str], list[int]]:
     """
 
     def lines(name: str) -> list[str]:
-        path = sources.find((f"tatoeba/{name}",), f"tatoeba.{language}", "test", None)
-        return [text.strip() for _, text in sources.lines(path)]
+        path = data_files.find((f"tatoeba/{name}",), f"tatoeba.{language}", "test", None)
+        return [text.strip() for _, text in data_files.lines(path)]
 
     texts, english = lines(f"{language}-en.{language}"), lines(f"{language}-en.en")
-    folder = sources.data_dir()
+    folder = data_files.data_dir()
     assert folder is not None
     if len(texts) != len(english) or not texts:
         raise RequestError(
@@ -130,7 +130,7 @@ def _tatoeba_pairs(language: str) -> tuple[list[str], list[str], list[int]]:
         )
     pairs = folder / "tatoeba" / f"test-{language}.tsv"
     if pairs.is_file():
-        numbers = [text.strip() for _, text in sources.lines(pairs)]
+        numbers = [text.strip() for _, text in data_files.lines(pairs)]
         if sorted(numbers) != sorted(map(str, range(len(texts)))):
             raise RequestError(
                 f"{pairs}: must contain each number from 0 to {len(texts) - 1} once: for each line"
@@ -184,41 +184,41 @@ MEWSLIX = ("ar", "de", "en", "es", "fa", "ja", "pl", "ro", "ta", "tr", "uk")
 _BRACES = re.compile(r"\{(.*?)\}")
 
 
-class _Span(sources.Form):
+class _Span(data_files.Form):
     start: pydantic.NonNegativeInt
     end: pydantic.NonNegativeInt
 
 
-class _Entity(sources.Form):
-    entity_id: sources.Name
-    description: sources.Text
+class _Entity(data_files.Form):
+    entity_id: data_files.Name
+    description: data_files.Text
     sentence_spans: list[_Span]
 
 
-class _Mention(sources.Form):
-    example_id: sources.Name
+class _Mention(data_files.Form):
+    example_id: data_files.Name
     mention_span: _Span
-    entity_id: sources.Name
+    entity_id: data_files.Name
 
 
-class _Context(sources.Form):
-    text: sources.Text
+class _Context(data_files.Form):
+    text: data_files.Text
     sentence_spans: list[_Span]
 
 
-class _Document(sources.Form):
+class _Document(data_files.Form):
     context: _Context
     mentions: list[_Mention]
 
 
 def _mewslix(languages: Sequence[str], split: str) -> Iterator[Set]:
     """Queries are mentions of entities in news, and candidates are entity descriptions."""
-    path = sources.find(("mewslix/candidate_set_entities.jsonl",), "mewslix", split, None)
+    path = data_files.find(("mewslix/candidate_set_entities.jsonl",), "mewslix", split, None)
     descriptions: dict[str, str] = {}  # by entity; there are a million
-    for where, record in sources.records(path):
-        entity = sources.formed(_Entity, record, f"{where}: not of Mewsli-X's form")
+    for where, record in data_files.records(path):
+        entity = data_files.formed(_Entity, record, f"{where}: not of Mewsli-X's form")
         if entity.entity_id in descriptions:
-            name = sources.one_line(entity.entity_id)
+            name = data_files.one_line(entity.entity_id)
             raise RequestError(f"{where}: the entity {name} occurs a second time; keep one line")
         descriptions[entity.entity_id] = _description(entity, where)
     if not descriptions:
@@ -226,11 +226,11 @@ def _mewslix(languages: Sequence[str], split: str) -> Iterator[Set]:
     candidates = Candidates(tuple(descriptions.values()), tuple(descriptions))
     index = {entity: i for i, entity in enumerate(candidates.ids)}
     for language in languages:
-        name = f"mewslix/wikinews_mentions/{sources.XTREME_SPLITS[split]}-{language}.jsonl"
-        path = sources.find((name,), f"mewslix.{language}", split, None)
+        name = f"mewslix/wikinews_mentions/{data_files.XTREME_SPLITS[split]}-{language}.jsonl"
+        path = data_files.find((name,), f"mewslix.{language}", split, None)
         queries, gold = [], []
-        for where, record in sources.records(path):
-            document = sources.formed(_Document, record, f"{where}: not of Mewsli-X's form")
+        for where, record in data_files.records(path):
+            document = data_files.formed(_Document, record, f"{where}: not of Mewsli-X's form")
             for mention in document.mentions:
                 if not mention.entity_id:
                     raise RequestError(
@@ -263,7 +263,7 @@ def _query(context: _Context, mention: _Mention, where: str) -> str:
             )
             before, after = (_BRACES.sub(r"(\1)", part) for part in (before, after))
             return _one_line(f"{middle}: {before} {{ {middle} }} {after}")
-    name = sources.one_line(mention.example_id)
+    name = data_files.one_line(mention.example_id)
     raise RequestError(f"{where}: mention {name} is not inside a sentence")
 
 
@@ -275,27 +275,27 @@ LAREQA = ("ar", "de", "el", "en", "es", "hi", "ru", "th", "tr", "vi", "zh")
 _Break = Annotated[list[pydantic.NonNegativeInt], pydantic.Field(min_length=2, max_length=2)]
 
 
-class _Answer(sources.Form):
+class _Answer(data_files.Form):
     answer_start: pydantic.NonNegativeInt
 
 
-class _Question(sources.Form):
-    id: sources.Name
-    question: sources.Text
+class _Question(data_files.Form):
+    id: data_files.Name
+    question: data_files.Text
     answers: Annotated[list[_Answer], pydantic.Field(min_length=1)]
 
 
-class _Paragraph(sources.Form):
-    context: sources.Text
+class _Paragraph(data_files.Form):
+    context: data_files.Text
     sentence_breaks: list[_Break]
     qas: list[_Question]
 
 
-class _Article(sources.Form):
+class _Article(data_files.Form):
     paragraphs: list[_Paragraph]
 
 
-class _File(sources.Form):
+class _File(data_files.Form):
     data: list[_Article]
 
 
@@ -306,9 +306,11 @@ def _lareqa(languages: Sequence[str], split: str) -> Iterator[Set]:
     answers: dict[str, set[int]] = defaultdict(set)  # by question id, which all files share
     questions: dict[str, list[tuple[str, str]]] = {}  # by language: (text, id)
     for language in LAREQA:
-        path = sources.find((f"lareqa/xquad-r/{language}.json",), f"lareqa.{language}", split, None)
+        path = data_files.find(
+            (f"lareqa/xquad-r/{language}.json",), f"lareqa.{language}", split, None
+        )
         content = files.parse_json(files.read_text(path), str(path), unique_keys=True)
-        found = sources.formed(_File, content, f"{path}: not of XQuAD-R's form")
+        found = data_files.formed(_File, content, f"{path}: not of XQuAD-R's form")
         paragraphs = [paragraph for article in found.data for paragraph in article.paragraphs]
         questions[language] = []
         for number, paragraph in enumerate(paragraphs, start=1):

@@ -10,7 +10,7 @@ from typing import Any
 
 import sentencepiece
 
-from seqio_tasks import digests, files, sources
+from seqio_tasks import data_files, digests, files
 from seqio_tasks.errors import RequestError
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
@@ -38,7 +38,7 @@ def kept(path: Path, make: Callable[[Path], None]) -> Path:
         if files.read_bytes(sums) == _checksum_line(path):
             return path
         print(f"the vocabulary {path} is damaged; training it again", flush=True)
-    sources.writable_cache(*path.parent.relative_to(sources.cache_dir()).parts)
+    data_files.writable_cache(*path.parent.relative_to(data_files.cache_dir()).parts)
     make(path)
     files.write(sums, _checksum_line(path))
     return path

@@ -15,11 +15,11 @@ import gin
 
 from seqio_tasks import (
     catalogue,
+    data_files,
     files,
     quiet_registry,
     raw_data,
     sentencepiece_model,
-    sources,
 )
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import pocket
@@ -86,7 +86,7 @@ def trained(
         )
 
     return str(
-        sentencepiece_model.kept(sources.cache_dir() / "vocabularies" / f"{digest}.model", make)
+        sentencepiece_model.kept(data_files.cache_dir() / "vocabularies" / f"{digest}.model", make)
     )
 
 

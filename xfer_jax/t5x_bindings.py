@@ -199,11 +199,11 @@ def evaluation(
         return None
     mixture = registry.mixture(tasks)
     for task in (task for name in tasks for task in catalogue.tasks(name)):
-        if split not in task.family.splits:
+        if split not in task.family.source.splits:
             raise RequestError(
-                f"{task.name} has no split {split!r}; it has {', '.join(task.family.splits)}"
+                f"{task.name} has no split {split!r}; it has {', '.join(task.family.source.splits)}"
             )
-        if mode is not None and task.family.objective == "probe":
+        if mode is not None and task.family.format.objective == "probe":
             continue
         prediction.Method().check(task)
         if mode == "score" and lengths is not None:

@@ -7,15 +7,15 @@ its three rounds with MultiNLI and SNLI for training, and only its rounds for ev
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources, strict_metrics
+from seqio_tasks import data_files
+from seqio_tasks.data_files import XTREME_SPLITS
 from seqio_tasks.errors import RequestError
-from seqio_tasks.families import xnli
-from seqio_tasks.records import INTERMEDIATE, Example, Family
+from seqio_tasks.families import classification, xnli
+from seqio_tasks.records import INTERMEDIATE, Example, Family, Format, Source
 
 PAWSX_LANGUAGES = ("de", "en", "es", "fr", "ja", "ko", "zh")
 PAWSX_LABELS = ("different_meaning", "paraphrase")
@@ -38,7 +38,7 @@ def read_pawsx(path: Path, language: str, split: str) -> Iterator[Example]:
         the test files of XTREME.
     """
     del language
-    for where, fields in sources.table(path):
+    for where, fields in data_files.table(path):
         if len(fields) == 2 and split == "test":
             raise RequestError(f"{where}: no label; XTREME removes the test labels, use validation")
         if len(fields) != 3:
@@ -57,7 +57,7 @@ def read_qqp(path: Path, language: str, split: str) -> Iterator[Example]:
     """
     del language, split
     header: list[str] = []
-    for number, line in sources.lines(path):
+    for number, line in data_files.lines(path):
         fields = line.split("\t")
         if number == 1:
             header = fields
@@ -82,12 +82,12 @@ def read_nli(path: Path, language: str, split: str) -> Iterator[Example]:
       RequestError: a line is malformed (names file and line).
     """
     del language, split
-    for where, record in sources.records(path):
-        label = sources.text(record, "gold_label", where)
+    for where, record in data_files.records(path):
+        label = data_files.text(record, "gold_label", where)
         if label != "-":
             yield {
-                "premise": sources.text(record, "sentence1", where),
-                "hypothesis": sources.text(record, "sentence2", where),
+                "premise": data_files.text(record, "sentence1", where),
+                "hypothesis": data_files.text(record, "sentence2", where),
                 "label": xnli.label_of(label, where),
             }
 
@@ -99,155 +99,120 @@ def read_anli(path: Path, language: str, split: str) -> Iterator[Example]:
       RequestError: a line is malformed (names file and line).
     """
     del language, split
-    for where, record in sources.records(path):
-        label = sources.text(record, "label", where)
+    for where, record in data_files.records(path):
+        label = data_files.text(record, "label", where)
         if label not in _ANLI_LABELS:
             raise RequestError(f"{where}: label {label[:40]!r} is not one of e, n, c")
         yield {
-            "context": sources.text(record, "context", where),
-            "hypothesis": sources.text(record, "hypothesis", where),
+            "context": data_files.text(record, "context", where),
+            "hypothesis": data_files.text(record, "hypothesis", where),
             "label": _ANLI_LABELS[label],
         }
 
 
-def _preprocess(
-    fields: tuple[str, str], prompts: tuple[str, str], labels: tuple[str, ...]
-) -> Callable[[Any, str], Any]:
-    def preprocess(dataset: Any, language: str) -> Any:
-        """Makes `inputs` and `targets` from two sentences and the index of their label."""
-        import tensorflow as tf
-
-        del language
-
-        def as_text(example):
-            first, second = (example[field] for field in fields)
-            return {
-                "inputs": tf.strings.join([prompts[0], first, prompts[1], second]),
-                "targets": tf.gather(tf.constant(labels), example["label"]),
-            }
-
-        return dataset.map(as_text, num_parallel_calls=tf.data.AUTOTUNE)
-
-    return preprocess
-
-
-def _snli(dataset: Any, language: str) -> Any:
-    """Drops pairs without a gold label, which TFDS has."""
-    return xnli.preprocess(dataset.filter(lambda example: example["label"] >= 0), language)
-
-
-def _plain_text(prompts: tuple[str, str]) -> Callable[[str], str]:
-    def plain_text(inputs: str) -> str:
-        """Returns both sentences, joined by a space."""
-        first, _, second = inputs.removeprefix(prompts[0]).rpartition(prompts[1])
-        return f"{first} {second}"
-
-    return plain_text
-
-
-def _family(
-    name: str,
-    fields: tuple[str, str],
-    prompts: tuple[str, str],
-    labels: tuple[str, ...],
-    **other: Any,
-) -> Family:
-    return Family(
-        name=name,
-        preprocess=_preprocess(fields, prompts, labels),
-        plain_text=_plain_text(prompts),
-        metric=metrics.accuracy,
-        strict_metric=functools.partial(strict_metrics.accuracy, labels=labels),
-        score="accuracy",
-        labels=labels,
-        **other,
-    )
-
-
-PAWSX = _family(
-    "pawsx",
-    ("sentence1", "sentence2"),
-    ("paws sentence1: ", " sentence2: "),
-    PAWSX_LABELS,
+PAWSX = Family(
+    name="pawsx",
     title="PAWS-X paraphrases",
     languages=PAWSX_LANGUAGES,
-    files=lambda language, split: (f"pawsx/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
-    read=read_pawsx,
-    tfds=lambda language, split: (f"paws_x_wiki/{language}:1.0.0", split),
+    source=Source(
+        files=lambda language, split: (f"pawsx/{XTREME_SPLITS[split]}-{language}.tsv",),
+        read=read_pawsx,
+        tfds=lambda language, split: (f"paws_x_wiki/{language}:1.0.0", split),
+    ),
+    format=classification.text_format(
+        "paws", {"sentence1": "sentence1", "sentence2": "sentence2"}, PAWSX_LABELS
+    ),
+    scoring=classification.scoring(PAWSX_LABELS),
 )
 
-QQP = _family(
-    "qqp",
-    ("question1", "question2"),
-    ("qqp question1: ", " question2: "),
-    QQP_LABELS,
+QQP = Family(
+    name="qqp",
     title="Quora question pairs",
     languages=("en",),
-    files=lambda language, split: (f"qqp/{sources.XTREME_SPLITS[split]}.tsv",),
-    read=read_qqp,
-    tfds=lambda language, split: ("glue/qqp:2.0.0", split),
-    splits=("train", "validation"),
+    source=Source(
+        files=lambda language, split: (f"qqp/{XTREME_SPLITS[split]}.tsv",),
+        read=read_qqp,
+        tfds=lambda language, split: ("glue/qqp:2.0.0", split),
+        splits=("train", "validation"),
+        remedy="put GLUE's QQP files there",
+    ),
+    format=classification.text_format(
+        "qqp", {"question1": "question1", "question2": "question2"}, QQP_LABELS
+    ),
+    scoring=classification.scoring(QQP_LABELS),
     groups=(INTERMEDIATE,),
-    remedy="put GLUE's QQP files there",
 )
 
-MNLI = dataclasses.replace(
-    xnli.FAMILY,
+MNLI = Family(
     name="mnli",
     title="MultiNLI natural language inference",
     languages=("en",),
-    files=lambda language, split: (
-        f"mnli/multinli_1.0_{'train' if split == 'train' else 'dev_matched'}.jsonl",
+    source=Source(
+        files=lambda language, split: (
+            f"mnli/multinli_1.0_{'train' if split == 'train' else 'dev_matched'}.jsonl",
+        ),
+        read=read_nli,
+        tfds=lambda language, split: (
+            "multi_nli:1.1.0",
+            "train" if split == "train" else "validation_matched",
+        ),
+        splits=("train", "validation"),
+        sizes={"train": 392_702},  # the English training set of XNLI
+        remedy="put MultiNLI's files there",
     ),
-    read=read_nli,
-    tfds=lambda language, split: (
-        "multi_nli:1.1.0",
-        "train" if split == "train" else "validation_matched",
-    ),
-    matched_size=None,
-    splits=("train", "validation"),
+    format=xnli.FORMAT,
+    scoring=xnli.SCORING,
     groups=(INTERMEDIATE,),
-    sizes={"train": 392_702},  # the English training set of XNLI
-    remedy="put MultiNLI's files there",
 )
 
 
-def _anli_preprocess(dataset: Any, language: str) -> Any:
-    def as_xnli(example):
-        return {**example, "premise": example["context"]}
-
-    return xnli.preprocess(dataset.map(as_xnli), language)
+def _anli(source: Source, format: Format = xnli.FORMAT) -> Family:
+    title = "ANLI natural language inference, with MultiNLI and SNLI"
+    return Family("anli", title, ("en",), source, format, xnli.SCORING, (INTERMEDIATE,))
 
 
-def _round(number: int) -> Family:
-    return dataclasses.replace(
-        MNLI,
-        name="anli",
-        files=lambda language, split: (f"anli/R{number}/{sources.XTREME_SPLITS[split]}.jsonl",),
+def _context_is_premise(dataset: Any, language: str) -> Any:
+    """Formats examples whose premise is in the field `context`."""
+    renamed = dataset.map(lambda example: {**example, "premise": example["context"]})
+    return xnli.FORMAT.preprocess(renamed, language)
+
+
+def _labelled(dataset: Any, language: str) -> Any:
+    """Formats the pairs with a gold label; TFDS has others."""
+    labelled = dataset.filter(lambda example: example["label"] >= 0)
+    return xnli.FORMAT.preprocess(labelled, language)
+
+
+def _round(number: int) -> Source:
+    return Source(
+        files=lambda language, split: (f"anli/R{number}/{XTREME_SPLITS[split]}.jsonl",),
         read=read_anli,
         tfds=lambda language, split: (f"anli/r{number}:0.1.0", split),
-        preprocess=_anli_preprocess,
-        splits=("train", "validation", "test"),
         remedy="put ANLI's files there",
     )
 
 
-_ROUNDS = tuple(_round(number) for number in (1, 2, 3))
-_SNLI = dataclasses.replace(
-    MNLI,
-    name="anli",
-    files=lambda language, split: (f"snli/snli_1.0_{sources.XTREME_SPLITS[split]}.jsonl",),
-    tfds=lambda language, split: ("snli:1.1.0", split),
-    preprocess=_snli,
-    remedy="put SNLI's files there",
+_ANLI_FORMAT = dataclasses.replace(xnli.FORMAT, preprocess=_context_is_premise)
+_ROUNDS = tuple(_anli(_round(number), _ANLI_FORMAT) for number in (1, 2, 3))
+_SNLI = _anli(
+    Source(
+        files=lambda language, split: (f"snli/snli_1.0_{XTREME_SPLITS[split]}.jsonl",),
+        read=read_nli,
+        tfds=lambda language, split: ("snli:1.1.0", split),
+        splits=("train", "validation"),
+        remedy="put SNLI's files there",
+    ),
+    dataclasses.replace(xnli.FORMAT, preprocess=_labelled),
 )
-_MNLI = dataclasses.replace(MNLI, name="anli")
+_OTHERS = (_anli(MNLI.source), _SNLI)
 
-ANLI = dataclasses.replace(
-    _ROUNDS[0],
-    title="ANLI natural language inference, with MultiNLI and SNLI",
-    parts=lambda split: (*_ROUNDS, _MNLI, _SNLI) if split == "train" else _ROUNDS,
-    sizes={"validation": 3200, "test": 3200},  # of the rounds, TFDS's catalogue
+ANLI = _anli(
+    dataclasses.replace(
+        _round(1),
+        parts=lambda split: (*_ROUNDS, *_OTHERS) if split == "train" else _ROUNDS,
+        sizes={"validation": 3200, "test": 3200},  # of the rounds, TFDS's catalogue
+    ),
+    _ANLI_FORMAT,
 )
 
 FAMILIES = (PAWSX, QQP, MNLI, ANLI)

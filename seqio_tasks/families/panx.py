@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import languages, metrics, sources, strict_metrics
+from seqio_tasks import data_files, languages, metrics, strict_metrics
+from seqio_tasks.data_files import XTREME_SPLITS
 from seqio_tasks.errors import RequestError
-from seqio_tasks.records import XTREME_R, Example, Family
+from seqio_tasks.records import XTREME_R, Example, Family, Format, Scoring, Source
 
 TAGS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 SEPARATOR = " $$ "  # between the entities of a target
@@ -62,10 +63,10 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
     of a file.
 
     Raises:
-      RequestError: see `sources.tagged_sentences`; or all tokens have the prefix of another
+      RequestError: see `data_files.tagged_sentences`; or all tokens have the prefix of another
         language; or a token is empty without its prefix.
     """
-    sentences = list(sources.tagged_sentences(path, split, TAGS))
+    sentences = list(data_files.tagged_sentences(path, split, TAGS))
     prefix = _prefix(sentences)
     if prefix not in ("", language):
         raise RequestError(
@@ -114,16 +115,14 @@ FAMILY = Family(
     name="panx",
     title="PAN-X (WikiANN) named entities",
     languages=LANGUAGES,
-    files=lambda language, split: (f"panx/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
-    read=read,
-    tfds=lambda language, split: (f"wikiann/{language}:1.0.0", split),
-    preprocess=preprocess,
-    plain_text=lambda inputs: inputs.removeprefix(metrics.TAG_PROMPT),
-    metric=metrics.span_f1,
-    strict_metric=strict_metrics.span_f1,
-    score="span_f1",
-    percent=100.0,
-    small=SMALL,
+    source=Source(
+        files=lambda language, split: (f"panx/{XTREME_SPLITS[split]}-{language}.tsv",),
+        read=read,
+        tfds=lambda language, split: (f"wikiann/{language}:1.0.0", split),
+        matched_size=1000,  # training sentences of Swahili, the smallest of the ten study languages
+        small=SMALL,
+    ),
+    format=Format(preprocess, plain_text=lambda inputs: inputs.removeprefix(metrics.TAG_PROMPT)),
+    scoring=Scoring(metrics.span_f1, strict_metrics.span_f1, score="span_f1", percent=100.0),
     groups=(XTREME_R,),
-    matched_size=1000,  # training sentences of Swahili, the smallest of the ten study languages
 )

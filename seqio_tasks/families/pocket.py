@@ -6,16 +6,14 @@ gin can bind, generates all data; nothing is downloaded. They are a test bench, 
 about real languages.
 """
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import gin
 
-from seqio_tasks import metrics, miniature, sentencepiece_model, sources
+from seqio_tasks import data_files, metrics, miniature, sentencepiece_model
 from seqio_tasks.families import panx, tydiqa, xnli
-from seqio_tasks.records import Example, Family
+from seqio_tasks.records import Example, Family, Format, Scoring, Source
 
 
 @gin.configurable(module="seqio_tasks.families.pocket")
@@ -30,7 +28,7 @@ def vocabulary_file(size: int = 512) -> Path:
     """
     sentencepiece_model.check_size(size)
     world = miniature.World()
-    path = sources.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
+    path = data_files.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
 
     def make(path: Path) -> None:
         sentencepiece_model.train(_all_text(world), size, path, exact=False)
@@ -52,11 +50,6 @@ def _all_text(world: miniature.World) -> Iterator[str]:
             yield f"question: {example['question']} context: {example['context']}"
 
 
-def _text_only(dataset: Any, language: str) -> Any:
-    del language
-    return dataset
-
-
 def _make(task: str):
     def make(language: str, split: str) -> Iterator[Example]:
         world = miniature.World()
@@ -67,37 +60,20 @@ def _make(task: str):
     return make
 
 
-def _family(task: str, like: Family, **changes: Any) -> Family:
-    return dataclasses.replace(
-        like,
+def _family(task: str, format: Format, scoring: Scoring) -> Family:
+    return Family(
         name=f"pocket_{task}",
         title=f"{task.upper()} in miniature languages",
         languages=miniature.LANGUAGES,
-        files=lambda language, split: (),
-        tfds=lambda language, split: None,
-        make=_make(task),
-        digest=lambda: miniature.World().fingerprint(),
-        matched_size=None,
-        small={},
-        groups=(),
-        sizes={},
-        splits=("train", "validation", "test"),
-        **changes,
+        source=Source(make=_make(task), digest=lambda: miniature.World().fingerprint()),
+        format=format,
+        scoring=scoring,
     )
 
 
 FAMILIES = (
-    _family("nli", xnli.FAMILY),
-    _family("ner", panx.FAMILY),
-    _family("qa", tydiqa.FAMILY),
-    _family(
-        "text",
-        panx.FAMILY,
-        preprocess=_text_only,
-        plain_text=None,
-        metric=None,
-        strict_metric=None,
-        score="",
-        objective="span_corruption",
-    ),
+    _family("nli", xnli.FORMAT, xnli.SCORING),
+    _family("ner", panx.FAMILY.format, panx.FAMILY.scoring),
+    _family("qa", tydiqa.FAMILY.format, tydiqa.FAMILY.scoring),
+    _family("text", Format(lambda dataset, _: dataset, objective="span_corruption"), Scoring()),
 )

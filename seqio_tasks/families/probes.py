@@ -13,7 +13,7 @@ from typing import Any
 import gin
 
 from seqio_tasks.errors import RequestError
-from seqio_tasks.records import PROBE, Family
+from seqio_tasks.records import PROBE, Family, Format, Scoring
 from seqio_tasks.sentencepiece_model import NUM_SENTINELS, Vocabulary
 
 
@@ -51,26 +51,25 @@ def sentinels(vocabulary: Vocabulary) -> tuple[int, ...]:
 
 def probe_of(family: Family) -> Family:
     """Returns the family with the same examples as plain text, for masking."""
+    of = family.format
     return dataclasses.replace(
         family,
         name=f"{PROBE}{family.name}",
         title=f"Probe of {family.title}",
-        preprocess=lambda dataset, language: _plain(family, family.preprocess(dataset, language)),
-        metric=None,
-        strict_metric=None,
-        score="",
-        labels=(),
-        answers_field=None,
-        objective="probe",
-        matched_size=None,
+        format=Format(
+            lambda dataset, language: _plain(of, of.preprocess(dataset, language)),
+            objective="probe",
+            version=of.version,
+        ),
+        scoring=Scoring(),
     )
 
 
-def _plain(family: Family, dataset: Any) -> Any:
+def _plain(of: Format, dataset: Any) -> Any:
     """Converts formatted examples to plain text, as `targets`; plain text does not change."""
     import tensorflow as tf
 
-    plain_text = family.plain_text
+    plain_text = of.plain_text
     if plain_text is None:
         return dataset
 

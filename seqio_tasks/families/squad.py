@@ -6,42 +6,52 @@ answer: the target is `unanswerable`), Artetxe et al. 2020 (XQuAD) and Lewis et 
 last two have no training data of their own: models are trained on SQuAD.
 """
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pydantic
 
-from seqio_tasks import files, metrics, sources, strict_metrics
+from seqio_tasks import data_files, files, metrics, strict_metrics
+from seqio_tasks.data_files import XTREME_SPLITS
 from seqio_tasks.errors import RequestError
-from seqio_tasks.records import INTERMEDIATE, XTREME_R, Example, Family
+from seqio_tasks.records import (
+    INTERMEDIATE,
+    XTREME_R,
+    Example,
+    Family,
+    Format,
+    Scoring,
+    Source,
+)
 
 UNANSWERABLE = "unanswerable"  # the target of a question without an answer
 XQUAD_LANGUAGES = ("ar", "de", "el", "en", "es", "hi", "ro", "ru", "th", "tr", "vi", "zh")
 MLQA_LANGUAGES = ("ar", "de", "en", "es", "hi", "vi", "zh")
 
 
-class _Answer(sources.Form):
-    text: sources.Text
+class _Answer(data_files.Form):
+    text: data_files.Text
 
 
-class _Question(sources.Form):
-    id: sources.Name
-    question: sources.Text
+class _Question(data_files.Form):
+    id: data_files.Name
+    question: data_files.Text
     answers: list[_Answer] = pydantic.Field(default_factory=list)
     is_impossible: bool = False
 
 
-class _Paragraph(sources.Form):
-    context: sources.Text
+class _Paragraph(data_files.Form):
+    context: data_files.Text
     qas: list[dict[str, Any]]
 
 
-class _Article(sources.Form):
+class _Article(data_files.Form):
     paragraphs: list[_Paragraph]
 
 
-class _File(sources.Form):
+class _File(data_files.Form):
     data: list[_Article]
 
 
@@ -57,7 +67,7 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
     """
     del language, split
     content = files.parse_json(files.read_text(path), str(path), unique_keys=True)
-    found = sources.formed(_File, content, f"{path}: not of SQuAD's form")
+    found = data_files.formed(_File, content, f"{path}: not of SQuAD's form")
     number = 0
     for article in found.data:
         for paragraph in article.paragraphs:
@@ -68,8 +78,8 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
 
 def _example(qa: dict[str, Any], context: str, path: Path, number: int) -> Example:
     known = isinstance(qa.get("id"), str | int)
-    name = sources.one_line(qa["id"]) if known else f"number {number}"
-    question = sources.formed(_Question, qa, f"{path}, question {name}: not of SQuAD's form")
+    name = data_files.one_line(qa["id"]) if known else f"number {number}"
+    question = data_files.formed(_Question, qa, f"{path}, question {name}: not of SQuAD's form")
     texts = [answer.text for answer in question.answers if answer.text.strip()]
     if not texts and not question.is_impossible:
         raise RequestError(
@@ -79,7 +89,7 @@ def _example(qa: dict[str, Any], context: str, path: Path, number: int) -> Examp
     if texts and question.is_impossible:
         raise RequestError(
             f"{path}: question {name} is marked impossible but has the answer"
-            f" {sources.shown(texts[0])}; remove one of the two"
+            f" {data_files.shown(texts[0])}; remove one of the two"
         )
     return {
         "id": question.id,
@@ -136,71 +146,76 @@ def plain_text(inputs: str) -> str:
     return inputs.partition(" context: ")[2]
 
 
-def _family(name: str, title: str, languages: tuple[str, ...], **different: Any) -> Family:
-    settings: dict[str, Any] = {
-        "read": read,
-        "preprocess": preprocess,
-        "plain_text": plain_text,
-        "metric": metrics.squad,
-        "strict_metric": strict_metrics.squad,
-        "score": "f1",
-        "answers_field": "answers",
-    }
-    return Family(name=name, title=title, languages=languages, **settings | different)
+FORMAT = Format(preprocess, plain_text=plain_text, answers_field="answers")
+SCORING = Scoring(metrics.squad, strict_metrics.squad, score="f1")
 
 
-def _squad_file(split: str, version: str) -> str:
-    return f"{'train' if split == 'train' else 'dev'}-{version}.json"
-
-
-def _mlqa_file(language: str, split: str) -> str:
-    part = "dev" if split == "validation" else split
-    return f"mlqa/MLQA_V1/{part}/{part}-context-{language}-question-{language}.json"
+def _mlqa_files(language: str, split: str) -> tuple[str, ...]:
+    part = XTREME_SPLITS[split]
+    return (f"mlqa/MLQA_V1/{part}/{part}-context-{language}-question-{language}.json",)
 
 
 FAMILIES = (
-    _family(
-        "squad",
-        "SQuAD v1.1 question answering",
-        ("en",),
-        files=lambda language, split: (f"squad/{_squad_file(split, 'v1.1')}",),
-        tfds=lambda language, split: ("squad/v1.1:3.0.0", split),
-        splits=("train", "validation"),
-        groups=(INTERMEDIATE,),
-    ),
-    _family(
-        "squad2",
-        "SQuAD v2.0 question answering",
-        ("en",),
-        files=lambda language, split: (f"squad2/{_squad_file(split, 'v2.0')}",),
-        tfds=lambda language, split: ("squad/v2.0:3.0.0", split),
-        splits=("train", "validation"),
-        groups=(INTERMEDIATE,),
-        sizes={"train": 130_319, "validation": 11_873},  # a card on Hugging Face
-        remedy="put SQuAD v2.0's files there",
-    ),
-    _family(
-        "xquad",
-        "XQuAD question answering",
-        XQUAD_LANGUAGES,
-        files=lambda language, split: (f"xquad/xquad.{language}.json",),
-        # TFDS has the eleven languages of XTREME
-        tfds=lambda language, split: (
-            (f"xquad/{language}:3.0.0", split) if language != "ro" else None
+    Family(
+        name="squad",
+        title="SQuAD v1.1 question answering",
+        languages=("en",),
+        source=Source(
+            files=lambda language, split: (f"squad/{XTREME_SPLITS[split]}-v1.1.json",),
+            read=read,
+            tfds=lambda language, split: ("squad/v1.1:3.0.0", split),
+            splits=("train", "validation"),
         ),
-        splits=("test",),
-        groups=(XTREME_R,),
-        sizes={"test": 1190},  # TFDS's description
+        format=FORMAT,
+        scoring=SCORING,
+        groups=(INTERMEDIATE,),
     ),
-    _family(
-        "mlqa",
-        "MLQA question answering",
-        MLQA_LANGUAGES,
-        files=lambda language, split: (_mlqa_file(language, split),),
-        tfds=lambda language, split: (f"mlqa/{language}:1.0.0", split),
-        metric=metrics.mlqa,
-        metric_by_language=True,
-        splits=("validation", "test"),
+    Family(
+        name="squad2",
+        title="SQuAD v2.0 question answering",
+        languages=("en",),
+        source=Source(
+            files=lambda language, split: (f"squad2/{XTREME_SPLITS[split]}-v2.0.json",),
+            read=read,
+            tfds=lambda language, split: ("squad/v2.0:3.0.0", split),
+            splits=("train", "validation"),
+            sizes={"train": 130_319, "validation": 11_873},  # a card on Hugging Face
+            remedy="put SQuAD v2.0's files there",
+        ),
+        format=FORMAT,
+        scoring=SCORING,
+        groups=(INTERMEDIATE,),
+    ),
+    Family(
+        name="xquad",
+        title="XQuAD question answering",
+        languages=XQUAD_LANGUAGES,
+        source=Source(
+            files=lambda language, split: (f"xquad/xquad.{language}.json",),
+            read=read,
+            # TFDS has the eleven languages of XTREME
+            tfds=lambda language, split: (
+                (f"xquad/{language}:3.0.0", split) if language != "ro" else None
+            ),
+            splits=("test",),
+            sizes={"test": 1190},  # TFDS's description
+        ),
+        format=FORMAT,
+        scoring=SCORING,
+        groups=(XTREME_R,),
+    ),
+    Family(
+        name="mlqa",
+        title="MLQA question answering",
+        languages=MLQA_LANGUAGES,
+        source=Source(
+            files=_mlqa_files,
+            read=read,
+            tfds=lambda language, split: (f"mlqa/{language}:1.0.0", split),
+            splits=("validation", "test"),
+        ),
+        format=FORMAT,
+        scoring=dataclasses.replace(SCORING, metric=metrics.mlqa, metric_by_language=True),
         groups=(XTREME_R,),
     ),
 )

@@ -13,8 +13,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources, strict_metrics
-from seqio_tasks.records import INTERMEDIATE, XTREME_R, Example, Family
+from seqio_tasks import data_files, metrics, strict_metrics
+from seqio_tasks.data_files import XTREME_SPLITS
+from seqio_tasks.records import (
+    INTERMEDIATE,
+    XTREME_R,
+    Example,
+    Family,
+    Format,
+    Scoring,
+    Source,
+)
 
 # the 38 languages of XTREME-R's UD-POS
 # fmt: off
@@ -32,20 +41,20 @@ TAGS = (
 
 def _reader(known: tuple[str, ...]) -> Callable[[Path, str, str], Iterator[Example]]:
     def read(path: Path, language: str, split: str) -> Iterator[Example]:
-        """Reads sentences, see `sources.tagged_sentences`."""
+        """Reads sentences, see `data_files.tagged_sentences`."""
         del language
         remedy = "make the file from the treebanks or use validation"
-        return sources.tagged_sentences(path, split, known, _one_word, remedy)
+        return data_files.tagged_sentences(path, split, known, _one_word, remedy)
 
     return read
 
 
 def _one_word(token: str) -> str:
     word = "".join(token.replace("\u200c", "").split())
-    return word if sources.is_visible(word) else ""
+    return word if data_files.is_visible(word) else ""
 
 
-def _preprocess(prompt: str) -> Callable[[Any, str], Any]:
+def _format(prompt: str) -> Format:
     def preprocess(dataset: Any, language: str) -> Any:
         """Makes `inputs` and `targets` from examples with `tokens` and `tags`."""
         import tensorflow as tf
@@ -60,49 +69,37 @@ def _preprocess(prompt: str) -> Callable[[Any, str], Any]:
 
         return dataset.map(as_text, num_parallel_calls=tf.data.AUTOTUNE)
 
-    return preprocess
-
-
-def _family(name: str, prompt: str, known: tuple[str, ...], **different: Any) -> Family:
-    return Family(
-        name=name,
-        read=_reader(known),
-        preprocess=_preprocess(prompt),
-        plain_text=lambda inputs: inputs.removeprefix(prompt),
-        strict_metric=strict_metrics.tags,
-        tags=True,
-        **different,
-    )
+    return Format(preprocess, plain_text=lambda inputs: inputs.removeprefix(prompt), tags=True)
 
 
 FAMILIES = (
-    _family(
-        "udpos",
-        "pos: ",
-        TAGS,
+    Family(
+        name="udpos",
         title="Universal Dependencies parts of speech",
         languages=LANGUAGES,
-        files=lambda language, split: (f"udpos/{sources.XTREME_SPLITS[split]}-{language}.tsv",),
         # TFDS has one configuration per treebank, but XTREME joins all treebanks of a language
-        tfds=lambda language, split: None,
-        metric=metrics.tag_f1,
-        score="tag_f1",
+        source=Source(
+            files=lambda language, split: (f"udpos/{XTREME_SPLITS[split]}-{language}.tsv",),
+            read=_reader(TAGS),
+        ),
+        format=_format("pos: "),
+        scoring=Scoring(metrics.tag_f1, strict_metrics.tags, score="tag_f1"),
         groups=(XTREME_R,),
     ),
-    _family(
-        "ccg",
-        "ccg: ",
-        (),
+    Family(
+        name="ccg",
         title="CCG supertags",
         languages=("en",),
-        files=lambda language, split: (f"ccg/{sources.XTREME_SPLITS[split]}.tsv",),
-        tfds=lambda language, split: None,
-        metric=metrics.token_accuracy,
-        score="token_accuracy",
-        groups=(INTERMEDIATE,),
-        remedy=(
-            "CCGbank needs a licence of the Linguistic Data Consortium, make token<TAB>supertag"
-            " lines from your copy"
+        source=Source(
+            files=lambda language, split: (f"ccg/{XTREME_SPLITS[split]}.tsv",),
+            read=_reader(()),
+            remedy=(
+                "CCGbank needs a licence of the Linguistic Data Consortium, make token<TAB>supertag"
+                " lines from your copy"
+            ),
         ),
+        format=_format("ccg: "),
+        scoring=Scoring(metrics.token_accuracy, strict_metrics.tags, score="token_accuracy"),
+        groups=(INTERMEDIATE,),
     ),
 )

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import languages, sources
-from seqio_tasks.records import TEXT, Example, Family
+from seqio_tasks import data_files, languages
+from seqio_tasks.data_files import XTREME_SPLITS
+from seqio_tasks.records import TEXT, Example, Family, Format, Source
 
 TFDS_NAME = "wikipedia/20230601.{}:1.0.0"
 
@@ -16,7 +17,7 @@ TFDS_NAME = "wikipedia/20230601.{}:1.0.0"
 def read(path: Path, language: str, split: str) -> Iterator[Example]:
     """Reads one text per line; skips blank lines."""
     del language, split
-    for _, line in sources.lines(path):
+    for _, line in data_files.lines(path):
         if line.strip():
             yield {"text": line.strip()}
 
@@ -31,15 +32,13 @@ FAMILY = Family(
     name=TEXT,
     title="plain text, for span corruption",
     languages=languages.XTREME_R,
-    files=lambda language, split: (f"text/{sources.XTREME_SPLITS[split]}-{language}.txt",),
-    read=read,
-    tfds=lambda language, split: (
-        (TFDS_NAME.format(language), "train") if split == "train" else None
+    source=Source(
+        files=lambda language, split: (f"text/{XTREME_SPLITS[split]}-{language}.txt",),
+        read=read,
+        tfds=lambda language, split: (
+            (TFDS_NAME.format(language), "train") if split == "train" else None
+        ),
+        splits=("train", "validation"),
     ),
-    preprocess=preprocess,
-    metric=None,
-    strict_metric=None,
-    score="",
-    objective="span_corruption",
-    splits=("train", "validation"),
+    format=Format(preprocess, objective="span_corruption"),
 )

@@ -4,11 +4,11 @@ Format and metric of the mT5 release (multilingual_t5 `preprocessors.xquad`, SQu
 data of Clark et al. 2020.
 """
 
+import dataclasses
 from typing import Any
 
-from seqio_tasks import metrics, strict_metrics
 from seqio_tasks.families import squad
-from seqio_tasks.records import XTREME_R, Family
+from seqio_tasks.records import XTREME_R, Family, Source
 
 TFDS_NAME = "tydi_qa/goldp:3.0.0"  # the mT5 release's 2.1.0 is no longer in TFDS
 NAMES = {
@@ -65,16 +65,14 @@ FAMILY = Family(
     name="tydiqa",
     title="TyDiQA-GoldP question answering",
     languages=tuple(NAMES),
-    files=files,
-    read=squad.read,
-    tfds=tfds,
-    preprocess=preprocess,
-    plain_text=squad.plain_text,
-    metric=metrics.squad,
-    strict_metric=strict_metrics.squad,
-    score="f1",
-    answers_field="answers",
-    splits=("train", "validation"),
+    source=Source(
+        files=files,
+        read=squad.read,
+        tfds=tfds,
+        splits=("train", "validation"),
+        matched_size=2390,  # training questions of Bengali, the smallest of the study languages
+    ),
+    format=dataclasses.replace(squad.FORMAT, preprocess=preprocess),
+    scoring=squad.SCORING,
     groups=(XTREME_R,),
-    matched_size=2390,  # training questions of Bengali, the smallest of the study languages
 )

@@ -4,14 +4,16 @@ Format and metric of the mT5 release (multilingual_t5 `process_mnli`, `process_x
 Conneau et al. 2018. English trains on MultiNLI, the other languages on its machine translations.
 """
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from seqio_tasks import metrics, sources, strict_metrics
+from seqio_tasks import data_files, metrics
 from seqio_tasks.errors import RequestError
-from seqio_tasks.records import XTREME_R, Example, Family
+from seqio_tasks.families import classification
+from seqio_tasks.records import XTREME_R, Example, Family, Source
 
 LANGUAGES = (
     "ar",
@@ -31,7 +33,6 @@ LANGUAGES = (
     "zh",
 )
 LABELS = ("entailment", "neutral", "contradiction")  # the targets are their indices
-PROMPTS = ("xnli: premise: ", " hypothesis: ")  # before each part of an input
 _COLUMNS = ("language", "gold_label", "sentence1", "sentence2")  # of XNLI's own files
 
 
@@ -68,13 +69,13 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
       RequestError: a line is malformed (names file and line), or no line is in the language.
     """
     del split
-    header = next(sources.lines(path), (1, ""))[1].split("\t")
+    header = next(data_files.lines(path), (1, ""))[1].split("\t")
     if set(_COLUMNS) <= set(header):
         rows = _of_language(path, language)
     elif header[-1] == "label":  # XNLI's translations of MultiNLI
         rows = _three_columns(itertools.islice(_unquoted(path), 1, None))
     else:
-        rows = _three_columns(sources.table(path))
+        rows = _three_columns(data_files.table(path))
     found = False
     for where, premise, hypothesis, label in rows:
         found = True
@@ -84,13 +85,13 @@ def read(path: Path, language: str, split: str) -> Iterator[Example]:
 
 
 def _unquoted(path: Path) -> Iterator[tuple[str, list[str]]]:
-    for number, line in sources.lines(path):
+    for number, line in data_files.lines(path):
         yield f"{path}, line {number}", line.split("\t")
 
 
 def _of_language(path: Path, language: str) -> Iterator[tuple[str, str, str, str]]:
     """Yields (file and line, premise, hypothesis, label) from the table of XNLI-1.0."""
-    for where, row in sources.named_rows(_unquoted(path), _COLUMNS):
+    for where, row in data_files.named_rows(_unquoted(path), _COLUMNS):
         if row["language"] == language:
             yield where, row["sentence1"], row["sentence2"], row["gold_label"]
 
@@ -114,6 +115,11 @@ def tfds(language: str, split: str) -> tuple[str, str]:
     return ("multi_nli:1.1.0", "train") if language == "en" else ("xtreme_xnli:1.1.0", "train")
 
 
+_TEXT = classification.text_format(
+    "xnli:", {"premise": "premise", "hypothesis": "hypothesis"}, metrics.XNLI_LABELS
+)
+
+
 def preprocess(dataset: Any, language: str) -> Any:
     """Makes `inputs` and `targets` from premise, hypothesis and label.
 
@@ -122,40 +128,34 @@ def preprocess(dataset: Any, language: str) -> Any:
     """
     import tensorflow as tf
 
-    def as_text(example):
-        premise, hypothesis = example["premise"], example["hypothesis"]
-        if isinstance(premise, dict):
-            premise = premise[language]
-            mine = tf.equal(hypothesis["language"], language)
-            hypothesis = tf.boolean_mask(hypothesis["translation"], mine)[0]
+    def in_language(example):
+        hypothesis = example["hypothesis"]
+        mine = tf.equal(hypothesis["language"], language)
         return {
-            "inputs": tf.strings.join([PROMPTS[0], premise, PROMPTS[1], hypothesis]),
-            "targets": tf.strings.as_string(example["label"]),
+            "premise": example["premise"][language],
+            "hypothesis": tf.boolean_mask(hypothesis["translation"], mine)[0],
+            "label": example["label"],
         }
 
-    return dataset.map(as_text, num_parallel_calls=tf.data.AUTOTUNE)
+    if isinstance(dataset.element_spec["premise"], dict):
+        dataset = dataset.map(in_language)
+    return _TEXT.preprocess(dataset, language)
 
 
-def plain_text(inputs: str) -> str:
-    """Returns premise and hypothesis, joined by a space."""
-    premise, _, hypothesis = inputs.removeprefix(PROMPTS[0]).rpartition(PROMPTS[1])
-    return f"{premise} {hypothesis}"
-
-
+FORMAT = dataclasses.replace(_TEXT, preprocess=preprocess)
+SCORING = classification.scoring(metrics.XNLI_LABELS)
 FAMILY = Family(
     name="xnli",
     title="XNLI natural language inference",
     languages=LANGUAGES,
-    files=files,
-    read=read,
-    tfds=tfds,
-    preprocess=preprocess,
-    plain_text=plain_text,
-    metric=metrics.accuracy,
-    strict_metric=strict_metrics.accuracy,
-    score="accuracy",
-    labels=("0", "1", "2"),
-    matched_size=392_702,  # every language has MultiNLI or its translation
+    source=Source(
+        files=files,
+        read=read,
+        tfds=tfds,
+        sizes={"train": 392_702, "validation": 2490, "test": 5010},  # XNLI's files as read
+        matched_size=392_702,  # every language has MultiNLI or its translation
+    ),
+    format=FORMAT,
+    scoring=SCORING,
     groups=(XTREME_R,),
-    sizes={"train": 392_702, "validation": 2490, "test": 5010},  # XNLI's files as read
 )

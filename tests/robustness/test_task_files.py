@@ -135,7 +135,7 @@ def check(example: dict, family: records.Family) -> None:
     assert all(text.encode() is not None and "\0" not in text for text in texts(example))
     if "label" in example:
         assert type(example["label"]) is int
-        assert 0 <= example["label"] < len(family.labels)
+        assert 0 <= example["label"] < len(family.format.labels)
     if "tags" in example:
         assert len(example["tags"]) == len(example["tokens"]) > 0
         assert all(example["tokens"])
@@ -151,7 +151,7 @@ def test_any_file_is_read_or_refused(name, scratch):
 
     def read(content: bytes) -> list[dict]:
         path.write_bytes(content)
-        return list(family.read(path, language, split))
+        return list(family.source.read(path, language, split))
 
     assert read(right.encode())
 

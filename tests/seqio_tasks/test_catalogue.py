@@ -66,16 +66,16 @@ def test_families():
     for family in catalogue.families().values():
         assert len(set(family.languages)) == len(family.languages)
         assert set(family.languages) <= set(languages.LANGUAGES)
-        assert set(family.splits) <= set(records.SPLITS)
-        assert set(family.sizes) <= set(family.splits)
-        assert set(family.groups) <= set(records.GROUPS)
+        assert set(family.source.splits) <= set(records.SPLITS)
+        assert set(family.source.sizes) <= set(family.source.splits)
+        assert set(family.groups) <= set(records.TASK_GROUPS)
     # the paper's grid: NER in all ten languages, NLI and QA in seven each
     assert set(STUDY) <= set(catalogue.families()["panx"].languages)
     for name in ("xnli", "tydiqa"):
         assert len(set(STUDY) & set(catalogue.families()[name].languages)) == 7
 
 
-@pytest.mark.parametrize("group", records.GROUPS)
+@pytest.mark.parametrize("group", records.TASK_GROUPS)
 def test_groups(group):
     families = catalogue.families().values()
     assert [f.name for f in families if group in f.groups] == GROUPS[group].split()

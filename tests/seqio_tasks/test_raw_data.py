@@ -33,9 +33,9 @@ def sources() -> dict[tuple[str, str], tuple[records.Task, str]]:
     found = {}
     for family in catalogue.families().values():
         for language in family.languages:
-            for split in family.splits:
+            for split in family.source.splits:
                 for part in raw_data.parts(records.Task(family, language), split):
-                    place = part.family.tfds(language, split)
+                    place = part.family.source.tfds(language, split)
                     if place is not None:
                         found.setdefault(place, (part, split))
     return found
@@ -66,7 +66,7 @@ def test_every_data_set_gets_as_far_as_the_download(builder, no_network):
     with pytest.raises(RequestError) as caught:
         registry._preprocessed(task, split)
     assert isinstance(caught.value.__cause__, DownloadError)
-    files = " or ".join(task.family.files(task.language, split))
+    files = " or ".join(task.family.source.files(task.language, split))
     said = str(caught.value)
     assert said.startswith(f"{task.name} ({split}) cannot be read from TFDS {builder}")
     assert said.endswith(f"to a folder in XTREME's layout that contains {files}")
@@ -93,7 +93,7 @@ def test_no_connection_is_said_in_a_few_words():
 
 def prepare(folder: Path, task: records.Task, split: str, examples: list[dict]) -> None:
     """Writes examples where TFDS's builder of a task looks for what it has prepared."""
-    place = task.family.tfds(task.language, split)
+    place = task.family.source.tfds(task.language, split)
     assert place is not None
     builder = tfds.builder(place[0], data_dir=folder)
     features = builder.info.features

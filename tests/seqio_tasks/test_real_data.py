@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from seqio_tasks import catalogue, sources
+from seqio_tasks import catalogue, data_files
 from seqio_tasks.errors import RequestError
 
 DATA_DIR = os.environ.get("XFER_DATA_DIR")  # at import: tests may change the environment
@@ -52,10 +52,10 @@ def read(name: str, split: str) -> list[dict]:
     """Returns a task's raw examples; skips where the folder lacks the file."""
     task = catalogue.task(name)
     try:
-        path = sources.find(task.family.files(task.language, split), name, split, None)
+        path = data_files.find(task.family.source.files(task.language, split), name, split, None)
     except RequestError as error:
         pytest.skip(str(error))
-    return list(task.family.read(path, task.language, split))
+    return list(task.family.source.read(path, task.language, split))
 
 
 @pytest.mark.parametrize("language", PANX)
@@ -114,5 +114,5 @@ def test_xcopa(language):
 
 def test_the_smallest_training_set_is_the_matched_size():
     for family, language in (("panx", "sw"),):
-        matched = catalogue.families()[family].matched_size
+        matched = catalogue.families()[family].source.matched_size
         assert len(read(f"xfer_{family}.{language}", "train")) == matched

@@ -45,7 +45,7 @@ def test_tasks_are_families_of_the_group():
         if task.family:
             family = families[task.family]
             assert set(task.languages) <= set(family.languages)
-            assert family.score in task.metrics
+            assert family.scoring.score in task.metrics
 
 
 def test_averages_are_xtremes():

@@ -32,7 +32,7 @@ def complaint(name: str, split: str) -> str:
 
 def of_tfds(task: Task, split: str, tmp_path: Path, examples: list[dict]) -> list:
     """Returns the texts of examples that went through the features of the task's data in TFDS."""
-    found = task.family.tfds(task.language, split)
+    found = task.family.source.tfds(task.language, split)
     assert found is not None
     features = tfds.builder(found[0], data_dir=tmp_path).info.features
     return preprocessed(task.family, features, task.language, examples)
@@ -42,7 +42,7 @@ def preprocessed(family: Family, features, language: str, examples: list[dict]) 
     """Returns the texts of examples that went through features of TFDS."""
     records = [features.serialize_example(example) for example in examples]
     dataset = tf.data.Dataset.from_tensor_slices(records).map(features.deserialize_example)
-    return _pairs(family.preprocess(dataset, language))
+    return _pairs(family.format.preprocess(dataset, language))
 
 
 def _pairs(dataset: tf.data.Dataset) -> list[tuple[str, str]]:

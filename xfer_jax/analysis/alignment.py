@@ -57,7 +57,7 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
         found = _outputs(root, cells.iloc[0])
         if found is None:
             return None
-        plain = catalogue.task(f"{task}.{target}").family.plain_text or str
+        plain = catalogue.task(f"{task}.{target}").family.format.plain_text or str
         sample = subsets.sample_indices(found.inputs, _TEXTS)
         texts.setdefault(target, []).extend(plain(found.inputs[i]) for i in sample)
         pieces.setdefault(target, set()).update(*(found.tokens[i] for i in sample))
@@ -82,8 +82,8 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
         counts, of = outcomes.count(found)
         for kind in outcomes.kinds(found):
             counted.append(cell | {"outcome": kind, "count": counts[kind], "of": of})
-        family = found.task.family
-        if row["source"] != row["target"] and not (family.labels or family.tags):
+        text_format = found.task.family.format
+        if row["source"] != row["target"] and not (text_format.labels or text_format.tags):
             in_other = outcomes.in_other_language(
                 found, row["source"], words.get(row["source"], set()), words[row["target"]]
             )
@@ -104,7 +104,7 @@ def align(rows: pd.DataFrame, root: Path) -> Aligned | None:
 
 
 def _unscorable(task: str, targets: Sequence[str]) -> str:
-    metric = catalogue.task(f"{task}.{targets[0]}").family.score
+    metric = catalogue.task(f"{task}.{targets[0]}").family.scoring.score
     return (
         f"{task}: {metric} counts none of the expected answers in {', '.join(targets)}, so perfect"
         " answers would score 0 (an entity with a second colon, such as `PER: en:Ada` in the raw"
@@ -137,7 +137,7 @@ def without_baseline(rows: pd.DataFrame) -> list[str]:
         if "baseline" in of_task and of_task["baseline"].notna().any():
             continue
         try:
-            labels = catalogue.task(f"{task}.{of_task['target'].iloc[0]}").family.labels
+            labels = catalogue.task(f"{task}.{of_task['target'].iloc[0]}").family.format.labels
         except RequestError:
             labels = ()  # a user's own task
         bound = ""

@@ -33,14 +33,14 @@ NO_LABEL = "no label"
 
 def kinds(outputs: Outputs) -> tuple[str, ...]:
     """Returns the kinds of outcome of a task, in display order."""
-    family = outputs.task.family
-    if family.labels:
-        names = label_names(family.labels)
+    text_format = outputs.task.family.format
+    if text_format.labels:
+        names = label_names(text_format.labels)
         wrong = [f"{a} as {b}" for a in names for b in (*names, NO_LABEL) if a != b]
         return (CORRECT, *wrong)
-    if family.tags:
+    if text_format.tags:
         return TAGS
-    return ANSWERS if family.answers_field else (*ENTITIES, *PREDICTED)
+    return ANSWERS if text_format.answers_field else (*ENTITIES, *PREDICTED)
 
 
 def label_names(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -55,20 +55,19 @@ def count(outputs: Outputs) -> tuple[Counter[str], int]:
       The count of each kind, and the total: the number of examples, of entities in the references,
       or of tokens (tagging).
     """
-    family = outputs.task.family
-    if family.labels:
+    text_format = outputs.task.family.format
+    if text_format.labels:
         return _labels(outputs), len(outputs.answers)
-    if family.answers_field:
+    if text_format.answers_field:
         return _answers(outputs), len(outputs.answers)
-    if family.tags:
+    if text_format.tags:
         return _tags(outputs)
     return _entities(outputs)
 
 
 def _labels(outputs: Outputs) -> Counter[str]:
-    named = dict(
-        zip(outputs.task.family.labels, label_names(outputs.task.family.labels), strict=True)
-    )
+    labels = outputs.task.family.format.labels
+    named = dict(zip(labels, label_names(labels), strict=True))
     found: Counter[str] = Counter()
     for reference, answer in zip(outputs.references, outputs.answers, strict=True):
         gold, guess = named[reference.strip()], named.get(answer.strip(), NO_LABEL)
@@ -169,8 +168,8 @@ def in_other_language(
       target_words: words of texts in the target language.
     """
     target = outputs.task.language
-    family = outputs.task.family
-    if source == target or family.labels or family.tags:
+    text_format = outputs.task.family.format
+    if source == target or text_format.labels or text_format.tags:
         return 0
     only_source = source_words - target_words
     foreign_script = _foreign_to(target)
@@ -184,7 +183,7 @@ def in_other_language(
 
 def _content(outputs: Outputs, answer: str) -> str:
     """Returns an answer without the words of the text format."""
-    if outputs.task.family.answers_field:
+    if outputs.task.family.format.answers_field:
         return answer
     return " ".join(" ".join(surface) for _, surface in strict_metrics.parse_spans(answer))
 

@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
     command.add_argument("name", nargs="?", default="", help="only tasks whose name contains this")
     command.add_argument(
         "--filter",
-        choices=("intermediate", "xtreme_r"),  # catalogue.GROUPS
+        choices=("intermediate", "xtreme_r"),  # records.TASK_GROUPS
         help="only the English intermediate tasks, or only those of XTREME-R",
     )
     command.add_argument(
@@ -50,20 +50,20 @@ def add(commands: Any) -> None:
 
 def _tasks(args: argparse.Namespace, bindings: list[str]) -> None:
     del bindings
-    from seqio_tasks import catalogue, languages, records, sources
+    from seqio_tasks import catalogue, data_files, languages, records
 
-    folder = sources.data_dir()
+    folder = data_files.data_dir()
     shown = 0
     for family in catalogue.families().values():
         if args.filter and args.filter not in family.groups:
             continue
         for code in family.languages:
-            name = f"{records.PREFIX}{family.name}.{code}"
-            if args.name not in name:
+            task = records.Task(family, code)
+            if args.name not in task.name:
                 continue
             shown += 1
-            origins = [_origin(catalogue.task(name), split, args.sizes) for split in family.splits]
-            print(f"{name:<22} {languages.get(code).name:<12} {'  '.join(origins)}")
+            origins = [_origin(task, split, args.sizes) for split in family.source.splits]
+            print(f"{task.name:<22} {languages.get(code).name:<12} {'  '.join(origins)}")
     if args.filter in (None, records.INTERMEDIATE):
         shown += _mixtures(args.name)
     if args.filter in (None, records.XTREME_R):
@@ -91,7 +91,7 @@ def _mixtures(part: str) -> int:
 
 def _retrieval(part: str, count: bool) -> int:
     """Prints the retrieval tasks, which `retrieve` reads itself; returns how many there are."""
-    from seqio_tasks import retrieval_data, sources
+    from seqio_tasks import data_files, retrieval_data
 
     shown = 0
     for family in retrieval_data.FAMILIES.values():
@@ -99,7 +99,7 @@ def _retrieval(part: str, count: bool) -> int:
             continue
         shown += 1
         there = "files in XTREME's layout alone"
-        if count and sources.data_dir() is not None:
+        if count and data_files.data_dir() is not None:
             sizes = []
             for code in family.languages:
                 try:
@@ -113,15 +113,15 @@ def _retrieval(part: str, count: bool) -> int:
 
 
 def _origin(task, split: str, count: bool) -> str:
-    from seqio_tasks import raw_data, sources
+    from seqio_tasks import data_files, raw_data
 
-    family = task.family
-    if family.make is not None:
-        made = sum(1 for _ in family.make(task.language, split)) if count else "made here"
+    source = task.family.source
+    if source.make is not None:
+        made = sum(1 for _ in source.make(task.language, split)) if count else "made here"
         return f"{split} {made}"
-    size = f" ({family.sizes[split]:,})" if split in family.sizes else ""
+    size = f" ({source.sizes[split]:,})" if split in source.sizes else ""
     parts = raw_data.parts(task, split)
-    if sources.data_dir() is None:
+    if data_files.data_dir() is None:
         return f"{split} {'+'.join(_elsewhere(part, split) for part in parts)}{size}"
     try:
         paths = [raw_data.find(part, split) for part in parts]
@@ -137,10 +137,10 @@ def _origin(task, split: str, count: bool) -> str:
 
 def _elsewhere(task, split: str) -> str:
     """Where a task's data is when there is no data folder."""
-    tfds = task.family.tfds(task.language, split)
+    tfds = task.family.source.tfds(task.language, split)
     if tfds:
         return "/".join(tfds)
-    files = task.family.files(task.language, split)
+    files = task.family.source.files(task.language, split)
     return f"file {files[0]}" if files else "-"
 
 
@@ -158,8 +158,8 @@ def _vocab(args: argparse.Namespace, bindings: list[str]) -> None:
     if args.examples < 1:
         raise RequestError(f"--examples must be at least 1, not {args.examples}")
     for task in tasks:
-        if args.split not in task.family.splits:
-            there = ", ".join(task.family.splits)
+        if args.split not in task.family.source.splits:
+            there = ", ".join(task.family.source.splits)
             raise RequestError(f"--split: {task.name} has no split {args.split!r}; it has {there}")
     registry = quiet_registry.load()
     texts = (text for task in tasks for text in registry.texts(task, args.split, args.examples))

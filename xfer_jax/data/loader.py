@@ -174,12 +174,12 @@ def training_data(
             raise RequestError(
                 f"{task.name} is a subset of the training split; TRAIN_SPLIT is {split!r}"
             )
-        if task.family.objective == "probe":
+        if task.family.format.objective == "probe":
             raise RequestError(f"{task.name} is a probe, which asks and does not teach")
         cache = open_cache(task, split, vocabulary)
         folders.append(cache.folder.name)
         source: Supervised | Chunks
-        if task.family.objective == "supervised":
+        if task.family.format.objective == "supervised":
             source = Supervised(cache, lengths, long_targets)
             # Subsets are padded like the whole, so that all of them share what is compiled.
             fits = "drop" if long_targets == "error" else long_targets

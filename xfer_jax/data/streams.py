@@ -199,8 +199,8 @@ def check_split(macro: str, split: str, names: Sequence[str]) -> None:
       RequestError: an unknown task, or one without the split.
     """
     for task in (task for name in names for task in catalogue.tasks(name)):
-        if split not in task.family.splits:
-            there = ", ".join(task.family.splits)
+        if split not in task.family.source.splits:
+            there = ", ".join(task.family.source.splits)
             raise RequestError(f"{macro}: {task.name} has no split {split!r}; it has {there}")
 
 

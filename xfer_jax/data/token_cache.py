@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from seqio_tasks import digests, files, quiet_registry, raw_data, sources, subsets
+from seqio_tasks import data_files, digests, files, quiet_registry, raw_data, subsets
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import Task
 from seqio_tasks.sentencepiece_model import Vocabulary
@@ -91,7 +91,7 @@ class Cache:
     @property
     def references(self) -> list[Any]:
         """What the metrics compare with: the target text, or the list of answers."""
-        field = self.task.family.answers_field
+        field = self.task.family.format.answers_field
         return [text[field] if field else text["targets_pretokenized"] for text in self.texts]
 
 
@@ -108,12 +108,12 @@ def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
         folder cannot be written.
       RunError: the disk is full.
     """
-    if split not in task.family.splits:
+    if split not in task.family.source.splits:
         raise RequestError(
-            f"{task.name} has no split {split!r}; it has {', '.join(task.family.splits)}"
+            f"{task.name} has no split {split!r}; it has {', '.join(task.family.source.splits)}"
         )
     key = _key(task, split, vocabulary)
-    folder = sources.cache_dir() / "tokens" / f"{task.full_name}-{split}-{_digest(key)[:16]}"
+    folder = data_files.cache_dir() / "tokens" / f"{task.full_name}-{split}-{_digest(key)[:16]}"
     if not folder.is_dir():
         _build(task, split, vocabulary, key, folder)
     elif damaged := _damaged_file(folder, key):
@@ -130,7 +130,7 @@ def _key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
     return {
         "format": CACHE_FORMAT,
         "task": task.full_name,
-        "task_version": task.family.version,
+        "task_version": task.family.format.version,
         "split": split,
         "origin": raw_data.origin(task, split),
         "vocabulary": vocabulary.digest,
@@ -196,7 +196,7 @@ def _build(
         names = sorted(path.name for path in temporary.iterdir())
         meta = key | {
             "examples": examples,
-            "files": {name: sources.file_digest(temporary / name) for name in names},
+            "files": {name: data_files.file_digest(temporary / name) for name in names},
         }
         sealed = meta | {_SEAL: _digest(meta)}
         (temporary / _META).write_text(json.dumps(sealed, indent=1, sort_keys=True), "utf-8")

@@ -49,13 +49,13 @@ def baseline(cache: Cache) -> float:
     Returns:
       The score in percent.
     """
-    family, references = cache.task.family, cache.references
+    scoring, references = cache.task.family.scoring, cache.references
     counts = Counter(text["targets_pretokenized"] for text in cache.texts)
     metric = cache.task.metric
     assert metric is not None
 
     def percent(output: str) -> float:
-        return family.percent * metric(references, [output] * len(references))[family.score]
+        return scoring.percent * metric(references, [output] * len(references))[scoring.score]
 
     return max(percent(output) for output in (counts.most_common(1)[0][0], ""))
 
@@ -76,14 +76,14 @@ def evaluate_task(
       step: the model's, in the files' names and lines.
       advance: called after every batch.
     """
-    task, family = cache.task, cache.task.family
+    task, scoring = cache.task, cache.task.family.scoring
     metric = task.metric
     assert metric is not None
-    assert family.strict_metric is not None
+    assert scoring.strict_metric is not None
     outputs, truncated = predictor.predict(cache, advance)
     texts, references = cache.texts, cache.references
     inputs = [text["inputs_pretokenized"] for text in texts]
-    values = metric(references, outputs) | family.strict_metric(
+    values = metric(references, outputs) | scoring.strict_metric(
         inputs, references, outputs, task.language
     )
     results = folder / "inference_eval"
@@ -112,7 +112,7 @@ def evaluate_task(
         task,
         cache.split,
         values,
-        family.percent * values[family.score],
+        scoring.percent * values[scoring.score],
         baseline(cache),
         len(outputs),
         truncated,
@@ -147,7 +147,9 @@ def table(results: Sequence[Scores], source: str | None) -> str:
       results: one a target.
       source: the language that the model was trained on; None if it is not known.
     """
-    scored = {r.task.full_name.rpartition(".")[0] + " " + r.task.family.score for r in results}
+    scored = {
+        r.task.full_name.rpartition(".")[0] + " " + r.task.family.scoring.score for r in results
+    }
     rows = [("target", "score", "baseline", "examples", "")]
     for r in results:
         note = "source language" if r.task.language == source else "zero-shot" if source else ""
@@ -185,7 +187,7 @@ def write_scores(folder: Path, scores: Sequence[Scores], about: Mapping[str, Any
         | {
             "task": s.task.full_name.rpartition(".")[0],
             "target": s.task.language,
-            "metric": s.task.family.score,
+            "metric": s.task.family.scoring.score,
             "score": s.percent,
             "baseline": s.baseline,
             "n_examples": s.examples,
@@ -280,7 +282,7 @@ class Evaluation:
 
     def _cache(self, task: Task, vocab: sentencepiece_model.Vocabulary) -> Cache:
         cache = open_cache(task, self.eval_split, vocab).sample(self.eval_examples)
-        if task.family.objective != "probe":
+        if task.family.format.objective != "probe":
             return cache
         return streams.masked(cache, self.lengths, vocab, probes.mask_seed())
 
@@ -298,7 +300,7 @@ class Evaluation:
         run_folder.check_inputs(self.model_dir, inputs)
         tasks = [task for name in self.targets for task in catalogue.tasks(name)]
         for task in tasks:
-            if task.family.objective != "probe":
+            if task.family.format.objective != "probe":
                 self.method.check(task)
         with partitioning.first_goes_first():
             caches = [self._cache(task, vocab) for task in tasks]

@@ -40,9 +40,9 @@ class Method:
 
     def check(self, task: Task) -> None:
         """Raises RequestError unless a task can be evaluated, and by this method."""
-        if task.family.objective != "supervised":
+        if task.family.format.objective != "supervised":
             raise RequestError(f"{task.name} is text without targets: there is nothing to evaluate")
-        if self.name == LABELS and not task.family.labels:
+        if self.name == LABELS and not task.family.format.labels:
             raise RequestError(
                 f"{task.name} has no closed set of labels: PREDICT_BY must be {GREEDY!r} or"
                 f" {BEAM!r}"
@@ -82,7 +82,7 @@ class Predictor:
             if labels is None:
                 texts = [self.vocabulary.decode(row) for row in answers.tolist()]
             else:
-                texts = [cache.task.family.labels[i] for i in answers]
+                texts = [cache.task.family.format.labels[i] for i in answers]
             outputs.update(zip(indices.tolist(), texts, strict=True))
             progress(len(indices))
         return [outputs[i] for i in range(len(outputs))], truncated
@@ -147,5 +147,5 @@ class Predictor:
         return partitioning.place(self.mesh, batch[rows])
 
     def _label_tokens(self, task: Task) -> decoding.Labels:
-        encoded = (self.vocabulary.encode(label) for label in task.family.labels)
+        encoded = (self.vocabulary.encode(label) for label in task.family.format.labels)
         return tuple((*map(int, tokens), EOS_ID) for tokens in encoded)

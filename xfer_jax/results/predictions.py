@@ -41,7 +41,7 @@ class Outputs:
         Raises:
           RequestError: the metric does not accept these references.
         """
-        return self.percent(self.task.family.score)
+        return self.percent(self.task.family.scoring.score)
 
     def percent(self, name: str) -> float:
         """Returns one of the scores of the task in percent; raises RequestError, see `score`."""
@@ -55,7 +55,7 @@ class Outputs:
     @property
     def expects_something(self) -> bool:
         """True if any reference contains an answer or an entity."""
-        if self.task.family.answers_field:
+        if self.task.family.format.answers_field:
             return any(answer for answers in self.references for answer in answers)
         return any(strict_metrics.parse_spans(reference) for reference in self.references)
 
@@ -70,10 +70,10 @@ class Outputs:
         return [r if isinstance(r, str) else r[0] for r in self.references]
 
     def _percent(self, answers: Sequence[str], name: str | None = None) -> float:
-        family, metric = self.task.family, self.task.metric
+        scoring, metric = self.task.family.scoring, self.task.metric
         assert metric is not None
         try:
-            return family.percent * metric(self.references, answers)[name or family.score]
+            return scoring.percent * metric(self.references, answers)[name or scoring.score]
         except ValueError as error:
             raise RequestError(f"{self.task.name}: the outputs cannot be scored: {error}") from None
 
@@ -150,13 +150,13 @@ def _records(path: Path, task: Task) -> list[_Record]:
 
 def _wrong_target(target: str | list[str], task: Task) -> str:
     """Returns what is wrong with a target of a task, or an empty text."""
-    family = task.family
-    if family.answers_field:
+    text_format = task.family.format
+    if text_format.answers_field:
         return "expected a list of answers" if isinstance(target, str) else ""
     if not isinstance(target, str):
         return "expected text"
-    if family.labels and target.strip() not in family.labels:
-        return f"expected one of {', '.join(family.labels)}"
+    if text_format.labels and target.strip() not in text_format.labels:
+        return f"expected one of {', '.join(text_format.labels)}"
     return ""
 
 
@@ -174,7 +174,7 @@ def tasks(run: Path) -> list[Task]:
             task = catalogue.task(name)
         except RequestError:
             continue  # a task of another registry
-        if task.family.metric is not None:
+        if task.family.scoring.metric is not None:
             found.append(task)
     if not found:
         has = f"only outputs of {', '.join(names[:4])}" if names else "no files *-<step>.jsonl"
@@ -217,7 +217,7 @@ def table(runs: Sequence[Path]) -> pd.DataFrame:
                     "target": task.language,
                     "arm": arm,
                     "seed": seed,
-                    "metric": task.family.score,
+                    "metric": task.family.scoring.score,
                     "score": outputs.score,
                     "n_examples": len(outputs.answers),
                     "run": str(run),

@@ -180,7 +180,7 @@ def tasks_in(folder: Path) -> Iterator[tuple[Path, records.Task]]:
     """Yields the probes with scores in a folder or its subfolders, and the folder of each."""
     for file in sorted(folder.rglob(f"*-score.{_SUFFIX}")):
         task = catalogue.task(file.name.removesuffix(f"-score.{_SUFFIX}"))
-        if task.family.objective == "probe":
+        if task.family.format.objective == "probe":
             yield file.parent, task
 
 

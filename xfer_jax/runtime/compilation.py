@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax._src import compilation_cache
 
-from seqio_tasks import files, sources
+from seqio_tasks import data_files, files
 from xfer_jax.runtime import progress
 
 _LEAST_SECONDS = 0.3  # a program that compiles faster is not kept
@@ -24,7 +24,7 @@ def keep_programs() -> None:
     """
     _pack_with_checksums()
     if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
-        folder = sources.cache_dir() / "programs" / _processor()
+        folder = data_files.cache_dir() / "programs" / _processor()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

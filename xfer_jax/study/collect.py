@@ -117,7 +117,7 @@ def _rows(
                 "n_shots": _n_shots(job, out),
                 "n_train": "" if job.is_few_shot else _examples(out / job.name),
                 "seed": job.seed,
-                "metric": task.family.score,
+                "metric": task.family.scoring.score,
                 "score": found.score,
                 "baseline": baselines[references],
                 "n_examples": len(found.answers),

@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seqio_tasks import files, sources
+from seqio_tasks import data_files, files
 from seqio_tasks.errors import NotReadyError, PreemptedError, RequestError, RunError
 from xfer_jax import configuration
 from xfer_jax.checkpoints import locations
@@ -73,7 +73,7 @@ def run(study: Study, out: Path, workers: int | None = None) -> None:
     done = checks.check(study, every, out)
     graph = _Graph(every, done)
     if graph.ready:
-        sources.writable_cache()  # every job needs it: said once, and before the first
+        data_files.writable_cache()  # every job needs it: said once, and before the first
     with folder_lock.owned(out, "the study") as lock:
         files.tidy(out)
         if workers is None:

@@ -140,7 +140,7 @@ PLAIN = {
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_text(name):
     inputs, expected = PLAIN[name]
-    assert catalogue.families()[name].plain_text(inputs) == expected
+    assert catalogue.families()[name].format.plain_text(inputs) == expected
 
 
 @pytest.mark.parametrize(

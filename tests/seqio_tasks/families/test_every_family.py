@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from seqio_tasks import catalogue, sources
+from seqio_tasks import catalogue, data_files
 from seqio_tasks.families import choice, pairs, squad, tagging
 from tests.support.files import fill, lines
 from tests.support.tasks import complaint
@@ -26,7 +26,7 @@ PLAIN = {
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_text(name):
     inputs, expected = PLAIN[name]
-    plain_text = catalogue.families()[name].plain_text
+    plain_text = catalogue.families()[name].format.plain_text
     assert plain_text is not None
     assert plain_text(inputs) == expected
 
@@ -35,12 +35,12 @@ def test_plain_text(name):
 def test_labels_are_scored(family):
     for language in (family.languages[0], family.languages[-1]):
         task = catalogue.task(f"xfer_{family.name}.{language}")
-        target = family.labels[0] if family.labels else "NOUN"
-        references = [[target]] if family.answers_field else [target]
+        target = family.format.labels[0] if family.format.labels else "NOUN"
+        references = [[target]] if family.format.answers_field else [target]
         for output, expected in ((target, 100), ("?", 0)):
             scores = task.metric(references, [output])
-            assert family.percent * scores[family.score] == expected
-            strict = family.strict_metric(["x"], references, [output], language)
+            assert family.scoring.percent * scores[family.scoring.score] == expected
+            strict = family.scoring.strict_metric(["x"], references, [output], language)
             assert expected in strict.values()
             assert not set(strict) & set(scores)
 
@@ -61,7 +61,7 @@ def test_a_missing_file_is_named_with_what_to_do(folder):
         f" {folder}, which is missing: put HellaSwag's files there, or unset XFER_DATA_DIR"
         " to read TFDS hellaswag:1.1.0 (train)"
     )
-    assert sources.data_dir() == folder
+    assert data_files.data_dir() == folder
 
 
 def test_files_are_read_without_tensorflow(folder):

@@ -41,8 +41,8 @@ def test_every_family_has_a_probe():
     assert list(catalogue.probe_families()) == [f"probe.{name}" for name in catalogue.families()]
     for name, probe in catalogue.probe_families().items():
         family = catalogue.families()[name.removeprefix("probe.")]
-        assert (probe.languages, probe.splits) == (family.languages, family.splits)
-        assert (probe.metric, probe.labels, probe.objective) == (None, (), "probe")
+        assert (probe.languages, probe.source) == (family.languages, family.source)
+        assert (probe.scoring, probe.format.objective) == (records.Scoring(), "probe")
         for code in (*probe.languages, records.ALL_LANGUAGES):
             assert registry.get(f"xfer_{name}.{code}").name == f"xfer_{name}.{code}"
     assert registry.get("xfer_probe.panx.sw").metric_fns == []

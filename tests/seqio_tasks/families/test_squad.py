@@ -83,7 +83,7 @@ def test_mlqa_is_scored_by_its_language():
     (registered,) = registry.get("xfer_mlqa.de").metric_fns
     assert registered([["die Stadt"]], ["Stadt"])["em"] == 100
     xquad = catalogue.task("xfer_xquad.de")
-    assert xquad.metric is xquad.family.metric
+    assert xquad.metric is xquad.family.scoring.metric
 
 
 @pytest.mark.parametrize(

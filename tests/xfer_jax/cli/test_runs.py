@@ -180,8 +180,8 @@ def test_a_task_s_file_names_tasks_and_splits_that_there_are(task):
     bindings = ["MODEL_DIR = 'out'", "VOCAB_SIZE = 512", "SOURCE = 'en'"]
     configuration.load("train", ["gin/models/pocket.gin", f"gin/tasks/{task}"], bindings)
     run = configuration.build(train.Run)
-    assert all(run.train_split in task.family.splits for task in catalogue.tasks(run.task))
-    assert all(run.eval_split in catalogue.task(name).family.splits for name in run.targets)
+    assert all(run.train_split in task.family.source.splits for task in catalogue.tasks(run.task))
+    assert all(run.eval_split in catalogue.task(name).family.source.splits for name in run.targets)
 
 
 @pytest.mark.parametrize("name", MODEL_FILES)

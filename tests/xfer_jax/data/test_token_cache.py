@@ -38,7 +38,7 @@ def open_ner(words, name: str = NER, split: str = "train") -> token_cache.Cache:
 def test_a_cache_holds_what_the_task_says(tiny_world):
     cache = open_ner(tiny_world, split="validation")
     assert len(cache) == 20
-    examples = list(catalogue.task(NER).family.make("en", "validation"))
+    examples = list(catalogue.task(NER).family.source.make("en", "validation"))
     for i, (text, example) in enumerate(zip(cache.texts, examples, strict=True)):
         assert text["inputs_pretokenized"] == "tag: " + " ".join(example["tokens"])
         assert text["targets_pretokenized"] == " $$ ".join(example["spans"])

@@ -514,10 +514,10 @@ def test_a_step_that_is_evaluated_again_replaces_its_line(tmp_path):
 def test_the_baseline_is_the_better_of_commonest_and_nothing(tiny_world):
     for name in ("xfer_pocket_nli.en", "xfer_pocket_ner.en"):
         cache = token_cache.open_cache(catalogue.task(name), "validation", tiny_world)
-        family = cache.task.family
+        scoring = cache.task.family.scoring
         commonest = max(cache.references, key=cache.references.count)
         scores = [
-            family.percent * family.metric(cache.references, [answer] * len(cache))[family.score]
+            scoring.percent * scoring.metric(cache.references, [answer] * len(cache))[scoring.score]
             for answer in (commonest, "")
         ]
         assert evaluation.baseline(cache) == pytest.approx(max(scores))

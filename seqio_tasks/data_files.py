@@ -1,4 +1,4 @@
-"""Finds raw data, in TFDS or in the layout of XTREME's download scripts, and reads its files."""
+"""Finds the data folder, in the layout of XTREME's download scripts, and reads its files."""
 
 import csv
 import hashlib
@@ -23,7 +23,7 @@ _TAG = re.compile("[A-Z]+(-[A-Z]+)?")  # the form of most tags
 _SHOWN = 80  # characters of a wrong value in an error message
 
 
-@gin.configurable(module="seqio_tasks.sources")
+@gin.configurable(module="seqio_tasks.data_files")
 def data_dir(path: str | None = None) -> Path | None:
     """Returns the folder of files in XTREME's layout to read; None: read from TFDS.
 

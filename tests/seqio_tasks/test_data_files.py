@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from seqio_tasks import catalogue, registry, sources
+from seqio_tasks import catalogue, data_files, registry
 from seqio_tasks.errors import RequestError
 from tests.support.files import write
 from tests.support.tasks import complaint, read
@@ -12,16 +12,16 @@ from tests.support.tasks import complaint, read
 
 def test_no_folder_means_tfds(monkeypatch):
     monkeypatch.delenv("XFER_DATA_DIR", raising=False)
-    assert sources.data_dir() is None
+    assert data_files.data_dir() is None
     monkeypatch.setenv("XFER_DATA_DIR", "")
-    assert sources.data_dir() is None
+    assert data_files.data_dir() is None
 
 
 def test_the_argument_goes_before_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", "/nowhere")
-    assert sources.data_dir(str(tmp_path)) == tmp_path
+    assert data_files.data_dir(str(tmp_path)) == tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert sources.data_dir("~") == tmp_path
+    assert data_files.data_dir("~") == tmp_path
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
@@ -49,13 +49,13 @@ def test_a_missing_data_folder_is_complained_of_in_one_sentence(monkeypatch):
 
 def test_cache_dir(tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "mine"))
-    assert sources.cache_dir() == tmp_path / "mine"
+    assert data_files.cache_dir() == tmp_path / "mine"
     monkeypatch.delenv("XFER_CACHE_DIR")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert sources.cache_dir() == tmp_path / "xfer-jax"
+    assert data_files.cache_dir() == tmp_path / "xfer-jax"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert sources.cache_dir() == tmp_path / ".cache" / "xfer-jax"
+    assert data_files.cache_dir() == tmp_path / ".cache" / "xfer-jax"
 
 
 @pytest.mark.parametrize(
@@ -109,22 +109,22 @@ def test_the_first_choice_is_taken(folder):
     assert folder  # set
     for name in ("b", "c"):
         write(folder / name, name)
-    assert sources.find(("a", "b", "c"), "t", "train", None) == folder / "b"
+    assert data_files.find(("a", "b", "c"), "t", "train", None) == folder / "b"
     with pytest.raises(RequestError) as caught:
-        sources.find(("a", "d"), "t", "train", None)
+        data_files.find(("a", "d"), "t", "train", None)
     assert "t (train) needs a or d in" in str(caught.value)
     assert "TFDS" not in str(caught.value)  # which has nothing to offer
 
 
 def test_lines(tmp_path):
     path = write(tmp_path / "f", "ein\r\n\n zwei \t\ndr\u2028ei\x85")
-    assert list(sources.lines(path)) == [
+    assert list(data_files.lines(path)) == [
         (1, "ein"),
         (2, ""),
         (3, " zwei \t"),
         (4, "dr\u2028ei\x85"),
     ]
-    assert list(sources.lines(write(tmp_path / "empty", ""))) == []
+    assert list(data_files.lines(write(tmp_path / "empty", ""))) == []
 
 
 @pytest.mark.parametrize(
@@ -168,20 +168,20 @@ def test_a_file_that_may_not_be_read_is_named(folder, monkeypatch):
     said = f"{path} cannot be read: Permission denied"
     assert complaint("xfer_panx.en", "validation") == said
     with pytest.raises(RequestError, match="cannot be read: Permission denied"):
-        sources.file_digest(path)
+        data_files.file_digest(path)
 
 
 def test_a_writable_cache_is_made(tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "x" / ".." / "mine"))
-    assert sources.writable_cache("tokens", "a") == tmp_path / "mine" / "tokens" / "a"
-    assert sources.writable_cache("tokens", "a").is_dir()
+    assert data_files.writable_cache("tokens", "a") == tmp_path / "mine" / "tokens" / "a"
+    assert data_files.writable_cache("tokens", "a").is_dir()
 
 
 def test_a_cache_that_cannot_be_written_is_answered_with_the_remedy(tmp_path, monkeypatch):
     write(tmp_path / "file", "")
     monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "file" / "cache"))
     with pytest.raises(RequestError) as caught:
-        sources.writable_cache("tokens")
+        data_files.writable_cache("tokens")
     assert str(caught.value) == (
         f"the cache folder {tmp_path}/file/cache/tokens cannot be written, set"
         " XFER_CACHE_DIR to another one: Not a directory"
@@ -191,7 +191,7 @@ def test_a_cache_that_cannot_be_written_is_answered_with_the_remedy(tmp_path, mo
     with pytest.raises(
         RequestError, match="XFER_CACHE_DIR to another one: Permission denied, or a read-only"
     ):
-        sources.writable_cache()
+        data_files.writable_cache()
 
 
 def test_a_home_that_nobody_knows_is_answered_with_the_remedy(monkeypatch):
@@ -201,13 +201,13 @@ def test_a_home_that_nobody_knows_is_answered_with_the_remedy(monkeypatch):
         Path, "expanduser", lambda _: (_ for _ in ()).throw(RuntimeError("no home"))
     )
     with pytest.raises(RequestError, match="set XFER_CACHE_DIR to a cache folder: "):
-        sources.cache_dir()
+        data_files.cache_dir()
 
 
 def test_file_digest(tmp_path):
     path = write(tmp_path / "f", "abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
-    assert sources.file_digest(path) == expected
+    assert data_files.file_digest(path) == expected
 
 
 @pytest.mark.parametrize(
