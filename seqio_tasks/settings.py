@@ -4,6 +4,7 @@ A class decorated with `settings` is a frozen dataclass. Pydantic checks the val
 instance; a wrong value raises RequestError with one sentence that names the macro.
 """
 
+import dataclasses
 import functools
 import inspect
 import unicodedata
@@ -64,7 +65,7 @@ def settings(names: str | Mapping[str, str] = MappingProxyType({})) -> Callable[
             try:
                 initialise(self, *args, **kwargs)
             except pydantic.ValidationError as error:
-                fields = list(made.__dataclass_fields__)
+                fields = [field.name for field in dataclasses.fields(made)]
                 raise RequestError(_sentence(error, names, fields)) from None
 
         made.__init__ = checked
@@ -102,6 +103,8 @@ def _sentence(
     field, *inside = first["loc"] or ("",)
     if isinstance(cause, RequestError) and not inside and not field:
         return str(cause)  # from the __post_init__ of the class
+    if isinstance(field, int):  # given by position
+        field = fields[field]
     name = _name(str(field), names)
     if first["type"] == "missing":
         return f"{name} must be set"

@@ -290,7 +290,7 @@ from xfer_jax.engine import train
 from seqio_tasks.errors import RunError
 real = train.train
 def fails(run, text):
-    if run.model_dir.name == "en.s0":
+    if run.folder.name == "en.s0":
         raise RunError("it broke")
     return real(run, text)
 train.train = fails
@@ -643,8 +643,8 @@ def test_intermediate_tasks_are_shared_and_the_baseline_trains_as_long(file, tmp
         assert every[more].language == source
     grid = grid_of(path)
     run, _ = job_graph.load(grid, every[between], tmp_path)
-    assert run.task == "xfer_pocket_ner.indic.n6.s0"
-    assert (run.train_steps, run.train_steps_relative) == (None, 3)
+    assert run.training_data.task == "xfer_pocket_ner.indic.n6.s0"
+    assert (run.optimisation.train_steps, run.optimisation.train_steps_relative) == (None, 3)
     first, then = (
         job_graph.load(grid, every[name], tmp_path)[0]
         for name in (f"intermediate/more/{task}/en.s0", f"{task}+more/en.s0")

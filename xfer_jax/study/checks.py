@@ -48,11 +48,12 @@ def check(study: Study, every: Sequence[Job], out: Path) -> set[str]:
             if alike not in runs:
                 runs[alike] = job_graph.load(study, job, out)[0]
             run = runs[alike]
-            family = run.task.partition(".")[0]
-            trained_on = f"{family}.{job.language}" if job.language else run.task
-            needed[trained_on, run.train_split] = None
+            family = run.training_data.task.partition(".")[0]
+            trained_on = f"{family}.{job.language}" if job.language else run.training_data.task
+            needed[trained_on, run.training_data.split] = None
             for target in job.targets:
-                needed[f"{run.targets[0].partition('.')[0]}.{target}", run.eval_split] = None
+                scored = f"{run.eval_data.tasks[0].partition('.')[0]}.{target}"
+                needed[scored, run.eval_data.split] = None
     complaints: dict[str, str] = {}
     for name, split in needed:
         for task in catalogue.tasks(name):

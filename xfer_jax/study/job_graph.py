@@ -64,15 +64,17 @@ def lay_out(study: Study) -> list[Job]:
             found.append(_between(study, intermediate, root))
     for task in study.tasks:
         run, _ = _load(study, task, ("SOURCE = 'en'", "MODEL_DIR = 'OUT'"))
-        if run.train_steps_relative is None and set(study.intermediates) != {NO_INTERMEDIATE}:
+        relative = run.optimisation.train_steps_relative
+        if relative is None and set(study.intermediates) != {NO_INTERMEDIATE}:
             raise RequestError(
                 f"{task} is trained for TRAIN_STEPS in all, of which an intermediate task would"
                 " take its share: set TRAIN_STEPS_RELATIVE, and TRAIN_STEPS = None, in"
                 " study.Study.settings"
             )
-        taught, _, source = run.task.rpartition(".")
-        asked = run.targets[0].rpartition(".")[0] if run.targets else taught
-        targets = tuple(study.targets or (name.rpartition(".")[2] for name in run.targets))
+        taught, _, source = run.training_data.task.rpartition(".")
+        scored = run.eval_data.tasks
+        asked = scored[0].rpartition(".")[0] if scored else taught
+        targets = tuple(study.targets or (name.rpartition(".")[2] for name in scored))
         # A task that is nothing but a test is taught by another, in its file's language.
         sources = tuple(study.sources or (targets if taught == asked else (source,)))
         for prefix, codes in ((taught, sources), (asked, targets)):
@@ -107,8 +109,8 @@ def _between(study: Study, intermediate: str, root: str | None) -> Job:
         )
     job = Job(f"{_INTERMEDIATE_FOLDER}{intermediate}", task, root, _steps(study), language, subset)
     run, _ = load(study, job, Path("OUT"))
-    catalogue.tasks(run.task)  # names the nearest where there is none
-    if run.train_steps_relative is None:
+    catalogue.tasks(run.training_data.task)  # names the nearest where there is none
+    if run.optimisation.train_steps_relative is None:
         raise RequestError(
             f"gin/tasks/{task}.gin says how many steps there are in all, which an intermediate task"
             " begins with: set study.Study.intermediate_steps"

@@ -59,15 +59,15 @@ def estimates(study: Study, out: Path | None, device_name: str) -> list[Estimate
 
 def _estimate(study: Study, out: Path | None, device: cost.Device, jobs: Sequence[Job]) -> Estimate:
     run, _ = job_graph.load(study, jobs[0], out or Path("OUT"))
-    longest = run.lengths["inputs"], run.lengths["targets"]
-    limit = run.eval_examples or 0
+    longest = run.training_data.lengths["inputs"], run.training_data.lengths["targets"]
+    limit = run.eval_data.examples or 0
     assumed = (study.assumed or {}).get(jobs[0].task)
     inputs, targets, examples = assumed or (*longest, limit)
     examples = min(examples, limit) if limit else examples
-    steps = run.train_steps_relative or run.train_steps or 0
+    steps = run.optimisation.train_steps_relative or run.optimisation.train_steps or 0
     doing = [job for job in jobs if not (out and (out / job.name / DONE_FILE).is_file())]
     # T5X pads every example to the longest.
-    count, row, scored = float(run.batch_size), longest, longest[0]
+    count, row, scored = float(run.training_data.batch_size), longest, longest[0]
     if assumed and study.engine == "native":
         row = min(cost.LONGEST * inputs, longest[0]), min(cost.LONGEST * targets, longest[1])
         full = max(inputs / row[0], targets / row[1]) / (1 - cost.PADDING)
@@ -77,10 +77,10 @@ def _estimate(study: Study, out: Path | None, device: cost.Device, jobs: Sequenc
     cells = sum(len(job.targets) for job in doing)
     emitted = min(cost.LONGEST * targets, longest[1])
     one_cell = cost.decoding_seconds(
-        run.model, device, examples, run.eval_batch_size, scored, emitted
+        run.model, device, examples, run.eval_data.batch_size, scored, emitted
     )
-    written = _checkpoints(steps, run.save_period)
-    kept = min(written, run.keep_checkpoints or written)
+    written = _checkpoints(steps, run.periods.save)
+    kept = min(written, run.periods.keep_checkpoints or written)
     return Estimate(
         jobs[0].task,
         jobs[0].kind,
@@ -108,7 +108,7 @@ def render(study: Study, out: Path | None, device_name: str) -> str:
     ]
     rows += [
         (e.task, e.kind, e.jobs, e.jobs - e.to_do, e.cells or "", f"{e.steps:,}",
-         e.run.batch_size, _rounded(e.flops / 1e15), f"{e.hours:,.2f}",
+         e.run.training_data.batch_size, _rounded(e.flops / 1e15), f"{e.hours:,.2f}",
          f"{e.scoring_hours:,.2f}" if e.scoring_hours else "")
         for e in stages
     ]  # fmt: skip

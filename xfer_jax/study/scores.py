@@ -67,7 +67,7 @@ def of_job(study: Study, job: Job, out: Path) -> list[dict[str, Any]]:
     """Returns the rows of one job that is done."""
     rows = []
     run, _ = load(study, job, out)
-    for name in run.targets:
+    for name in run.eval_data.tasks:
         task = catalogue.task(name)
         percent, examples = rescore(out / job.name, task)
         cell = (
