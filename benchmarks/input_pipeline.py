@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         batches = loader.TrainingBatches(
             source.stream(0), packing.Layout(source.sizes(), BATCH), BATCHES
         )
-        training = loader.TrainingData(batches, EXAMPLES, 0, 0, [])
+        training = loader.TrainingInput(batches, EXAMPLES, 0, 0, [])
         iterator = training.iterator(0)
         first = next(iterator)
         opened = time.monotonic() - began

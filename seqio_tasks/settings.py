@@ -4,6 +4,7 @@ A class decorated with `settings` is a frozen dataclass. Pydantic checks the val
 instance; a wrong value raises RequestError with one sentence that names the macro.
 """
 
+import dataclasses
 import functools
 import inspect
 import unicodedata
@@ -65,7 +66,7 @@ def settings(names: Names = MappingProxyType({})) -> Callable[[type[T]], type[T]
             try:
                 initialise(self, *args, **kwargs)
             except pydantic.ValidationError as error:
-                fields = list(made.__dataclass_fields__)
+                fields = [field.name for field in dataclasses.fields(made)]
                 raise RequestError(_sentence(error, names, fields)) from None
 
         made.__init__ = checked
@@ -104,6 +105,8 @@ def _sentence(error: pydantic.ValidationError, names: Names, fields: Sequence[st
     field, *inside = first["loc"] or ("",)
     if isinstance(cause, RequestError) and not inside and not field:
         return str(cause)  # from the __post_init__ of the class
+    if isinstance(field, int):  # given by position
+        field = fields[field]
     name = _name(str(field), names)
     if first["type"] == "missing":
         return f"{name} must be set"

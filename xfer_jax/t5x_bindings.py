@@ -6,7 +6,7 @@ T5X's. A wrong request is refused before T5X starts to work, in the words of the
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import gin
 import jax
@@ -18,7 +18,7 @@ from seqio_tasks.errors import RequestError
 from xfer_jax import configuration
 from xfer_jax.checkpoints import checksums, locations, run_file, store
 from xfer_jax.checkpoints.arrays import is_remote
-from xfer_jax.data import loader, streams, token_cache
+from xfer_jax.data import loader, selection, streams, token_cache
 from xfer_jax.engine import prediction
 from xfer_jax.mt5 import partitioning
 from xfer_jax.mt5.model import Transformer
@@ -134,7 +134,7 @@ def training_task(
     name: str,
     split: str,
     lengths: Mapping[str, int],
-    long_targets: str,
+    long_targets: Literal["error", "drop", "trim"],
     mixing_temperature: float | None = None,
 ) -> str:
     """Registers what to train on, and says what its lengths cut.
@@ -154,10 +154,9 @@ def training_task(
             "MIXING_TEMPERATURE is known to xfer-jax alone; T5X mixes tasks in equal parts"
         )
     registry.get(name)
+    data = selection.TrainingData(name, dict(lengths), split, long_targets=long_targets)
     with partitioning.first_goes_first():
-        found = loader.training_data(
-            catalogue.tasks(name), split, vocabulary.load(), dict(lengths), 1, 1, 0, long_targets
-        )
+        found = loader.training_input(catalogue.tasks(name), data, vocabulary.load(), 1, 0)
     logging.info(
         "%s: %d examples, %d inputs are cut to %d tokens, %d targets are too long (%s)",
         *(name, found.examples, found.truncated_inputs, lengths["inputs"]),

@@ -160,7 +160,7 @@ BINDINGS = [
     train("no-equals", "BATCH_SIZE", "BATCH_SIZE"),
     train("unknown-field", "nope", "train.Run.nope=1"),
     train("unknown-configurable", "nope", "nope.Nope.x=1"),
-    train("field-of-a-class", "batch_size", "train.Run.batch_size=0"),
+    train("field-of-a-class", "batch_size", "selection.TrainingData.batch_size=0"),
     train("reference-to-nothing", "nope", "SOURCE=@nope()"),
     train("macro-of-nothing", "NOPE", "SOURCE=%NOPE"),
     train("macro-of-itself", "BATCH_SIZE", "BATCH_SIZE=%BATCH_SIZE"),

@@ -77,7 +77,7 @@ def test_a_module_that_the_user_names_may_be_imported(tmp_path, module):
     file = tmp_path / "a.gin"
     file.write_text(f"import {module}\nTRAIN_STEPS = @steps_of_mine()\n")
     configuration.load("train", [str(file)], REQUIRED[:-1], imports=[module])
-    assert configuration.build(train.Run).train_steps == 7
+    assert configuration.build(train.Run).optimisation.train_steps == 7
     with pytest.raises(RequestError, match=r"--import no_such_module: .*cannot be"):
         configuration.load("train", [], REQUIRED, imports=["no_such_module"])
 

@@ -12,7 +12,8 @@ from seqio_tasks.records import Task
 from seqio_tasks.sentencepiece_model import Vocabulary
 from xfer_jax.data import streams
 from xfer_jax.data.packing import Layout, round_up
-from xfer_jax.data.streams import Chunks, Lengths, Supervised
+from xfer_jax.data.selection import TrainingData
+from xfer_jax.data.streams import Chunks, Supervised
 from xfer_jax.data.token_cache import INPUTS, TARGETS, Cache, open_cache
 
 # --- Batches --------------------------------------------------------------------------------------
@@ -113,8 +114,8 @@ def _joined(rows: Sequence[Sequence[np.ndarray]], length: int) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingData:
-    """A run's training batches, and what a reader wants to know of them."""
+class TrainingInput:
+    """The training batches of a run, and facts about their data."""
 
     batches: TrainingBatches
     examples: int
@@ -134,62 +135,52 @@ def _seed_of(seed: int, name: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}|{name}".encode()).digest()[:4], "big")
 
 
-def training_data(
+def training_input(
     tasks: Sequence[Task],
-    split: str,
+    data: TrainingData,
     vocabulary: Vocabulary,
-    lengths: Lengths,
-    batch_size: int,
     num_batches: int,
     seed: int,
-    long_targets: str = "error",
-    temperature: float | None = None,
     shares: int = 1,
     share: slice = slice(None),
-) -> TrainingData:
+) -> TrainingInput:
     """Opens the training batches of a task or of a mixture of tasks.
 
     Args:
-      tasks: what to train on.
-      split: usually train.
+      tasks: what to train on: the tasks of `data.task`.
+      data: split, lengths and batch size.
       vocabulary: to tokenise with.
-      lengths: most tokens of inputs and targets.
-      batch_size: examples a batch.
       num_batches: of the whole run, which starts at batch 0.
       seed: of the order of the data and of the masks of span corruption.
-      long_targets: `error`, `drop` or `trim`, for targets that their length would cut.
-      temperature: tasks of a mixture take part by their number of examples to the power of
-        1 / temperature (Raffel et al. 2020, arXiv 1910.10683, 3.5.2): 1, as they come; None, in
-        equal parts.
       shares: see `Layout`.
       share: see `TrainingBatches`.
 
     Raises:
-      RequestError: see `open_cache`, `Supervised` and `Chunks`; a probe's text is not for training.
+      RequestError: see `open_cache`, `Supervised` and `Chunks`; or a task is a probe.
     """
     streams, all_sources, sizes = [], [], []
     folders = []
     for task in tasks:
-        if task.subset is not None and split != "train":
+        if task.subset is not None and data.split != "train":
             raise RequestError(
-                f"{task.name} is a subset of the training split; TRAIN_SPLIT is {split!r}"
+                f"{task.name} is a subset of the training split; TRAIN_SPLIT is {data.split!r}"
             )
         if task.family.format.objective == "probe":
             raise RequestError(f"{task.name} is a probe, which asks and does not teach")
-        cache = open_cache(task, split, vocabulary)
+        cache = open_cache(task, data.split, vocabulary)
         folders.append(cache.folder.name)
         source: Supervised | Chunks
         if task.family.format.objective == "supervised":
-            source = Supervised(cache, lengths, long_targets)
+            source = Supervised(cache, data.lengths, data.long_targets)
             # Subsets are padded like the whole, so that all of them share what is compiled.
-            fits = "drop" if long_targets == "error" else long_targets
-            sizes.append(Supervised(cache.whole(), lengths, fits).sizes())
+            fits = "drop" if data.long_targets == "error" else data.long_targets
+            sizes.append(Supervised(cache.whole(), data.lengths, fits).sizes())
         else:
-            source = Chunks(cache, lengths, vocabulary.sentinels)
+            source = Chunks(cache, data.lengths, vocabulary.sentinels)
             sizes.append(source.sizes())
         streams.append(source.stream(_seed_of(seed, task.name)))
         all_sources.append(source)
-    weights = np.ones(len(tasks))
+    weights, temperature = np.ones(len(tasks)), data.mixing_temperature
     if temperature is not None:
         weights = np.asarray([len(source) ** (1 / temperature) for source in all_sources])
     stream = streams[0]
@@ -197,13 +188,13 @@ def training_data(
         stream = grain.MapDataset.mix(streams, None if temperature is None else weights.tolist())
     layout = Layout(
         np.concatenate(sizes),
-        batch_size,
+        data.batch_size,
         shares,
         np.concatenate(
             [np.full(len(of), weight / len(of)) for of, weight in zip(sizes, weights, strict=True)]
         ),
     )
-    return TrainingData(
+    return TrainingInput(
         TrainingBatches(stream, layout, num_batches, share),
         examples=sum(len(source) for source in all_sources),
         truncated_inputs=sum(source.truncated_inputs for source in all_sources),

@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import gin
-import jax
-import jax.numpy as jnp
-from jax.sharding import Mesh
 
-from seqio_tasks import catalogue, sentencepiece_model, vocabulary
+from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import probes
 from seqio_tasks.records import Task
-from seqio_tasks.sentencepiece_model import EOS_ID
-from seqio_tasks.settings import BatchSize, Count, Folder, Line, Lines, settings
-from xfer_jax.checkpoints import checksums, locations, run_file, store
+from seqio_tasks.sentencepiece_model import EOS_ID, Vocabulary
+from seqio_tasks.settings import Folder, settings
 from xfer_jax.data import streams, token_cache
+from xfer_jax.data.selection import EvalData
 from xfer_jax.data.token_cache import Cache, open_cache
 from xfer_jax.engine import run_folder
+from xfer_jax.engine.checkpoint_spec import Checkpoint, CheckpointSpec
 from xfer_jax.engine.prediction import Method, Predictor, Progress
-from xfer_jax.mt5 import model, partitioning
+from xfer_jax.mt5 import partitioning
 from xfer_jax.mt5.model import Transformer
 from xfer_jax.results import score_table
 from xfer_jax.runtime import progress
@@ -31,7 +29,7 @@ _UNKNOWN_SOURCE = "by a checkpoint that does not say what it was trained on"
 
 
 @dataclasses.dataclass(frozen=True)
-class Scores:
+class TargetScore:
     """How well a model does on one target."""
 
     task: Task
@@ -66,7 +64,7 @@ def evaluate_task(
     folder: Path,
     step: int,
     advance: Progress = lambda n: None,
-) -> Scores:
+) -> TargetScore:
     """Predicts a task's examples, scores them, and writes T5X's `inference_eval` files.
 
     Args:
@@ -108,7 +106,7 @@ def evaluate_task(
     with run_folder.events(results / task.name, suffix=f".step{step}") as writer:
         for name, value in values.items():
             writer.add_scalar(f"inference/{name}", value, step)
-    return Scores(
+    return TargetScore(
         task,
         cache.split,
         values,
@@ -121,7 +119,7 @@ def evaluate_task(
 
 def evaluate_all(
     predictor: Predictor, targets: Sequence[Cache], folder: Path, step: int
-) -> list[Scores]:
+) -> list[TargetScore]:
     """Scores every target in turn, with its files and TensorBoard events.
 
     Args:
@@ -140,7 +138,7 @@ def evaluate_all(
     return scores
 
 
-def table(results: Sequence[Scores], source: str | None) -> str:
+def table(results: Sequence[TargetScore], source: str | None) -> str:
     """Renders results as the table that a run ends with, scores in percent.
 
     Args:
@@ -172,8 +170,8 @@ def table(results: Sequence[Scores], source: str | None) -> str:
     return "\n".join([title, *lines])
 
 
-def write_scores(folder: Path, scores: Sequence[Scores], about: Mapping[str, Any]) -> None:
-    """Writes the last scores of a run as `scores.csv`, in percent.
+def write_scores(folder: Path, scores: Sequence[TargetScore], about: Mapping[str, Any]) -> None:
+    """Writes the table of the run's end as `scores.csv`, scores in percent.
 
     Args:
       folder: gets the file.
@@ -230,61 +228,31 @@ def infer_task(
 # --- The commands eval and infer ------------------------------------------------------------------
 
 
-def restore(location: str | Path, config: model.Config, mesh: Mesh) -> tuple[dict, int]:
-    """Reads a checkpoint's parameters, laid out over the mesh, and its step.
-
-    Args:
-      location: from `locations.locate`.
-      config: the sizes that it must have.
-      mesh: of the devices.
-
-    Raises:
-      RequestError: see `store.restore`.
-    """
-    axes, shapes = model.logical_axes(config), model.parameter_shapes(config)
-    step = jax.ShapeDtypeStruct((), jnp.int32, sharding=partitioning.replicated(mesh))
-    like = {"target": partitioning.layout(mesh, axes, shapes), "state": {"step": step}}
-    tree = store.restore(location, like)
-    return tree["target"], int(tree["state"]["step"])
-
-
 @gin.configurable(module="xfer_jax.engine.evaluation")
-@settings(
-    {
-        "checkpoint": "CHECKPOINT_PATH",
-        "model_dir": "EVAL_OUTPUT_DIR or INFER_OUTPUT_DIR",
-        "targets": "EVAL_TASKS",
-        "lengths": "TASK_FEATURE_LENGTHS",
-        "eval_examples": "EVALUATOR_NUM_EXAMPLES",
-        "mode": "INFER_MODE",
-    }
-)
+@settings({"folder": "EVAL_OUTPUT_DIR or INFER_OUTPUT_DIR", "mode": "INFER_MODE"})
 class Evaluation:
-    """What `xfer-jax eval` and `xfer-jax infer` do."""
+    """The settings of `xfer-jax eval` and `xfer-jax infer`."""
 
-    checkpoint: Line  # a checkpoint or a run's folder
-    model_dir: Folder  # EVAL_OUTPUT_DIR or INFER_OUTPUT_DIR
-    model: model.Config
-    targets: Lines
-    lengths: dict[str, Any]
-    method: Method
-    eval_split: Line = "validation"
-    eval_batch_size: BatchSize = 256
-    eval_examples: Count | None = None
-    num_partitions: Count = 1
+    checkpoint: CheckpointSpec
+    folder: Folder  # for all output
+    eval_data: EvalData
+    method: Method  # of prediction
     mode: Literal["predict", "score"] = "predict"  # of infer
 
     def __post_init__(self):
-        streams.check_lengths(self.lengths)
-        streams.check_split("EVAL_SPLIT", self.eval_split, self.targets)
-        if not self.targets:
+        if not self.eval_data.tasks:
             raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
 
-    def _cache(self, task: Task, vocab: sentencepiece_model.Vocabulary) -> Cache:
-        cache = open_cache(task, self.eval_split, vocab).sample(self.eval_examples)
+    def tasks(self) -> list[Task]:
+        """Returns the tasks to evaluate on."""
+        return [task for name in self.eval_data.tasks for task in catalogue.tasks(name)]
+
+    def _cache(self, task: Task, vocab: Vocabulary) -> Cache:
+        data = self.eval_data
+        cache = open_cache(task, data.split, vocab).sample(data.examples)
         if task.family.format.objective != "probe":
             return cache
-        return streams.masked(cache, self.lengths, vocab, probes.mask_seed())
+        return streams.masked(cache, data.lengths, vocab, probes.mask_seed())
 
     def open(self) -> "Opened":
         """Loads the model and the data.
@@ -292,67 +260,57 @@ class Evaluation:
         Raises:
           RequestError: a wrong request.
         """
-        vocab = vocabulary.load_for(self.model.vocab_size)
-        location = locations.locate(self.checkpoint)
-        about = run_file.about(location)
-        run_file.check_vocabulary(location, about, vocab)
-        inputs = {"checkpoint": checksums.identity(location), "vocabulary": vocab.digest}
-        run_folder.check_inputs(self.model_dir, inputs)
-        tasks = [task for name in self.targets for task in catalogue.tasks(name)]
+        checkpoint = self.checkpoint.find()
+        run_folder.check_inputs(self.folder, checkpoint.inputs)
+        tasks = self.tasks()
         for task in tasks:
             if task.family.format.objective != "probe":
                 self.method.check(task)
+        vocab, data = checkpoint.vocabulary, self.eval_data
         with partitioning.first_goes_first():
             caches = [self._cache(task, vocab) for task in tasks]
-        mesh = partitioning.make_mesh(self.num_partitions)
-        params, step = restore(location, self.model, mesh)
+        params, step, mesh = checkpoint.restore()
+        network = Transformer(self.checkpoint.model)
         predictor = Predictor(
-            Transformer(self.model),
-            params,
-            mesh,
-            vocab,
-            self.lengths,
-            self.eval_batch_size,
-            self.method,
+            network, params, mesh, vocab, data.lengths, data.batch_size, self.method
         )
-        return Opened(predictor, caches, step, about, inputs)
+        return Opened(predictor, caches, step, checkpoint)
 
 
 @dataclasses.dataclass(frozen=True)
 class Opened:
-    """What an evaluation works with."""
+    """The model and the data of an evaluation."""
 
     predictor: Predictor
     caches: list[Cache]
     step: int  # of the checkpoint
-    about: Mapping[str, Any]  # what the checkpoint says of its training
-    inputs: Mapping[str, str]  # digests of what is read
+    checkpoint: Checkpoint
 
 
-def evaluate(how: Evaluation, config_text: str) -> list[Scores]:
+def evaluate(request: Evaluation, config_text: str) -> list[TargetScore]:
     """Scores a checkpoint on its targets, in T5X's output layout, and prints the table."""
-    folder = how.model_dir
+    folder = request.folder
     run_folder.check(folder, config_text)
-    for task in (task for name in how.targets for task in catalogue.tasks(name)):
-        how.method.check(task)
-    opened = how.open()
-    predictor, caches, step, about = opened.predictor, opened.caches, opened.step, opened.about
-    run_folder.claim(folder, config_text, opened.inputs)
-    scores = evaluate_all(predictor, caches, folder, step)
+    for task in request.tasks():
+        request.method.check(task)
+    opened = request.open()
+    about = opened.checkpoint.about
+    run_folder.claim(folder, config_text, opened.checkpoint.inputs)
+    scores = evaluate_all(opened.predictor, opened.caches, folder, opened.step)
     progress.say(table(scores, about.get("source")))
     write_scores(folder, scores, about)
     return scores
 
 
-def infer(how: Evaluation, config_text: str) -> None:
-    """Writes a checkpoint's predictions or scores, one file a target."""
-    folder = how.model_dir
+def infer(request: Evaluation, config_text: str) -> None:
+    """Writes a checkpoint's predictions or scores, one file per target."""
+    folder = request.folder
     run_folder.check(folder, config_text)
-    opened = how.open()
+    opened = request.open()
     predictor, caches = opened.predictor, opened.caches
-    run_folder.claim(folder, config_text, opened.inputs)
+    run_folder.claim(folder, config_text, opened.checkpoint.inputs)
     bar = progress.Bar("infer", sum(map(len, caches)), 0)
     for cache in caches:
-        path = infer_task(predictor, cache, folder, how.mode, lambda n: bar.advance(n, n))
+        path = infer_task(predictor, cache, folder, request.mode, lambda n: bar.advance(n, n))
         progress.say(f"wrote {path}")
     bar.close()

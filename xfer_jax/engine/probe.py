@@ -4,80 +4,64 @@ One teacher-forced pass for the loss of what was masked, and greedy decoding for
 themselves; files and masks are those of T5X's `infer` with t5x_configs/probe.gin.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gin
 
 from seqio_tasks import catalogue, sentencepiece_model, span_corruption
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import PREFIX
-from seqio_tasks.settings import BatchSize, Count, Folder, Line, Lines, settings
-from xfer_jax.data import streams, token_cache
+from seqio_tasks.settings import Folder, settings
+from xfer_jax.data import token_cache
+from xfer_jax.data.selection import EVAL_MACROS, EvalData
 from xfer_jax.data.token_cache import Cache
-from xfer_jax.engine import evaluation, run_folder
+from xfer_jax.engine import run_folder
+from xfer_jax.engine.checkpoint_spec import CheckpointSpec
+from xfer_jax.engine.evaluation import Evaluation
 from xfer_jax.engine.prediction import Method, Predictor
-from xfer_jax.mt5 import model, partitioning
+from xfer_jax.mt5 import partitioning
 from xfer_jax.results import probe_table
 from xfer_jax.runtime import progress
 
 
 @gin.configurable(module="xfer_jax.engine.probe")
-@settings(
-    {
-        "checkpoint": "CHECKPOINT_PATH",
-        "folder": "PROBE_OUTPUT_DIR",
-        "tasks": "EVAL_TASKS",
-        "lengths": "PROBE_FEATURE_LENGTHS",
-        "split": "EVAL_SPLIT",
-        "batch_size": "EVAL_BATCH_SIZE",
-        "examples": "EVALUATOR_NUM_EXAMPLES",
-    }
-)
-class Probe:
-    """What `xfer-jax probe` does."""
+@settings(EVAL_MACROS | {"lengths": "PROBE_FEATURE_LENGTHS"})
+class ProbeData(EvalData):
+    """The texts to probe a model with; `tasks` are probes of one family."""
 
-    checkpoint: Line
-    folder: Folder
-    model: model.Config
-    tasks: Lines  # probes, of one family
-    lengths: dict[str, Any]
-    split: Line = "train"
-    batch_size: BatchSize = 256
-    examples: Count | None = None
-    num_partitions: Count = 1
+    LENGTHS: ClassVar[str] = "PROBE_FEATURE_LENGTHS"
 
     def __post_init__(self):
-        streams.check_lengths(self.lengths, "PROBE_FEATURE_LENGTHS")
-        span_corruption.text_length(self.lengths, "PROBE_FEATURE_LENGTHS")
-        if not self.tasks:
+        super().__post_init__()
+        span_corruption.text_length(self.lengths, self.LENGTHS)
+
+
+@gin.configurable(module="xfer_jax.engine.probe")
+@settings({"folder": "PROBE_OUTPUT_DIR"})
+class Probe:
+    """The settings of `xfer-jax probe`."""
+
+    checkpoint: CheckpointSpec
+    folder: Folder  # for all output
+    eval_data: ProbeData
+
+    def __post_init__(self):
+        if not self.eval_data.tasks:
             raise RequestError("there is nothing to probe: set TARGETS, e.g. ('en', 'sw')")
 
 
-def probe(how: Probe, config_text: str) -> None:
+def probe(request: Probe, config_text: str) -> None:
     """Probes a checkpoint, and prints and writes the table; what was done before is kept.
 
     Raises:
       RequestError: a wrong request, or a folder that holds the probe of another checkpoint.
     """
-    first = catalogue.tasks(how.tasks[0])[0]
-    folder = how.folder
+    folder, first = request.folder, catalogue.tasks(request.eval_data.tasks[0])[0]
     of_family = folder / f"{PREFIX}{first.family.name}"
     run_folder.check(of_family, config_text)
-    opened = evaluation.Evaluation(
-        checkpoint=how.checkpoint,
-        model_dir=of_family,
-        model=how.model,
-        targets=how.tasks,
-        lengths=how.lengths,
-        method=Method(),
-        eval_split=how.split,
-        eval_batch_size=how.batch_size,
-        eval_examples=how.examples,
-        num_partitions=how.num_partitions,
-    )
-    found = opened.open()
-    predictor, caches = found.predictor, found.caches
-    run_folder.claim(of_family, config_text, found.inputs)
+    opened = Evaluation(request.checkpoint, of_family, request.eval_data, Method()).open()
+    predictor, caches = opened.predictor, opened.caches
+    run_folder.claim(of_family, config_text, opened.checkpoint.inputs)
     bar = progress.Bar("probe", 2 * sum(map(len, caches)), 0)
     for cache in caches:
         for mode in probe_table.MODES:

@@ -20,13 +20,13 @@ from jax import lax
 from jax.sharding import Mesh
 from pydantic import Field
 
-from seqio_tasks import retrieval_data, vocabulary
+from seqio_tasks import retrieval_data
 from seqio_tasks.errors import RequestError, RunError
 from seqio_tasks.sentencepiece_model import Vocabulary
-from seqio_tasks.settings import BatchSize, Count, CountFromZero, Folder, Line, Lines, settings
-from xfer_jax.checkpoints import checksums, locations, run_file
+from seqio_tasks.settings import BatchSize, CountFromZero, Folder, Line, Lines, settings
 from xfer_jax.data import loader, streams
-from xfer_jax.engine import evaluation, run_folder
+from xfer_jax.engine import run_folder
+from xfer_jax.engine.checkpoint_spec import Checkpoint, CheckpointSpec
 from xfer_jax.engine.prediction import Progress
 from xfer_jax.mt5 import model, partitioning
 from xfer_jax.mt5.model import Transformer
@@ -234,7 +234,6 @@ def _average_precision(found: Sequence[Hashable], right: set[Hashable], k: int) 
 @gin.configurable(module="xfer_jax.engine.retrieval")
 @settings(
     {
-        "checkpoint": "CHECKPOINT_PATH",
         "folder": "RETRIEVAL_OUTPUT_DIR",
         "languages": "TARGETS",
         "split": "EVAL_SPLIT",
@@ -243,23 +242,21 @@ def _average_precision(found: Sequence[Hashable], right: set[Hashable], k: int) 
     }
 )
 class Retrieval:
-    """What `xfer-jax retrieve` does."""
+    """The settings of `xfer-jax retrieve`."""
 
-    checkpoint: Line
-    folder: Folder
-    model: model.Config
+    checkpoint: CheckpointSpec
+    folder: Folder  # for all output
     task: Line
     languages: Lines = ()  # of the queries; all by default
     split: Line | None = None  # the task's own by default
     layer: CountFromZero | None = None  # see `mean_states`
     similarity: Literal["cosine", "dot"] = "cosine"
-    length: Annotated[int, Field(ge=2, le=1 << 20)] = 128  # most tokens of a text
+    length: Annotated[int, Field(ge=2, le=1 << 20)] = 128  # maximum number of tokens of a text
     batch_size: BatchSize = 256
-    num_partitions: Count = 1
 
     def __post_init__(self):
         retrieval_data.family(self.task)
-        layers = self.model.num_encoder_layers
+        layers = self.checkpoint.model.num_encoder_layers
         if self.layer is not None and (
             type(self.layer) is not int or self.layer not in range(layers + 1)
         ):
@@ -268,28 +265,18 @@ class Retrieval:
                 f" None for the encoder's output, not {self.layer!r}"
             )
 
-    def inputs(self) -> dict[str, str]:
-        """Returns digests of what is read, see `run_folder.check_inputs`."""
-        vocab = vocabulary.load_for(self.model.vocab_size)
-        location = locations.locate(self.checkpoint)
-        return {"checkpoint": checksums.identity(location), "vocabulary": vocab.digest}
-
-    def open(self) -> Encoder:
+    def encoder(self, checkpoint: Checkpoint) -> Encoder:
         """Loads the model.
 
         Raises:
-          RequestError: a wrong request.
+          RequestError: see `Checkpoint.restore`.
         """
-        vocab = vocabulary.load_for(self.model.vocab_size)
-        location = locations.locate(self.checkpoint)
-        run_file.check_vocabulary(location, run_file.about(location), vocab)
-        mesh = partitioning.make_mesh(self.num_partitions)
-        params, _ = evaluation.restore(location, self.model, mesh)
-        module = Transformer(self.model)
-        return Encoder(module, params, mesh, vocab, self.length, self.batch_size, self.layer)
+        params, _, mesh = checkpoint.restore()
+        network, words = Transformer(self.checkpoint.model), checkpoint.vocabulary
+        return Encoder(network, params, mesh, words, self.length, self.batch_size, self.layer)
 
 
-def retrieve(how: Retrieval, config_text: str) -> None:
+def retrieve(request: Retrieval, config_text: str) -> None:
     """Ranks every query's candidates, one file a language, and prints and writes the table.
 
     A language whose file is there is not ranked again.
@@ -297,20 +284,20 @@ def retrieve(how: Retrieval, config_text: str) -> None:
     Raises:
       RequestError: a wrong request, or a folder that holds the results of another.
     """
-    folder, inputs = how.folder, how.inputs()
+    folder, checkpoint = request.folder, request.checkpoint.find()
     run_folder.check(folder, config_text)
-    run_folder.check_inputs(folder, inputs)
-    sets = list(retrieval_data.read(how.task, how.languages, how.split))
-    paths = [folder / f"{how.task}.{of.language}.jsonl" for of in sets]
+    run_folder.check_inputs(folder, checkpoint.inputs)
+    sets = list(retrieval_data.read(request.task, request.languages, request.split))
+    paths = [folder / f"{request.task}.{of.language}.jsonl" for of in sets]
     missing = [(of, file) for of, file in zip(sets, paths, strict=True) if not file.is_file()]
-    encoder = how.open() if missing else None
-    run_folder.claim(folder, config_text, inputs)
+    encoder = request.encoder(checkpoint) if missing else None
+    run_folder.claim(folder, config_text, checkpoint.inputs)
     if encoder is not None:
-        _rank(encoder, missing, how.similarity)
-    metric = retrieval_data.family(how.task).metric
+        _rank(encoder, missing, request.similarity)
+    metric = retrieval_data.family(request.task).metric
     scores = [100 * _score(file, metric) for file in paths]
-    progress.say(_table(how, sets, scores))
-    _write_scores(folder / FILE, how, sets, scores)
+    progress.say(_table(request, sets, scores))
+    _write_scores(folder / FILE, request, sets, scores)
     progress.say(f"wrote {folder / FILE}")
 
 
@@ -356,11 +343,12 @@ def _score(file: Path, metric: str) -> float:
     return measure(ranked, gold)
 
 
-def _table(how: Retrieval, sets: Sequence[retrieval_data.Set], scores: Sequence[float]) -> str:
+def _table(request: Retrieval, sets: Sequence[retrieval_data.Set], scores: Sequence[float]) -> str:
     """Renders the scores, in percent, and their mean."""
-    layer = "output" if how.layer is None else f"states after layer {how.layer}"
-    metric = retrieval_data.family(how.task).metric
-    lines = [f"{how.task}: {metric} in percent, {how.similarity} of the encoder's mean {layer}"]
+    layer = "output" if request.layer is None else f"states after layer {request.layer}"
+    metric = retrieval_data.family(request.task).metric
+    compared = f"{request.similarity} of the encoder's mean {layer}"
+    lines = [f"{request.task}: {metric} in percent, {compared}"]
     rows = [("queries in", metric, "queries", "candidates")]
     rows += [
         (of.language, f"{score:.1f}", str(len(of.queries)), str(len(of.candidates.ids)))
@@ -372,12 +360,12 @@ def _table(how: Retrieval, sets: Sequence[retrieval_data.Set], scores: Sequence[
 
 
 def _write_scores(
-    path: Path, how: Retrieval, sets: Sequence[retrieval_data.Set], scores: Sequence[float]
+    path: Path, request: Retrieval, sets: Sequence[retrieval_data.Set], scores: Sequence[float]
 ) -> None:
-    metric = retrieval_data.family(how.task).metric
-    layer = "output" if how.layer is None else how.layer
+    metric = retrieval_data.family(request.task).metric
+    layer = "output" if request.layer is None else request.layer
     rows = [
-        f"{how.task},{of.language},{len(of.queries)},{len(of.candidates.ids)},{metric},"
+        f"{request.task},{of.language},{len(of.queries)},{len(of.candidates.ids)},{metric},"
         f"{score:.6g},{layer}"
         for of, score in zip(sets, scores, strict=True)
     ]

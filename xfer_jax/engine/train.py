@@ -22,18 +22,17 @@ from seqio_tasks.records import Task
 from seqio_tasks.sentencepiece_model import Vocabulary
 from seqio_tasks.settings import (
     AboveZero,
-    BatchSize,
     Count,
     CountFromZero,
     Folder,
     FromZero,
     Line,
-    Lines,
     Seed,
     settings,
 )
 from xfer_jax.checkpoints import locations, store
-from xfer_jax.data import loader, streams, token_cache
+from xfer_jax.data import loader, token_cache
+from xfer_jax.data.selection import EvalData, TrainingData
 from xfer_jax.engine import evaluation, resume, run_folder, train_step
 from xfer_jax.engine.prediction import Method, Predictor
 from xfer_jax.engine.train_step import PER_TARGET_TOKEN
@@ -46,55 +45,57 @@ if TYPE_CHECKING:
 
 
 @gin.configurable(module="xfer_jax.engine.train")
-@settings(
-    {
-        "task": "MIXTURE_OR_TASK_NAME",
-        "targets": "EVAL_TASKS",
-        "lengths": "TASK_FEATURE_LENGTHS",
-        "initial_checkpoint": "INITIAL_CHECKPOINT_PATH",
-        "eval_examples": "EVALUATOR_NUM_EXAMPLES",
-        "seed": "RANDOM_SEED",
-    }
-)
-class Run:
-    """What `xfer-jax train` does. Macros of the same names in capitals set the fields."""
+@settings()
+class Optimisation:
+    """How the parameters are optimised, and for how many steps."""
 
-    model_dir: Folder  # where everything goes
-    model: model.Config
-    task: Line  # MIXTURE_OR_TASK_NAME: what to train on
-    targets: Lines  # names of the tasks to evaluate on
-    lengths: dict[str, Any]  # TASK_FEATURE_LENGTHS: most tokens of 'inputs' and 'targets'
     schedule: Callable[[Any], Any]  # learning rate by step
-    method: Method  # of prediction
-    train_steps: Count | None  # total, pre-training included, as in T5X
+    train_steps: Count | None  # total, including those of the initial checkpoint, as in T5X
     train_steps_relative: CountFromZero | None = None  # instead: steps after the initial checkpoint
-    initial_checkpoint: Line | None = None  # a new model when None
-    batch_size: BatchSize = 128  # examples a step
-    long_targets: Literal["error", "drop", "trim"] = "error"  # targets that their length would cut
-    mixing_temperature: AboveZero | None = None  # of several tasks; None: equal parts
-    train_split: Line = "train"
-    eval_split: Line = "validation"
-    eval_period: Count | None = None  # steps between evaluations; at the end only when None
-    eval_batch_size: BatchSize = 256  # examples decoded at a time
-    eval_examples: Count | None = None  # EVALUATOR_NUM_EXAMPLES: a sample a target; all when None
-    save_period: Count | None = None  # steps between checkpoints; at the end only when None
-    keep_checkpoints: Count | None = 1  # the latest so many; all when None
-    log_period: Count = 50  # steps between lines of train metrics
     z_loss: FromZero = 1e-4
     # divides the summed loss: a number is T5X's fixed factor; 1 when None
     loss_normalizing_factor: AboveZero | Literal["NUM_REAL_TARGET_TOKENS"] | None = PER_TARGET_TOKEN
-    num_partitions: Count = 1  # devices that share one copy of the model
-    seed: Seed = 0
 
     def __post_init__(self):
         if self.train_steps is None and self.train_steps_relative is None:
             raise RequestError("set TRAIN_STEPS or TRAIN_STEPS_RELATIVE: how many steps to train")
-        streams.check_lengths(self.lengths)
-        streams.check_split("TRAIN_SPLIT", self.train_split, [self.task])
-        streams.check_split("EVAL_SPLIT", self.eval_split, self.targets)
 
 
-def train(run: Run, config_text: str) -> list[evaluation.Scores]:
+@gin.configurable(module="xfer_jax.engine.train")
+@settings({"evaluation": "EVAL_PERIOD", "save": "SAVE_PERIOD", "log": "LOG_PERIOD"})
+class Periods:
+    """Numbers of steps between what a run does beside training; None: only at its end."""
+
+    evaluation: Count | None = None
+    save: Count | None = None
+    keep_checkpoints: Count | None = 1  # number of latest checkpoints to keep; None: all
+    log: Count = 50
+
+
+@gin.configurable(module="xfer_jax.engine.train")
+@settings(
+    {
+        "folder": "MODEL_DIR",
+        "initial_checkpoint": "INITIAL_CHECKPOINT_PATH",
+        "seed": "RANDOM_SEED",
+    }
+)
+class Run:
+    """The settings of `xfer-jax train`, see gin/runs/train.gin."""
+
+    folder: Folder  # for all output
+    model: model.Config
+    training_data: TrainingData
+    eval_data: EvalData
+    method: Method  # of prediction
+    optimisation: Optimisation
+    periods: Periods = Periods()
+    initial_checkpoint: Line | None = None  # None: a new model
+    num_partitions: Count = 1  # devices that share one copy of the model
+    seed: Seed = 0
+
+
+def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     """Runs to the last step, evaluates, and returns the last scores.
 
     Args:
@@ -107,20 +108,22 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     """
     vocab = vocabulary.load_for(run.model.vocab_size)
     mesh = partitioning.make_mesh(run.num_partitions)
-    if run.batch_size % mesh.shape["data"]:
+    batch_size, optimisation = run.training_data.batch_size, run.optimisation
+    if batch_size % mesh.shape["data"]:
         raise RequestError(
-            f"BATCH_SIZE {run.batch_size} is not a multiple of the {mesh.shape['data']} devices"
+            f"BATCH_SIZE {batch_size} is not a multiple of the {mesh.shape['data']} devices"
             " that share the data"
         )
-    train_tasks = catalogue.tasks(run.task)
-    target_tasks = [task for name in run.targets for task in catalogue.tasks(name)]
+    train_tasks = catalogue.tasks(run.training_data.task)
+    target_tasks = [task for name in run.eval_data.tasks for task in catalogue.tasks(name)]
     source = train_tasks[0].language if len(train_tasks) == 1 else records.ALL_LANGUAGES
     for task in target_tasks:
         run.method.check(task)
-    run_folder.check(run.model_dir, config_text)
+    run_folder.check(run.folder, config_text)
 
-    origin = resume.find(run.model_dir, run.initial_checkpoint, vocab)
-    shared = train_step.programs(run.model, mesh, run.z_loss, run.loss_normalizing_factor or 1.0)
+    origin = resume.find(run.folder, run.initial_checkpoint, vocab)
+    factor = optimisation.loss_normalizing_factor or 1.0
+    shared = train_step.programs(run.model, mesh, optimisation.z_loss, factor)
     params, state, step = resume.restore(origin, run.model, mesh, shared, run.seed)
     first_step, last_step = _steps(run, origin, step)
     training, targets = _open_data(
@@ -128,17 +131,17 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     )
     if origin.resumed and origin.about.get("data", training.caches) != training.caches:
         raise RequestError(
-            f"the data of {run.task} have changed since {origin.checkpoint} was written; go on with"
-            " the data it was trained on, or choose another MODEL_DIR"
+            f"the data of {run.training_data.task} have changed since {origin.checkpoint} was"
+            " written; go on with the data it was trained on, or choose another MODEL_DIR"
         )
-    run_folder.claim(run.model_dir, config_text, origin.inputs)
+    run_folder.claim(run.folder, config_text, origin.inputs)
     _announce(run, origin, training, step, last_step)
 
     meta = {
         "first_step": first_step,
         "vocabulary": vocab.digest,
         "vocabulary_file": vocab.name,
-        "task": run.task,
+        "task": run.training_data.task,
         "source": source,
         "n_shots": train_tasks[0].subset,
         "examples": training.examples,
@@ -146,10 +149,17 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
         "data": training.caches,
     }
 
-    def score(params: dict, step: int) -> list[evaluation.Scores]:
-        network, size = Transformer(run.model), run.eval_batch_size
-        predictor = Predictor(network, params, mesh, vocab, run.lengths, size, run.method)
-        return evaluation.evaluate_all(predictor, targets, run.model_dir, step)
+    def score(params: dict, step: int) -> list[evaluation.TargetScore]:
+        predictor = Predictor(
+            Transformer(run.model),
+            params,
+            mesh,
+            vocab,
+            run.eval_data.lengths,
+            run.eval_data.batch_size,
+            run.method,
+        )
+        return evaluation.evaluate_all(predictor, targets, run.folder, step)
 
     loop = _Loop(run, mesh, shared, training, score, meta, last_step, params, state, step)
     del params, state  # the loop's alone: it donates them
@@ -157,17 +167,17 @@ def train(run: Run, config_text: str) -> list[evaluation.Scores]:
     scores = loop.run_to_the_end()
     if scores:
         progress.say(evaluation.table(scores, source))
-        evaluation.write_scores(run.model_dir, scores, meta)
+        evaluation.write_scores(run.folder, scores, meta)
     return scores
 
 
 def _steps(run: Run, origin: resume.Origin, step: int) -> tuple[int, int]:
     """Returns the run's first and last step, given the step that it starts or goes on from."""
     first_step = origin.about.get("first_step", step) if origin.resumed else step
-    last_step = run.train_steps
-    if run.train_steps_relative is not None:
-        last_step = first_step + run.train_steps_relative
-    assert last_step is not None, "a Run has one of the two"
+    last_step, relative = run.optimisation.train_steps, run.optimisation.train_steps_relative
+    if relative is not None:
+        last_step = first_step + relative
+    assert last_step is not None, "Optimisation has one of the two"
     if last_step < step:
         raise RequestError(
             f"TRAIN_STEPS is {last_step}, but the run starts at step {step}: the total includes the"
@@ -183,47 +193,36 @@ def _open_data(
     train_tasks: Sequence[Task],
     target_tasks: Sequence[Task],
     steps: int,
-) -> tuple[loader.TrainingData, list[token_cache.Cache]]:
-    """Returns the training data, and the examples of each task to evaluate on."""
-    shares = mesh.shape["data"]
+) -> tuple[loader.TrainingInput, list[token_cache.Cache]]:
+    """Returns the training batches, and the examples of each task to evaluate on."""
+    shares, data = mesh.shape["data"], run.eval_data
+    rows = partitioning.local_rows(mesh, shares)
     with partitioning.first_goes_first():
-        training = loader.training_data(
-            train_tasks,
-            run.train_split,
-            vocab,
-            run.lengths,
-            run.batch_size,
-            steps,
-            run.seed,
-            run.long_targets,
-            run.mixing_temperature,
-            shares,
-            partitioning.local_rows(mesh, shares),
+        training = loader.training_input(
+            train_tasks, run.training_data, vocab, steps, run.seed, shares, rows
         )
-        targets = [
-            token_cache.open_cache(task, run.eval_split, vocab).sample(run.eval_examples)
-            for task in target_tasks
-        ]
-    return training, targets
+        caches = [token_cache.open_cache(task, data.split, vocab) for task in target_tasks]
+    return training, [cache.sample(data.examples) for cache in caches]
 
 
 def _announce(
-    run: Run, origin: resume.Origin, training: loader.TrainingData, step: int, last_step: int
+    run: Run, origin: resume.Origin, training: loader.TrainingInput, step: int, last_step: int
 ) -> None:
     """Prints what is trained on, and what a user should know of it."""
     going_on = f"; going on from {origin.checkpoint}" if origin.checkpoint else ""
     for complaint in origin.damaged:
         progress.say(f"warning: {complaint}{going_on}")
+    data = run.training_data
     progress.say(
-        f"training on {run.task}: {training.examples} examples,"
-        f" steps {step} to {last_step} of {run.batch_size} examples"
+        f"training on {data.task}: {training.examples} examples,"
+        f" steps {step} to {last_step} of {data.batch_size} examples"
     )
     if training.long_targets:
-        what = {"drop": "left out", "trim": "cut"}[run.long_targets]
+        what = {"drop": "left out", "trim": "cut"}[data.long_targets]
         progress.say(f"{training.long_targets} training targets are too long and {what}")
     if training.truncated_inputs:
         progress.say(
-            f"{training.truncated_inputs} training inputs are cut to {run.lengths['inputs']}"
+            f"{training.truncated_inputs} training inputs are cut to {data.lengths['inputs']}"
         )
 
 
@@ -234,8 +233,8 @@ class _Loop:
     run: Run
     mesh: Mesh
     shared: train_step.Programs
-    training: loader.TrainingData
-    score: Callable[[dict, int], list[evaluation.Scores]]  # (parameters, step)
+    training: loader.TrainingInput
+    score: Callable[[dict, int], list[evaluation.TargetScore]]  # (parameters, step)
     meta: dict[str, Any]  # what checkpoints know besides arrays
     last_step: int
     params: dict
@@ -243,7 +242,7 @@ class _Loop:
     step: int  # the next
     saved: int | None = None  # the step of the latest checkpoint
 
-    def run_to_the_end(self) -> list[evaluation.Scores]:
+    def run_to_the_end(self) -> list[evaluation.TargetScore]:
         """Trains, saves and evaluates; returns the scores at the last step.
 
         Raises:
@@ -264,10 +263,10 @@ class _Loop:
                 ) from None
 
     def _train(self, bar: progress.Bar, watch: preemption.Watch) -> None:
-        run, first_step = self.run, self.meta["first_step"]
+        periods, first_step = self.run.periods, self.meta["first_step"]
         steps = np.arange(first_step, self.last_step)
-        rates = np.broadcast_to(np.asarray(run.schedule(steps)), steps.shape)
-        writer = run_folder.events(run.model_dir / "train")
+        rates = np.broadcast_to(np.asarray(self.run.optimisation.schedule(steps)), steps.shape)
+        writer = run_folder.events(self.run.folder / "train")
         batches = self.training.iterator(self.step - first_step)
         pending: list[dict[str, jax.Array]] = []  # sums of the loss that are not fetched yet
         if self.saved is not None:  # it may have ended between saving and evaluating
@@ -279,8 +278,8 @@ class _Loop:
             if len(pending) == 1:  # it may have been compiled just now
                 host_memory.give_back()
             at_end = self.step == self.last_step
-            saving = at_end or bool(run.save_period and self.step % run.save_period == 0)
-            if self.step % run.log_period == 0 or saving:
+            saving = at_end or bool(periods.save and self.step % periods.save == 0)
+            if self.step % periods.log == 0 or saving:
                 bar.show(**_log(writer, pending, self.step, rate))
                 pending.clear()
             if saving:
@@ -306,7 +305,7 @@ class _Loop:
             self.params, self.state, on_mesh, seed, rate
         )
         self.step += 1
-        bar.advance(1, self.run.batch_size)
+        bar.advance(1, self.run.training_data.batch_size)
         return sums
 
     def _save(self) -> None:
@@ -315,13 +314,13 @@ class _Loop:
                 f"the parameters are no longer finite at step {self.step}; nothing is saved"
             )
         tree = store.to_tree(self.params, self.state, self.step)
-        store.save(self.run.model_dir, tree, self.meta)
+        store.save(self.run.folder, tree, self.meta)
         if partitioning.is_first():
-            locations.keep(self.run.model_dir, self.run.keep_checkpoints)
+            locations.keep(self.run.folder, self.run.periods.keep_checkpoints)
         self.saved = self.step
 
     def _evaluate_if_due(self, bar: progress.Bar, watch: preemption.Watch) -> None:
-        period = self.run.eval_period
+        period = self.run.periods.evaluation
         if period and self.step % period == 0 and self.step < self.last_step:
             bar.pause()
             watch.steps(running=False)

@@ -82,11 +82,14 @@ class _Reads(NamedTuple):
 def _reads(job: Job, settings: job_settings.Settings) -> _Reads:
     assert not isinstance(settings, Retrieval), "its data are read by itself"
     if isinstance(settings, Probe):
-        return _Reads("", "", settings.tasks[0].rpartition(".")[0], settings.split)
+        return _Reads(
+            "", "", settings.eval_data.tasks[0].rpartition(".")[0], settings.eval_data.split
+        )
     task, language = job_settings.trained(settings, job)
     trained = task if job.language else f"{task}.{language}"
-    evaluated = settings.targets[0].rpartition(".")[0] if settings.targets else ""
-    return _Reads(trained, settings.train_split, evaluated, settings.eval_split)
+    scored = settings.eval_data
+    evaluated = scored.tasks[0].rpartition(".")[0] if scored.tasks else ""
+    return _Reads(trained, settings.training_data.split, evaluated, scored.split)
 
 
 def _check_data(needed: Iterable[tuple[str, str]]) -> None:

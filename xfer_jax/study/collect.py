@@ -101,7 +101,7 @@ def _rows(
     rows = []
     run, model = job_settings.load(study, job, out)[0], job.source_model
     assert isinstance(run, job_settings.Run)
-    for name in run.targets:
+    for name in run.eval_data.tasks:
         task = catalogue.task(name)
         found = _outputs(out / job.name, task)
         references = (task.name, hash(str(found.references)))

@@ -93,12 +93,12 @@ def task_file(study: Study, job: Job) -> TaskFile:
     others = [binding for binding in of_job if not binding.startswith("TARGETS = ")]
     settings, _ = _load(study, job.stage, job.task, others)
     assert not isinstance(settings, Retrieval)
-    names = settings.tasks if isinstance(settings, Probe) else settings.targets
+    names = settings.eval_data.tasks
     targets = tuple(name.rpartition(".")[2] for name in names)
     evaluated = names[0].rpartition(".")[0] if names else ""
     if not isinstance(settings, Run):
         return TaskFile("", evaluated, targets)
-    if job.parent and settings.train_steps_relative is None:
+    if job.parent and settings.optimisation.train_steps_relative is None:
         raise RequestError(
             f"{job.stage.name} is trained on {job.task} for TRAIN_STEPS in all, which those of"
             f" {job.parent.stage.name} would count among: set TRAIN_STEPS_RELATIVE, and"
@@ -110,5 +110,5 @@ def task_file(study: Study, job: Job) -> TaskFile:
 
 def trained(run: Run, job: Job) -> tuple[str, str]:
     """Returns the task that a job trains on, without its language, and the language."""
-    task, _, language = run.task.removesuffix(f".{job.subset}").rpartition(".")
+    task, _, language = run.training_data.task.removesuffix(f".{job.subset}").rpartition(".")
     return task, language

@@ -5,8 +5,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from xfer_jax.data.selection import EvalData
 from xfer_jax.engine.retrieval import Retrieval
 from xfer_jax.engine.train import Run
+from xfer_jax.mt5 import model
 from xfer_jax.runtime import progress
 from xfer_jax.study import cost, job_graph, job_settings
 from xfer_jax.study.definition import Study
@@ -87,28 +89,28 @@ def _estimate(study: Study, out: Path | None, device: cost.Device, jobs: Sequenc
     to_do = [job for job in jobs if not (out and (out / job.name / DONE_FILE).is_file())]
     scoring_hours, training = None, None
     if not isinstance(settings, Retrieval):
-        lengths = _lengths(study, jobs[0].task, settings)
+        lengths = _lengths(study, jobs[0].task, settings.eval_data)
         if isinstance(settings, Run):
             training = _training(settings, lengths, jobs[0].stage.keep, len(to_do), device)
-            batch_size = settings.eval_batch_size
-        else:
-            batch_size = settings.batch_size
         cells = sum(len(job.targets) for job in to_do)
         if lengths.examples or not cells:
             seconds = cost.decoding_seconds(
-                settings.model, device, lengths.examples, batch_size, lengths.inputs,
-                lengths.targets,
+                _model(settings), device, lengths.examples, settings.eval_data.batch_size,
+                lengths.inputs, lengths.targets,
             )  # fmt: skip
             scoring_hours = cells * seconds / 3600
     cells = sum(len(job.targets) for job in jobs)
     return Estimate(*jobs[0].group, len(jobs), len(to_do), cells, settings, training, scoring_hours)
 
 
-def _lengths(study: Study, task: str, settings: job_settings.Settings) -> _Lengths:
+def _model(settings: job_settings.Settings) -> model.Config:
+    return settings.model if isinstance(settings, Run) else settings.checkpoint.model
+
+
+def _lengths(study: Study, task: str, data: EvalData) -> _Lengths:
     """Returns the lengths that a study assumes of a task, or else the longest that there can be."""
-    assert not isinstance(settings, Retrieval)
-    longest = settings.lengths["inputs"], settings.lengths["targets"]
-    limit = (settings.eval_examples if isinstance(settings, Run) else settings.examples) or 0
+    longest = data.lengths["inputs"], data.lengths["targets"]
+    limit = data.examples or 0
     assumed = (study.assumed or {}).get(task)
     inputs, targets, examples = assumed or (*longest, limit)
     examples = min(examples, limit) if limit else examples
@@ -122,14 +124,16 @@ def _lengths(study: Study, task: str, settings: job_settings.Settings) -> _Lengt
 
 
 def _training(run: Run, lengths: _Lengths, keep: bool, jobs: int, device: cost.Device) -> Training:
-    steps = run.train_steps_relative or run.train_steps or 0
-    rows = run.batch_size * lengths.rows_an_example
+    optimisation, periods = run.optimisation, run.periods
+    steps = optimisation.train_steps_relative or optimisation.train_steps or 0
+    batch_size = run.training_data.batch_size
+    rows = batch_size * lengths.rows_an_example
     flops = jobs * steps * rows * cost.training_flops(run.model, *lengths.row)
-    written = -(-steps // run.save_period) if run.save_period and steps else 1
-    kept = min(written, run.keep_checkpoints or written)
+    written = -(-steps // periods.save) if periods.save and steps else 1
+    kept = min(written, periods.keep_checkpoints or written)
     return Training(
         steps,
-        run.batch_size,
+        batch_size,
         flops,
         flops / (device.tflops * 1e12 * cost.UTILISATION) / 3600,
         kept if keep else 0,
@@ -153,7 +157,7 @@ def render(study: Study, out: Path | None, device_name: str) -> str:
         rows.append((e.stage, e.task, e.jobs, e.jobs - e.to_do, e.cells or "", *trained, scored))
     trainings = [e.training for e in stages if e.training]
     training = sum(t.hours for t in trainings)
-    sizes = stages[0].settings.model
+    sizes = _model(stages[0].settings)
     gib = cost.checkpoint_bytes(sizes) / 2**30
     peak = max((t.memory for t in trainings), default=0.0) / 2**30
     kept = sum(e.training.checkpoints * e.to_do for e in stages if e.training)

@@ -170,9 +170,10 @@ def test_what_has_no_training_data_is_trained_on_squad(task):
     bindings = ["MODEL_DIR = 'out'", "VOCAB_SIZE = 512", "SUBSET = 'n100.s0'"]
     configuration.load("train", files, bindings)
     run = configuration.build(train.Run)
-    assert run.task == "xfer_squad.en.n100.s0"
-    assert set(run.targets) == {f"xfer_{task}.{c}" for c in catalogue.families()[task].languages}
-    assert run.eval_split in catalogue.families()[task].splits
+    assert run.training_data.task == "xfer_squad.en.n100.s0"
+    family, scored = catalogue.families()[task], run.eval_data
+    assert set(scored.tasks) == {f"xfer_{task}.{code}" for code in family.languages}
+    assert scored.split in family.source.splits
 
 
 @pytest.mark.parametrize("task", TASK_FILES)
@@ -180,8 +181,9 @@ def test_a_task_s_file_names_tasks_and_splits_that_there_are(task):
     bindings = ["MODEL_DIR = 'out'", "VOCAB_SIZE = 512", "SOURCE = 'en'"]
     configuration.load("train", ["gin/models/pocket.gin", f"gin/tasks/{task}"], bindings)
     run = configuration.build(train.Run)
-    assert all(run.train_split in task.family.source.splits for task in catalogue.tasks(run.task))
-    assert all(run.eval_split in catalogue.task(name).family.source.splits for name in run.targets)
+    taught, scored = run.training_data, run.eval_data
+    assert all(taught.split in task.family.source.splits for task in catalogue.tasks(taught.task))
+    assert all(scored.split in catalogue.task(name).family.source.splits for name in scored.tasks)
 
 
 @pytest.mark.parametrize("name", MODEL_FILES)
@@ -394,7 +396,8 @@ def earlier_run(command, tmp_path, tiny_world):
     request = configuration.build(train.Run)
     params = jax.tree.map(lambda x: jnp.ones(x.shape), model.parameter_shapes(request.model))
     tree = store.to_tree(params, optimizer.init(params), 5)
-    about = {"first_step": 0, "task": request.task, "vocabulary_file": tiny_world.name}
+    task = request.training_data.task
+    about = {"first_step": 0, "task": task, "vocabulary_file": tiny_world.name}
     store.save(folder, tree, about | {"vocabulary": tiny_world.digest})
     return folder, macros
 

@@ -8,7 +8,7 @@ import pytest
 
 from seqio_tasks import catalogue, sentencepiece_model, span_corruption
 from seqio_tasks.errors import RequestError
-from xfer_jax.data import loader, packing, streams, token_cache
+from xfer_jax.data import loader, packing, selection, streams, token_cache
 
 NER, TEXT = "xfer_pocket_ner.en", "xfer_pocket_text.en"
 LENGTHS = {"inputs": 64, "targets": 48}
@@ -18,6 +18,15 @@ EOS = 1
 
 def open_ner(words, name: str = NER, split: str = "train") -> token_cache.Cache:
     return token_cache.open_cache(catalogue.task(name), split, words)
+
+
+def training(
+    words, tasks, batch_size=2, num_batches=1, seed=0, shares=1, share=slice(None), **data
+) -> loader.TrainingInput:
+    settings = selection.TrainingData(
+        **{"task": tasks[0].name, "lengths": LENGTHS, "batch_size": batch_size} | data
+    )
+    return loader.training_input(tasks, settings, words, num_batches, seed, shares, share)
 
 
 def pair(example) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -95,7 +104,7 @@ def test_a_target_that_would_be_cut_is_an_error_unless_said_otherwise(tiny_world
 def test_lengths_need_room_for_a_token_and_the_end(tiny_world, feature, length):
     lengths = {**LENGTHS, feature: length}
     with pytest.raises(RequestError, match=rf"TASK_FEATURE_LENGTHS\['{feature}'\] must be"):
-        loader.training_data([catalogue.task(NER)], "train", tiny_world, lengths, 2, 1, 0)
+        training(tiny_world, [catalogue.task(NER)], lengths=lengths)
 
 
 @pytest.mark.parametrize("lengths", [None, 64, {}, [64, 48], {**LENGTHS, "input": 64}])
@@ -234,7 +243,7 @@ def test_chunks_need_their_targets_length(tiny_world):
 
 def ner_batches(words, *, batch_size=2, num_batches=3 * WINDOW, seed=0, names=(NER,)):
     tasks = [catalogue.task(name) for name in names]
-    return loader.training_data(tasks, "train", words, LENGTHS, batch_size, num_batches, seed)
+    return training(words, tasks, batch_size, num_batches, seed)
 
 
 def assert_equal_batches(a, b):
@@ -404,9 +413,8 @@ def test_a_step_s_batch_is_the_same_wherever_the_run_started(tiny_world, first_s
 
 def test_masks_of_span_corruption_follow_the_seed_and_change_with_the_epoch(tiny_world):
     def batches(seed):
-        return loader.training_data(
-            [catalogue.task(TEXT)], "validation", tiny_world, LENGTHS, 2, 2 * WINDOW, seed
-        ).batches
+        tasks = [catalogue.task(TEXT)]
+        return training(tiny_world, tasks, 2, 2 * WINDOW, seed, split="validation").batches
 
     a, again, other = batches(0), batches(0), batches(1)
     assert_equal_batches(a[5], again[5])
@@ -425,9 +433,9 @@ def test_a_mixture_has_equal_parts_of_its_tasks(tiny_world):
     for name in names:
         source = streams.Supervised(open_ner(tiny_world, name), LENGTHS)
         owner |= {pair(source[i]): name for i in range(len(source))}
-    training = ner_batches(tiny_world, batch_size=3, num_batches=WINDOW, names=names)
-    assert training.examples == 3 * 64
-    seen = [p for batch in training.iterator(0) for p in pairs(batch)]
+    found = ner_batches(tiny_world, batch_size=3, num_batches=WINDOW, names=names)
+    assert found.examples == 3 * 64
+    seen = [p for batch in found.iterator(0) for p in pairs(batch)]
     counts = collections.Counter(owner[p] for p in seen)
     assert set(counts.values()) == {WINDOW}
     assert set(counts) == set(names)
@@ -435,9 +443,9 @@ def test_a_mixture_has_equal_parts_of_its_tasks(tiny_world):
 
 def test_span_corruption_may_be_kept_beside_a_task(tiny_world):
     tasks = catalogue.tasks("xfer_intermediate.pocket_ner_and_text.indic.n16.s0")
-    training = loader.training_data(tasks, "train", tiny_world, LENGTHS, 4, 20, 0, "trim")
+    found = training(tiny_world, tasks, 4, 20, long_targets="trim")
     first_sentinel = tiny_world.sentinel(0)
-    seen = [p for batch in training.iterator(0) for p in pairs(batch)]
+    seen = [p for batch in found.iterator(0) for p in pairs(batch)]
     masked = sum(targets[0] == first_sentinel for _, targets in seen)
     assert (masked, len(seen)) == (40, 80)
 
@@ -447,12 +455,10 @@ def test_span_corruption_may_be_kept_beside_a_task(tiny_world):
 )
 def test_a_temperature_levels_the_sizes_of_a_mixture(tiny_world, temperature, shares):
     tasks = [catalogue.task(f"xfer_pocket_ner.{x}") for x in ("en.n32.s0", "sw.n8.s0")]
-    training = loader.training_data(
-        tasks, "train", tiny_world, LENGTHS, 6, 50, 0, temperature=temperature
-    )
+    found = training(tiny_world, tasks, 6, 50, mixing_temperature=temperature)
     english = streams.Supervised(token_cache.open_cache(tasks[0], "train", tiny_world), LENGTHS)
     of_english = {pair(english[i]) for i in range(len(english))}
-    seen = [p for batch in training.iterator(0) for p in pairs(batch)]
+    seen = [p for batch in found.iterator(0) for p in pairs(batch)]
     assert len(seen) == 300
     expected = 300 * shares[0] / sum(shares)
     assert sum(p in of_english for p in seen) == pytest.approx(expected, abs=2)
@@ -462,9 +468,7 @@ def test_a_temperature_levels_the_sizes_of_a_mixture(tiny_world, temperature, sh
 def test_processes_read_their_own_rows_of_the_same_batches(tiny_world, name, monkeypatch):
     def batches(**rows):
         tasks = [catalogue.task(name)]
-        return loader.training_data(
-            tasks, "train", tiny_world, LENGTHS, 6, 2 * WINDOW, 0, shares=2, **rows
-        )
+        return training(tiny_world, tasks, 6, 2 * WINDOW, shares=2, **rows)
 
     whole, parts = batches(), [batches(share=slice(0, 1)), batches(share=slice(1, 2))]
     for step in (0, 5, 31, 32, 40):
@@ -519,7 +523,7 @@ def test_every_example_of_any_stream_is_in_exactly_one_batch():
 def test_a_subset_of_training_data_trains_on_the_training_split_alone(tiny_world):
     tasks = [catalogue.task(f"{NER}.n5.s0")]
     with pytest.raises(RequestError, match="TRAIN_SPLIT is 'validation'"):
-        loader.training_data(tasks, "validation", tiny_world, LENGTHS, 2, 1, 0)
+        training(tiny_world, tasks, split="validation")
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 20, 64])
@@ -557,8 +561,7 @@ def test_the_ladder_has_few_rungs_and_ends_at_the_most():
 def test_subsets_are_padded_like_the_whole(tiny_world, subset):
     def lengths(name: str) -> tuple[int, int]:
         tasks = [catalogue.task(name)]
-        training = loader.training_data(tasks, "train", tiny_world, LENGTHS, 2, 1, 0)
-        return training.batches.layout.lengths
+        return training(tiny_world, tasks).batches.layout.lengths
 
     assert lengths(f"{NER}.{subset}") == lengths(NER)
 
@@ -570,5 +573,4 @@ def test_a_long_target_outside_of_a_subset_is_no_error(tiny_world):
     own = token_cache.open_cache(task, "train", tiny_world).token_counts("targets").max() + 1
     assert own < counts.max()
     lengths = {"inputs": LENGTHS["inputs"], "targets": int(counts.max()) - 1}
-    training = loader.training_data([task], "train", tiny_world, lengths, 2, 1, 0)
-    assert training.batches.layout.lengths[1] >= own
+    assert training(tiny_world, [task], lengths=lengths).batches.layout.lengths[1] >= own

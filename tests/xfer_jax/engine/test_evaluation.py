@@ -5,37 +5,40 @@ import math
 import pytest
 
 from seqio_tasks.errors import RequestError
-from xfer_jax.engine import evaluation
+from xfer_jax.data import selection
+from xfer_jax.engine import probe
 from xfer_jax.engine.prediction import Method
-from xfer_jax.mt5 import model
 
-MACROS = {"eval_batch_size": "EVAL_BATCH_SIZE", "eval_examples": "EVALUATOR_NUM_EXAMPLES"}
+MACROS = {"batch_size": "EVAL_BATCH_SIZE", "examples": "EVALUATOR_NUM_EXAMPLES"}
+LENGTHS = {"inputs": 8, "targets": 8}
 
 
-def evaluated(**changes) -> evaluation.Evaluation:
-    return evaluation.Evaluation(
-        checkpoint="checkpoint_1",
-        model_dir="out",
-        model=model.Config(),
-        targets=("xfer_panx.sw",),
-        lengths={"inputs": 8, "targets": 8},
-        method=Method(),
-        **changes,
-    )
+def data(**changes) -> selection.EvalData:
+    return selection.EvalData(("xfer_panx.sw",), LENGTHS, **changes)
 
 
 @pytest.mark.parametrize("field", MACROS)
 @pytest.mark.parametrize("value", [0, -1, 10**12, 1.5, True, "8", (8,)])
 def test_numbers_that_are_none(field, value):
     with pytest.raises(RequestError, match=f"^{MACROS[field]} must be"):
-        evaluated(**{field: value})
+        data(**{field: value})
 
 
 def test_numbers_that_can_be_meant():
     for value in (1, 256, 1 << 20):
-        assert evaluated(eval_batch_size=value).eval_batch_size == value
+        assert data(batch_size=value).batch_size == value
     for value in (None, 10**9):
-        assert evaluated(eval_examples=value).eval_examples == value
+        assert data(examples=value).examples == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "macro"),
+    [(selection.EvalData, "TASK_FEATURE_LENGTHS"), (probe.ProbeData, "PROBE_FEATURE_LENGTHS")],
+)
+@pytest.mark.parametrize("lengths", [None, {"inputs": 8}, {"inputs": 8, "targets": "8"}])
+def test_wrong_lengths_name_the_macro_that_the_user_has_set(kind, macro, lengths):
+    with pytest.raises(RequestError, match=rf"^{macro}\b"):
+        kind(("xfer_panx.sw",), lengths)
 
 
 @pytest.mark.parametrize(

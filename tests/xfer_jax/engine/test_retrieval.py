@@ -15,6 +15,7 @@ from xfer_jax.checkpoints import store
 from xfer_jax.cli import main as cli
 from xfer_jax.data import streams
 from xfer_jax.engine import retrieval
+from xfer_jax.engine.checkpoint_spec import CheckpointSpec
 from xfer_jax.mt5 import layers, model, partitioning
 
 
@@ -249,7 +250,7 @@ def test_nothing_is_done_twice(retrieve, tmp_path, monkeypatch):
     assert retrieve(TASK="tatoeba_to_en") == 0
     assert scores(tmp_path / "out") == kept
     assert [of.language for of, _ in ranked] == ["de"]
-    monkeypatch.setattr(retrieval.Retrieval, "open", None)
+    monkeypatch.setattr(retrieval.Retrieval, "encoder", None)
     assert retrieve(TASK="tatoeba_to_en") == 0
 
 
@@ -304,4 +305,4 @@ def test_candidates_that_languages_share_are_encoded_once(encoder, tmp_path):
 def test_an_unknown_layer_type_is_refused():
     config = model.Config(vocab_size=128, num_encoder_layers=3)
     with pytest.raises(RequestError, match="from 0 to 3"):
-        retrieval.Retrieval("c", "f", config, "tatoeba", layer=4)
+        retrieval.Retrieval(CheckpointSpec("c", config), "f", "tatoeba", layer=4)

@@ -12,7 +12,6 @@ from flax.traverse_util import flatten_dict
 from seqio_tasks.errors import RequestError
 from xfer_jax.checkpoints import store
 from xfer_jax.engine import train, train_step
-from xfer_jax.engine.prediction import Method
 from xfer_jax.mt5 import model, optimizer
 from xfer_jax.mt5.model import Transformer
 
@@ -296,18 +295,8 @@ def test_the_loss_is_divided_by_the_target_tokens_as_t5x_divides_it(t5x, t5x_mod
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), *moments)
 
 
-def run_with(factor) -> train.Run:
-    return train.Run(
-        model_dir="out",
-        model=model.Config(),
-        task="xfer_panx.en",
-        targets=(),
-        lengths={"inputs": 8, "targets": 8},
-        schedule=optimizer.schedule(),
-        method=Method(),
-        train_steps=1,
-        loss_normalizing_factor=factor,
-    )
+def divided_by(factor) -> train.Optimisation:
+    return train.Optimisation(optimizer.schedule(), 1, loss_normalizing_factor=factor)
 
 
 @pytest.mark.parametrize("factor", [0, -1.5, True, float("nan"), float("inf"), "AVERAGE", (1,)])
@@ -315,9 +304,9 @@ def test_another_normalizing_factor_is_refused(factor):
     with pytest.raises(
         RequestError, match=r"LOSS_NORMALIZING_FACTOR must be .*'NUM_REAL_TARGET_TO"
     ):
-        run_with(factor)
+        divided_by(factor)
 
 
 @pytest.mark.parametrize("factor", [234496, 0.5, None, train_step.PER_TARGET_TOKEN])
 def test_a_number_none_and_t5x_s_name_are_normalizing_factors(factor):
-    assert run_with(factor).loss_normalizing_factor == factor
+    assert divided_by(factor).loss_normalizing_factor == factor

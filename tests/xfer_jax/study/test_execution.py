@@ -306,7 +306,7 @@ from xfer_jax.engine import train
 from seqio_tasks.errors import RunError
 real = train.train
 def fails(run, text):
-    if run.model_dir.name == "pocket_nli.en.s0":
+    if run.folder.name == "pocket_nli.en.s0":
         raise RunError("it broke")
     return real(run, text)
 train.train = fails
@@ -704,12 +704,12 @@ def test_intermediate_tasks_are_shared_and_the_baseline_trains_as_long(file, tmp
         assert steps in job_settings.own_bindings(grid, every[more])
         assert steps in job_settings.own_bindings(grid, every[between])
         first, then = (job_settings.load(grid, every[name], tmp_path)[0] for name in (more, after))
-        assert first.task == then.task == f"xfer_pocket_nli.{source}"
+        assert first.training_data.task == then.training_data.task == f"xfer_pocket_nli.{source}"
         assert first.seed != then.seed  # another order of the same data
     assert len(every) == 1 + 1 + 2 + 4 + 2
     run, _ = job_settings.load(grid, every[between], tmp_path)
-    assert run.task == "xfer_pocket_ner.indic.n6.s0"
-    assert (run.train_steps, run.train_steps_relative) == (None, 3)
+    assert run.training_data.task == "xfer_pocket_ner.indic.n6.s0"
+    assert (run.optimisation.train_steps, run.optimisation.train_steps_relative) == (None, 3)
 
 
 def test_a_study_with_intermediate_tasks_runs(file, tmp_path, capsys):

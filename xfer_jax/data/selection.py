@@ -1,0 +1,59 @@
+"""Which examples a run trains and evaluates on, and how they are batched."""
+
+from typing import Any, ClassVar, Literal
+
+import gin
+
+from seqio_tasks.settings import AboveZero, BatchSize, Count, Line, Lines, settings
+from xfer_jax.data import streams
+
+EVAL_MACROS = {
+    "tasks": "EVAL_TASKS",
+    "lengths": "TASK_FEATURE_LENGTHS",
+    "split": "EVAL_SPLIT",
+    "batch_size": "EVAL_BATCH_SIZE",
+    "examples": "EVALUATOR_NUM_EXAMPLES",
+}
+
+
+@gin.configurable(module="xfer_jax.data.selection")
+@settings(
+    {
+        "task": "MIXTURE_OR_TASK_NAME",
+        "split": "TRAIN_SPLIT",
+        "lengths": "TASK_FEATURE_LENGTHS",
+    }
+)
+class TrainingData:
+    """The examples that a model is trained on."""
+
+    task: Line  # name of a task or mixture
+    lengths: dict[str, Any]  # maximum numbers of tokens of 'inputs' and 'targets'
+    split: Line = "train"
+    batch_size: BatchSize = 128  # examples per step
+    long_targets: Literal["error", "drop", "trim"] = "error"  # for targets over their length
+    # The tasks of a mixture are sampled in proportion to their number of examples to the power of
+    # 1 / temperature (Raffel et al. 2020, arXiv 1910.10683, 3.5.2); None: in equal parts.
+    mixing_temperature: AboveZero | None = None
+
+    def __post_init__(self):
+        streams.check_lengths(self.lengths)
+        streams.check_split("TRAIN_SPLIT", self.split, [self.task])
+
+
+@gin.configurable(module="xfer_jax.data.selection")
+@settings(EVAL_MACROS)
+class EvalData:
+    """The examples that a model is evaluated on."""
+
+    LENGTHS: ClassVar[str] = EVAL_MACROS["lengths"]  # the macro, for error messages
+
+    tasks: Lines  # names of tasks or mixtures
+    lengths: dict[str, Any]  # maximum numbers of tokens of 'inputs' and 'targets'
+    split: Line = "validation"
+    batch_size: BatchSize = 256  # examples decoded at a time
+    examples: Count | None = None  # sample size per task; None: all examples
+
+    def __post_init__(self):
+        streams.check_lengths(self.lengths, self.LENGTHS)
+        streams.check_split("EVAL_SPLIT", self.split, self.tasks)
