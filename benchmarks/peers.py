@@ -100,15 +100,16 @@ def _ours(folder: Path, work: str) -> Work:
     config = model.Config(**json.loads((folder / "sizes.json").read_text()))
     mesh = partitioning.make_mesh(1)
     params = _weights(folder, config, mesh)
-    programs = train_step.programs(config, mesh, Z_LOSS, 1.0)
+    programs = train_step.programs(config, mesh)
     if work == "train":
+        update = train_step.compiled(config, mesh, train_step.Update(Z_LOSS, 1.0))
         state = programs.fresh(params)
 
         def step(batch: Batch) -> float:
             nonlocal params, state
             on_mesh = partitioning.place(mesh, _features(batch))
             seed, rate = np.uint32(0), np.float32(LEARNING_RATE)
-            params, state, sums = programs.update(params, state, on_mesh, seed, rate)
+            params, state, sums = update(params, state, on_mesh, seed, rate)
             host_memory.give_back()
             jax.block_until_ready(params)
             return float((sums["loss"] - sums["z_loss"]) / sums["weight"])

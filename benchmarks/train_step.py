@@ -26,8 +26,7 @@ from benchmarks.peers import Batch
 from xfer_jax.checkpoints import huggingface
 from xfer_jax.checkpoints.arrays import Contents, Stored
 from xfer_jax.data import loader, packing, streams
-from xfer_jax.mt5 import model
-from xfer_jax.study import cost
+from xfer_jax.mt5 import cost, model
 
 SIZES = {  # mT5-small
     "vocab_size": 250112, "emb_dim": 512, "num_heads": 6, "head_dim": 64, "mlp_dim": 1024,

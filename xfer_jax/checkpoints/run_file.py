@@ -36,6 +36,7 @@ class _About(pydantic.BaseModel):
     examples: _Whole = 0
     seed: Annotated[int, pydantic.Field(ge=-(2**63), le=2**63)] = 0
     data: _Flat = None
+    microbatches: Annotated[int, pydantic.Field(ge=1, le=2**31)] = 1
 
 
 def about(location: str | Path) -> dict[str, Any]:
@@ -43,7 +44,7 @@ def about(location: str | Path) -> dict[str, Any]:
 
     Returns:
       Its `first_step`, `vocabulary` (SHA-256), `vocabulary_file`, `task`, `source`, `n_shots`,
-      `examples`, `seed` and `data`, as far as they are known.
+      `examples`, `seed`, `data` and `microbatches`, as far as they are known.
 
     Raises:
       RequestError: its file is damaged.

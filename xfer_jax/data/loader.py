@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import grain
 import numpy as np
@@ -118,6 +118,8 @@ class TrainingInput:
     """The training batches of a run, and facts about their data."""
 
     batches: TrainingBatches
+    batch_size: int  # examples of a step
+    microbatches: int
     examples: int
     truncated_inputs: int
     long_targets: int
@@ -143,6 +145,7 @@ def training_input(
     seed: int,
     shares: int = 1,
     share: slice = slice(None),
+    microbatches: Callable[[Layout], int] = lambda layout: 1,
 ) -> TrainingInput:
     """Opens the training batches of a task or of a mixture of tasks.
 
@@ -152,8 +155,9 @@ def training_input(
       vocabulary: to tokenise with.
       num_batches: of the whole run, which starts at batch 0.
       seed: of the order of the data and of the masks of span corruption.
-      shares: see `Layout`.
-      share: see `TrainingBatches`.
+      shares: groups of devices that share the rows of a batch.
+      share: those of them that this process feeds.
+      microbatches: into how many parts a batch of a layout is cut on each of them.
 
     Raises:
       RequestError: see `open_cache`, `Supervised` and `Chunks`; or a task is a probe.
@@ -186,16 +190,25 @@ def training_input(
     stream = streams[0]
     if len(streams) > 1:
         stream = grain.MapDataset.mix(streams, None if temperature is None else weights.tolist())
-    layout = Layout(
-        np.concatenate(sizes),
-        data.batch_size,
-        shares,
-        np.concatenate(
-            [np.full(len(of), weight / len(of)) for of, weight in zip(sizes, weights, strict=True)]
-        ),
+    every = np.concatenate(sizes)
+    often = np.concatenate(
+        [np.full(len(of), weight / len(of)) for of, weight in zip(sizes, weights, strict=True)]
     )
+    batch_size = data.batch_size
+    if batch_size is None:
+        assert data.batch_tokens is not None, "TrainingData has one of the two"
+        examples = data.batch_tokens / np.average(every[:, 0], weights=often)
+        batch_size = max(shares, round(examples / shares) * shares)
+    layout = Layout(every, batch_size, shares, often)
+    parts = microbatches(layout)
+    if parts > 1:
+        layout = Layout(every, batch_size, shares * parts, often)
+        here = range(shares)[share]
+        share = slice(here.start * parts, here.stop * parts)
     return TrainingInput(
         TrainingBatches(stream, layout, num_batches, share),
+        batch_size=batch_size,
+        microbatches=parts,
         examples=sum(len(source) for source in all_sources),
         truncated_inputs=sum(source.truncated_inputs for source in all_sources),
         long_targets=sum(source.long_targets for source in all_sources),

@@ -86,8 +86,9 @@ class Layout:
 
         Args:
           sizes: int [examples, 2], lengths of inputs and targets that occur.
-          batch_size: examples a batch, a multiple of `shares`.
-          shares: equal parts that the rows of a batch are cut into, one for each group of devices.
+          batch_size: examples a batch.
+          shares: equal parts that the rows of a batch are cut into: micro-batches of each group of
+            devices.
           weights: float [examples], how often the sizes occur; None: equally often.
         """
         self.lengths = row_lengths(sizes, weights)
@@ -97,7 +98,7 @@ class Layout:
         count = min(max(_DRAWN // batch_size, 8), 32)
         drawn = sizes[np.random.default_rng(0).choice(len(sizes), (count, batch_size), p=p)]
         packed = [pack(batch, self.lengths) for batch in drawn]
-        self._usual_rows = math.ceil(np.median([len(rows) for rows in packed]))
+        self.usual_rows = math.ceil(np.median([len(rows) for rows in packed]))
         tokens = [
             self._tokens_of_shares(self._filled_up(rows), batch)
             for rows, batch in zip(packed, drawn, strict=True)
@@ -110,8 +111,8 @@ class Layout:
         return self._filled_up(pack(sizes, self.lengths))
 
     def _filled_up(self, packed: list[list[int]]) -> list[list[int]]:
-        count = coarse(max(len(packed), self._usual_rows), self.shares)
-        count = min(self.batch_size, count)
+        count = coarse(max(len(packed), self.usual_rows), self.shares)
+        count = min(int(round_up(self.batch_size, self.shares)), count)
         rows = packed + [[] for _ in range(count - len(packed))]
         return [rows[i] for i in _spread(count)]
 

@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 import gin
 
+from seqio_tasks.errors import RequestError
 from seqio_tasks.settings import AboveZero, BatchSize, Count, Line, Lines, settings
 from xfer_jax.data import streams
 
@@ -30,7 +31,12 @@ class TrainingData:
     task: Line  # name of a task or mixture
     lengths: dict[str, Any]  # maximum numbers of tokens of 'inputs' and 'targets'
     split: Line = "train"
-    batch_size: BatchSize = 128  # examples per step
+    batch_size: BatchSize | None = 128  # examples per step
+    # Instead: as many examples per step as have so many tokens of inputs in the mean, without
+    # padding. The mT5 release counts its batches so: 2^17 are 128 packed rows of 1,024.
+    batch_tokens: Count | None = None
+    # Parts of a batch that are computed one after another; None: as few as fit the device.
+    num_microbatches: Count | None = None
     long_targets: Literal["error", "drop", "trim"] = "error"  # for targets over their length
     # The tasks of a mixture are sampled in proportion to their number of examples to the power of
     # 1 / temperature (Raffel et al. 2020, arXiv 1910.10683, 3.5.2); None: in equal parts.
@@ -39,6 +45,11 @@ class TrainingData:
     def __post_init__(self):
         streams.check_lengths(self.lengths)
         streams.check_split("TRAIN_SPLIT", self.split, [self.task])
+        if (self.batch_size is None) == (self.batch_tokens is None):
+            raise RequestError(
+                "set BATCH_SIZE, in examples, or BATCH_TOKENS, in tokens of inputs, and the other"
+                f" to None (BATCH_SIZE is {self.batch_size}, BATCH_TOKENS is {self.batch_tokens})"
+            )
 
 
 @gin.configurable(module="xfer_jax.data.selection")

@@ -32,13 +32,14 @@ from seqio_tasks.settings import (
 )
 from xfer_jax.checkpoints import locations, store
 from xfer_jax.data import loader, token_cache
+from xfer_jax.data.packing import Layout
 from xfer_jax.data.selection import EvalData, TrainingData
 from xfer_jax.engine import evaluation, resume, run_folder, train_step
 from xfer_jax.engine.prediction import Method, Predictor
 from xfer_jax.engine.train_step import PER_TARGET_TOKEN
-from xfer_jax.mt5 import model, partitioning
+from xfer_jax.mt5 import cost, model, partitioning
 from xfer_jax.mt5.model import Transformer
-from xfer_jax.runtime import host_memory, preemption, progress
+from xfer_jax.runtime import device_memory, host_memory, preemption, progress
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -109,7 +110,7 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     vocab = vocabulary.load_for(run.model.vocab_size)
     mesh = partitioning.make_mesh(run.num_partitions)
     batch_size, optimisation = run.training_data.batch_size, run.optimisation
-    if batch_size % mesh.shape["data"]:
+    if batch_size is not None and batch_size % mesh.shape["data"]:
         raise RequestError(
             f"BATCH_SIZE {batch_size} is not a multiple of the {mesh.shape['data']} devices"
             " that share the data"
@@ -122,13 +123,16 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     run_folder.check(run.folder, config_text)
 
     origin = resume.find(run.folder, run.initial_checkpoint, vocab)
-    factor = optimisation.loss_normalizing_factor or 1.0
-    shared = train_step.programs(run.model, mesh, optimisation.z_loss, factor)
-    params, state, step = resume.restore(origin, run.model, mesh, shared, run.seed)
+    programs = train_step.programs(run.model, mesh)
+    params, state, step = resume.restore(origin, run.model, mesh, programs, run.seed)
     first_step, last_step = _steps(run, origin, step)
+    before = origin.about.get("microbatches") if origin.resumed else None
     training, targets = _open_data(
-        run, mesh, vocab, train_tasks, target_tasks, last_step - first_step
+        run, mesh, vocab, train_tasks, target_tasks, last_step - first_step, before
     )
+    factor = optimisation.loss_normalizing_factor or 1.0
+    settings = train_step.Update(optimisation.z_loss, factor, training.microbatches)
+    update = train_step.compiled(run.model, mesh, settings)
     if origin.resumed and origin.about.get("data", training.caches) != training.caches:
         raise RequestError(
             f"the data of {run.training_data.task} have changed since {origin.checkpoint} was"
@@ -147,6 +151,7 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
         "examples": training.examples,
         "seed": run.seed,
         "data": training.caches,
+        "microbatches": training.microbatches,
     }
 
     def score(params: dict, step: int) -> list[evaluation.TargetScore]:
@@ -161,7 +166,7 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
         )
         return evaluation.evaluate_all(predictor, targets, run.folder, step)
 
-    loop = _Loop(run, mesh, shared, training, score, meta, last_step, params, state, step)
+    loop = _Loop(run, mesh, update, training, score, meta, last_step, params, state, step)
     del params, state  # the loop's alone: it donates them
     loop.saved = step if origin.resumed else None
     scores = loop.run_to_the_end()
@@ -193,16 +198,49 @@ def _open_data(
     train_tasks: Sequence[Task],
     target_tasks: Sequence[Task],
     steps: int,
+    microbatches: int | None,
 ) -> tuple[loader.TrainingInput, list[token_cache.Cache]]:
-    """Returns the training batches, and the examples of each task to evaluate on."""
+    """Returns the training batches, and the examples of each task to evaluate on.
+
+    `microbatches` is their number so far, if the run goes on: it decides what dropout draws.
+    """
     shares, data = mesh.shape["data"], run.eval_data
     rows = partitioning.local_rows(mesh, shares)
     with partitioning.first_goes_first():
         training = loader.training_input(
-            train_tasks, run.training_data, vocab, steps, run.seed, shares, rows
+            train_tasks,
+            run.training_data,
+            vocab,
+            steps,
+            run.seed,
+            shares,
+            rows,
+            lambda layout: microbatches or _microbatches(run, layout),
         )
         caches = [token_cache.open_cache(task, data.split, vocab) for task in target_tasks]
     return training, [cache.sample(data.examples) for cache in caches]
+
+
+def _microbatches(run: Run, layout: Layout) -> int:
+    """Returns into how many parts a batch is cut: as asked for, or as few as fit the device.
+
+    Raises:
+      RequestError: a single row does not fit.
+    """
+    if run.training_data.num_microbatches is not None:
+        return run.training_data.num_microbatches
+    memory, rows = device_memory.bytes_of_one(), layout.usual_rows / layout.shares
+    parts = cost.microbatches(run.model, rows, *layout.lengths, memory)
+    if parts is None:
+        least = cost.training_bytes(run.model, 1, *layout.lengths)
+        inputs, targets = layout.lengths
+        raise RequestError(
+            f"no micro-batch fits the device: the smallest, one row of {inputs} and {targets}"
+            f" tokens, needs about {least / 2**30:.1f} GiB, and the device has"
+            f" {memory / 2**30:.1f}; set REMAT = True, shorter TASK_FEATURE_LENGTHS or more"
+            " NUM_PARTITIONS, or set NUM_MICROBATCHES to try it"
+        )
+    return parts
 
 
 def _announce(
@@ -215,7 +253,8 @@ def _announce(
     data = run.training_data
     progress.say(
         f"training on {data.task}: {training.examples} examples,"
-        f" steps {step} to {last_step} of {data.batch_size} examples"
+        f" steps {step} to {last_step} of {training.batch_size} examples"
+        + (f" in {training.microbatches} micro-batches" if training.microbatches > 1 else "")
     )
     if training.long_targets:
         what = {"drop": "left out", "trim": "cut"}[data.long_targets]
@@ -232,7 +271,7 @@ class _Loop:
 
     run: Run
     mesh: Mesh
-    shared: train_step.Programs
+    update: Callable[..., Any]  # see `train_step.compiled`
     training: loader.TrainingInput
     score: Callable[[dict, int], list[evaluation.TargetScore]]  # (parameters, step)
     meta: dict[str, Any]  # what checkpoints know besides arrays
@@ -301,11 +340,9 @@ class _Loop:
         bar.add_tokens(batch, rows)
         on_mesh = partitioning.place(self.mesh, batch)
         seed = np.asarray(self.run.seed, np.uint32)
-        self.params, self.state, sums = self.shared.update(
-            self.params, self.state, on_mesh, seed, rate
-        )
+        self.params, self.state, sums = self.update(self.params, self.state, on_mesh, seed, rate)
         self.step += 1
-        bar.advance(1, self.run.training_data.batch_size)
+        bar.advance(1, self.training.batch_size)
         return sums
 
     def _save(self) -> None:

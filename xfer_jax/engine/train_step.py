@@ -8,11 +8,12 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.sharding import Mesh
 
 from xfer_jax.checkpoints import store
 from xfer_jax.mt5 import model, optimizer, partitioning
-from xfer_jax.mt5.loss import MAX_LOGITS, sequence_loss
+from xfer_jax.mt5.loss import MAX_LOGITS, Sums, sequence_loss
 from xfer_jax.mt5.model import Transformer
 
 # T5X's name for a LOSS_NORMALIZING_FACTOR that is each batch's own number of target tokens, without
@@ -20,11 +21,21 @@ from xfer_jax.mt5.model import Transformer
 PER_TARGET_TOKEN: Literal["NUM_REAL_TARGET_TOKENS"] = "NUM_REAL_TARGET_TOKENS"
 
 
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """What a compiled step is made for, beside the model and its mesh."""
+
+    z_loss: float  # see `sequence_loss`
+    # divides the summed loss; PER_TARGET_TOKEN: the number of target tokens of the batch, on all
+    # devices together
+    normalizing_factor: float | str
+    microbatches: int = 1  # parts of a batch that are computed one after another
+
+
 def train_step(
     module: Transformer,
-    z_loss: float,
-    normalizing_factor: float | str,
-    shards: int,
+    mesh: Mesh,
+    settings: Update,
     max_logits: int,
     params: dict,
     state: optax.FactoredState,
@@ -34,13 +45,15 @@ def train_step(
 ) -> tuple[dict, optax.FactoredState, dict[str, jax.Array]]:
     """Updates the parameters once; returns them, the optimizer's state and the loss's sums.
 
+    Micro-batches are computed one after another and their gradients are added, so that a batch of
+    any size fits the device. But for the order of sums, the update does not depend on their number
+    if nothing is dropped out; dropout draws other masks for each number of them.
+
     Args:
       module: the network.
-      z_loss: see `sequence_loss`.
-      normalizing_factor: divides the summed loss; PER_TARGET_TOKEN: the number of target tokens of
-        the batch, on all devices together.
-      shards: see `sequence_loss`.
-      max_logits: likewise, of all devices together.
+      mesh: of the devices.
+      settings: of the update.
+      max_logits: see `sequence_loss`; of all devices together.
       params: the parameters.
       state: of the optimizer; its `count` is the step.
       batch: features by the names of `Transformer.__call__`, and `target_positions` if the loss is
@@ -49,12 +62,58 @@ def train_step(
       learning_rate: of this step.
     """
     dropout = jax.random.fold_in(jax.random.key(seed), state.count)
-    batch = dict(batch)
-    positions = batch.pop("target_positions", None)
     table = params["token_embedder"]["embedding"]
+    factor: Any = settings.normalizing_factor
+    if factor == PER_TARGET_TOKEN:
+        tokens = jnp.sum(batch["decoder_target_tokens"] > 0, dtype=jnp.float32)
+        factor = jnp.maximum(tokens, 1.0)  # of padding alone: 0 / 1
     ids, batch = _renumbered(batch, len(table))
     looked_up = params | {"token_embedder": {"embedding": table.at[ids].get(mode="clip")}}
+    shards = partitioning.parts(mesh, "vocab", module.config.vocab_size)
     module = Transformer(dataclasses.replace(module.config, vocab_size=len(ids)))
+
+    loss = functools.partial(
+        sequence_loss,
+        z_loss=settings.z_loss,
+        shards=shards,
+        max_logits=max_logits,
+        normalizing_factor=factor,
+    )
+
+    def add(total: tuple, part: tuple[dict[str, jax.Array], jax.Array]) -> tuple[tuple, None]:
+        return jax.tree.map(jnp.add, total, _gradients(module, loss, looked_up, *part)), None
+
+    count = settings.microbatches
+    if count == 1:
+        sums, gradients = _gradients(module, loss, looked_up, batch, dropout)
+    else:
+        parts = {name: partitioning.split(mesh, x, count) for name, x in batch.items()}
+        keys = jax.vmap(functools.partial(jax.random.fold_in, dropout))(jnp.arange(count))
+        nothing = Sums(*[jnp.zeros((), jnp.float32)] * 4), jax.tree.map(jnp.zeros_like, looked_up)
+        (sums, gradients), _ = lax.scan(add, nothing, (parts, keys))
+    rows = optimizer.Rows(ids, gradients["token_embedder"]["embedding"])
+    gradients["token_embedder"] = {"embedding": rows}
+    return *optimizer.update(params, gradients, state, learning_rate), sums._asdict()
+
+
+def _gradients(
+    module: Transformer,
+    loss: Callable[..., Any],
+    params: dict,
+    batch: dict[str, jax.Array],
+    dropout: jax.Array,
+) -> tuple[Sums, dict]:
+    """Returns the loss's sums and the gradients of a batch, or of a part of one.
+
+    Args:
+      module: the network.
+      loss: `sequence_loss` with its settings.
+      params: the parameters, of the embedding only the rows that are looked up.
+      batch: see `train_step`, with the numbers of those rows.
+      dropout: key of the dropout.
+    """
+    batch = dict(batch)
+    positions = batch.pop("target_positions", None)
 
     def states_of(params: dict) -> jax.Array:
         hidden = model.call(
@@ -70,23 +129,14 @@ def train_step(
     targets = batch["decoder_target_tokens"]
     if positions is not None:
         targets = jnp.where(positions >= 0, _at(targets, positions), 0)
-    factor: Any = normalizing_factor
-    if normalizing_factor == PER_TARGET_TOKEN:
-        factor = jnp.maximum(
-            jnp.sum(targets > 0, dtype=jnp.float32), 1.0
-        )  # of padding alone: 0 / 1
-    hidden, to_params = jax.vjp(states_of, looked_up)
+    hidden, to_params = jax.vjp(states_of, params)
     kernel = params["decoder"]["logits_dense"]["kernel"]
-    sums, back = sequence_loss(
-        hidden, kernel, targets, targets > 0, z_loss, shards, max_logits, factor
-    )
+    sums, back = loss(hidden, kernel, targets, targets > 0)
     (gradients,) = to_params(back.to_hidden)
     # The kernel's gradient is as large as all the states: not before those are gone.
     last = gradients["token_embedder"]["embedding"]
     gradients["decoder"]["logits_dense"] = {"kernel": back.to_kernel(last[0, 0])}
-    rows = optimizer.Rows(ids, gradients["token_embedder"]["embedding"])
-    gradients["token_embedder"] = {"embedding": rows}
-    return *optimizer.update(params, gradients, state, learning_rate), sums._asdict()
+    return sums, gradients
 
 
 def _at(x: jax.Array, positions: jax.Array) -> jax.Array:
@@ -139,11 +189,20 @@ def layout(config: model.Config, mesh: Mesh) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """What is compiled for a model on a mesh: once a process, however many runs it has."""
+    """What is compiled to begin a run: once a process, however many runs it has."""
 
     initialise: Callable[..., dict]  # (seed) -> parameters
     fresh: Callable[..., optax.FactoredState]  # (parameters) -> state before the first update
-    update: Callable[..., Any]  # (parameters, state, batch, seed, rate) -> as `train_step`
+
+
+@functools.cache
+def programs(config: model.Config, mesh: Mesh) -> Programs:
+    """Returns the functions that runs of the same model and mesh share."""
+    params, state = _shardings(config, mesh)
+    return Programs(
+        jax.jit(functools.partial(model.initialise, config), out_shardings=params),
+        jax.jit(optimizer.init, out_shardings=state),
+    )
 
 
 # XLA's CPU backend copies donated arrays before it updates them, unless it looks closer.
@@ -151,21 +210,25 @@ _IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
 
 @functools.cache
-def programs(config: model.Config, mesh: Mesh, z_loss: float, factor: float | str) -> Programs:
-    """Returns the functions that runs of the same model, mesh and loss share."""
-    like = layout(config, mesh)
-    params = partitioning.shardings(like["target"])
-    shards = partitioning.parts(mesh, "vocab", config.vocab_size)
-    state = partitioning.shardings(store.optimizer_state(like, like["state"]["step"]))
-    return Programs(
-        jax.jit(functools.partial(model.initialise, config), out_shardings=params),
-        jax.jit(optimizer.init, out_shardings=state),
-        jax.jit(
-            functools.partial(
-                train_step, Transformer(config), z_loss, factor, shards, MAX_LOGITS * mesh.size
-            ),
-            donate_argnums=(0, 1),
-            out_shardings=(params, state, partitioning.replicated(mesh)),
-            compiler_options=_IN_PLACE if jax.default_backend() == "cpu" else None,
-        ),
+def compiled(config: model.Config, mesh: Mesh, settings: Update) -> Callable[..., Any]:
+    """Returns `train_step` of a model, a mesh and settings, compiled when it is first called.
+
+    Returns:
+      A function (parameters, state, batch, seed, learning rate), which donates the first two.
+    """
+    params, state = _shardings(config, mesh)
+    step = functools.partial(
+        train_step, Transformer(config), mesh, settings, MAX_LOGITS * mesh.size
     )
+    return jax.jit(
+        step,
+        donate_argnums=(0, 1),
+        out_shardings=(params, state, partitioning.replicated(mesh)),
+        compiler_options=_IN_PLACE if jax.default_backend() == "cpu" else None,
+    )
+
+
+def _shardings(config: model.Config, mesh: Mesh) -> tuple[Any, Any]:
+    like = layout(config, mesh)
+    state = store.optimizer_state(like, like["state"]["step"])
+    return partitioning.shardings(like["target"]), partitioning.shardings(state)

@@ -219,6 +219,24 @@ def place(mesh: Mesh, rows: Any) -> Any:
     )
 
 
+def split(mesh: Mesh, x: jax.Array, count: int) -> jax.Array:
+    """Cuts a batch into parts that hold equally much of every device's rows, inside a program.
+
+    Args:
+      mesh: from `make_mesh`.
+      x: [shares x count x n, …], cut along `data`.
+      count: number of parts.
+
+    Returns:
+      [count, shares x n, …]; every part is cut along `data`, and no row moves between devices.
+    """
+    shares = mesh.shape["data"]
+    by_share = x.reshape(shares, count, -1, *x.shape[1:]).swapaxes(0, 1)
+    cut = NamedSharding(mesh, PartitionSpec(None, "data"))
+    joined = by_share.reshape(count, -1, *x.shape[1:])
+    return jax.lax.with_sharding_constraint(joined, cut)
+
+
 def all_rows(mesh: Mesh, count: int) -> int:
     """Returns how many rows a batch has of which this process feeds so many."""
     shares = mesh.shape["data"]

@@ -8,17 +8,15 @@ from pathlib import Path
 from xfer_jax.data.selection import EvalData
 from xfer_jax.engine.retrieval import Retrieval
 from xfer_jax.engine.train import Run
-from xfer_jax.mt5 import model
+from xfer_jax.mt5 import cost, model
 from xfer_jax.runtime import progress
-from xfer_jax.study import cost, job_graph, job_settings
+from xfer_jax.study import devices, job_graph, job_settings
 from xfer_jax.study.definition import Study
+from xfer_jax.study.devices import Device
 from xfer_jax.study.job import Job
 from xfer_jax.study.job_record import DONE_FILE
 
-_TOO_LARGE = (
-    ": too much for one; let several share a batch or a model, set REMAT, or take a smaller"
-    " BATCH_SIZE"
-)
+_TOO_LARGE = ": too much for one; let several share a batch or a model, or set REMAT"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +62,7 @@ class _Lengths:
 
     row: tuple[int, int]  # of inputs and targets, as they are trained on
     rows_an_example: float
+    inputs_mean: float  # without padding
     inputs: int  # when scored
     targets: int
     examples: int
@@ -75,16 +74,16 @@ def estimates(study: Study, out: Path | None, device_name: str) -> list[Estimate
     Args:
       study: what to plan.
       out: the study's folder; jobs that are done there do not count.
-      device_name: of `cost.DEVICES`.
+      device_name: of `devices.DEVICES`.
     """
-    device = cost.device(device_name)
+    device = devices.device(device_name)
     similar: dict[tuple[str, str], list[Job]] = {}
     for job in job_graph.lay_out(study):
         similar.setdefault(job.group, []).append(job)
     return [_estimate(study, out, device, jobs) for jobs in similar.values()]
 
 
-def _estimate(study: Study, out: Path | None, device: cost.Device, jobs: Sequence[Job]) -> Estimate:
+def _estimate(study: Study, out: Path | None, device: Device, jobs: Sequence[Job]) -> Estimate:
     settings, _ = job_settings.load(study, jobs[0], out or Path("OUT"))
     to_do = [job for job in jobs if not (out and (out / job.name / DONE_FILE).is_file())]
     scoring_hours, training = None, None
@@ -94,7 +93,7 @@ def _estimate(study: Study, out: Path | None, device: cost.Device, jobs: Sequenc
             training = _training(settings, lengths, jobs[0].stage.keep, len(to_do), device)
         cells = sum(len(job.targets) for job in to_do)
         if lengths.examples or not cells:
-            seconds = cost.decoding_seconds(
+            seconds = devices.decoding_seconds(
                 _model(settings), device, lengths.examples, settings.eval_data.batch_size,
                 lengths.inputs, lengths.targets,
             )  # fmt: skip
@@ -114,19 +113,21 @@ def _lengths(study: Study, task: str, data: EvalData) -> _Lengths:
     assumed = (study.assumed or {}).get(task)
     inputs, targets, examples = assumed or (*longest, limit)
     examples = min(examples, limit) if limit else examples
-    emitted = min(cost.LONGEST * targets, longest[1])
+    emitted = min(devices.LONGEST * targets, longest[1])
     if not assumed or study.engine != "native":  # T5X pads every example to the longest
-        return _Lengths(longest, 1.0, longest[0], emitted, examples)
-    row = min(cost.LONGEST * inputs, longest[0]), min(cost.LONGEST * targets, longest[1])
-    full = max(inputs / row[0], targets / row[1]) / (1 - cost.PADDING)
-    scored = min(math.ceil(inputs / (1 - cost.PADDING)), longest[0])
-    return _Lengths(row, min(full, 1.0), scored, emitted, examples)
+        return _Lengths(longest, 1.0, inputs, longest[0], emitted, examples)
+    row = min(devices.LONGEST * inputs, longest[0]), min(devices.LONGEST * targets, longest[1])
+    full = max(inputs / row[0], targets / row[1]) / (1 - devices.PADDING)
+    scored = min(math.ceil(inputs / (1 - devices.PADDING)), longest[0])
+    return _Lengths(row, min(full, 1.0), inputs, scored, emitted, examples)
 
 
-def _training(run: Run, lengths: _Lengths, keep: bool, jobs: int, device: cost.Device) -> Training:
+def _training(run: Run, lengths: _Lengths, keep: bool, jobs: int, device: Device) -> Training:
     optimisation, periods = run.optimisation, run.periods
     steps = optimisation.train_steps_relative or optimisation.train_steps or 0
-    batch_size = run.training_data.batch_size
+    data = run.training_data
+    by_tokens = (data.batch_tokens or 0) / lengths.inputs_mean
+    batch_size = data.batch_size or max(1, round(by_tokens))
     rows = batch_size * lengths.rows_an_example
     flops = jobs * steps * rows * cost.training_flops(run.model, *lengths.row)
     written = -(-steps // periods.save) if periods.save and steps else 1
@@ -135,16 +136,24 @@ def _training(run: Run, lengths: _Lengths, keep: bool, jobs: int, device: cost.D
         steps,
         batch_size,
         flops,
-        flops / (device.tflops * 1e12 * cost.UTILISATION) / 3600,
+        flops / (device.tflops * 1e12 * devices.UTILISATION) / 3600,
         kept if keep else 0,
         min(written, kept + 1),
-        cost.training_bytes(run.model, rows, *lengths.row),
+        cost.training_bytes(run.model, _rows_at_once(run, rows, lengths, device), *lengths.row),
     )
+
+
+def _rows_at_once(run: Run, rows: float, lengths: _Lengths, device: Device) -> float:
+    """Returns the rows of a micro-batch on one device."""
+    parts = run.training_data.num_microbatches or cost.microbatches(
+        run.model, rows, *lengths.row, device.gib * 2**30
+    )
+    return max(rows / parts, 1.0) if parts else 1.0
 
 
 def render(study: Study, out: Path | None, device_name: str) -> str:
     """Renders a study's jobs and what they cost on one device; arguments as of `estimates`."""
-    device, every = cost.device(device_name), job_graph.lay_out(study)
+    device, every = devices.device(device_name), job_graph.lay_out(study)
     stages = estimates(study, out, device_name)
     rows: list[tuple] = [
         ("stage", "task", "jobs", "done", "cells", "steps", "batch", "PFLOP", "h train", "h score")
@@ -171,7 +180,7 @@ def render(study: Study, out: Path | None, device_name: str) -> str:
         f" GiB to train, of {device.gib} on {device.title}"
         + (_TOO_LARGE if peak > device.gib else ""),
         f"time on one: about {_duration(sum(e.hours for e in stages))}, {_duration(training)} of it"
-        f" training at {cost.UTILISATION:.0%} of its peak",
+        f" training at {devices.UTILISATION:.0%} of its peak",
         f"disk: about {_rounded(kept * gib)} GiB of checkpoints in the end; while it runs, up to"
         f" {_rounded(at_once * gib)} GiB more for every worker",
     ]

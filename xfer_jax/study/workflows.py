@@ -19,7 +19,7 @@ from pydantic import Field
 
 from seqio_tasks import files
 from seqio_tasks.errors import RequestError
-from xfer_jax.study import cost, job_graph, plan
+from xfer_jax.study import devices, job_graph, plan
 from xfer_jax.study.definition import Study
 from xfer_jax.study.job import Job
 
@@ -60,7 +60,7 @@ def emit(
       out: its folder, which all machines see under this path.
       arguments: of `xfer-jax`, from FILE on: what tells the study.
       to: one of `TO`.
-      device: of `cost.DEVICES`, what the plan estimates minutes for.
+      device: of `devices.DEVICES`, what the plan estimates minutes for.
       asked: of `Resources`, what the user asks for of every job; the rest is as it was written
         before, or else as the plan estimates.
 
@@ -159,7 +159,7 @@ def _resources(
             ) from None
         if found[name].minutes < least:
             raise RequestError(
-                f"a job of {name} takes about {least} minutes on {cost.device(device).title}:"
+                f"a job of {name} takes about {least} minutes on {devices.device(device).title}:"
                 f" {found[name].minutes} are too few; give more by --time"
             )
     return found

@@ -12,7 +12,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from seqio_tasks.errors import RequestError
-from xfer_jax.engine import train_step
+from tests.support.steps import step_of
 from xfer_jax.mt5 import layers, loss, model, optimizer
 from xfer_jax.mt5.model import Transformer
 
@@ -218,7 +218,7 @@ def test_nothing_is_summed_over_tokens_in_bfloat16():
     config = dataclasses.replace(NARROW, dropout_rate=0.1)
     params = model.parameter_shapes(config)
     state = jax.eval_shape(optimizer.init, params)
-    step = functools.partial(train_step.train_step, Transformer(config), 1e-4, 1.0, 1, 1 << 24)
+    step = step_of(Transformer(config), 1.0)
     program = jax.make_jaxpr(step)(params, state, batch, np.uint32(0), np.float32(1e-3))
 
     def sums(jaxpr):

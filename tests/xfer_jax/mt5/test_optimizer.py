@@ -10,6 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from seqio_tasks.errors import RequestError
+from tests.support.steps import step_of
 from xfer_jax.checkpoints import store
 from xfer_jax.engine import train, train_step
 from xfer_jax.mt5 import model, optimizer
@@ -23,7 +24,7 @@ UPDATES = 5
 @pytest.fixture(scope="module")
 def update(t5x_module):
     """An update by the sum of the losses."""
-    return jax.jit(functools.partial(train_step.train_step, t5x_module, 1e-4, 1.0, 1, 1 << 24))
+    return jax.jit(step_of(t5x_module, 1.0))
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +229,7 @@ def update_sizes():
     @functools.cache
     def program(factor):
         module = Transformer(SMALL)
-        step = functools.partial(train_step.train_step, module, 1e-4, factor, 1, 1 << 24)
+        step = step_of(module, factor)
         return jax.jit(lambda *state, of: step(*state, of, np.uint32(0), np.float32(RATE)))
 
     params = jax.jit(lambda: model.initialise(SMALL, 0))()
@@ -283,7 +284,7 @@ def test_the_loss_is_divided_by_the_target_tokens_as_t5x_divides_it(t5x, t5x_mod
     moments = []
     tokens = np.count_nonzero(batch["decoder_target_tokens"])
     for factor in (train_step.PER_TARGET_TOKEN, float(tokens)):
-        update = functools.partial(train_step.train_step, t5x_module, 1e-4, factor, 1, 1 << 24)
+        update = step_of(t5x_module, factor)
         _, state, sums = jax.jit(update)(
             params, optimizer.init(params), batch, np.uint32(0), np.float32(1e-3)
         )

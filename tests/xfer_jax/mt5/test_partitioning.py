@@ -52,7 +52,9 @@ batch = jax.tree.map(np.int32, {
 
 
 def run(mesh):
-    programs = train_step.programs(config, mesh, 1e-4, train_step.PER_TARGET_TOKEN)
+    programs = train_step.programs(config, mesh)
+    settings = train_step.Update(1e-4, train_step.PER_TARGET_TOKEN)
+    compiled = train_step.compiled(config, mesh, settings)
     of_shares = batch["decoder_target_tokens"].reshape(mesh.shape["data"], -1)
     positions = np.full((len(of_shares), of_shares.shape[1] + 3), -1, np.int32)
     for row, tokens in zip(positions, of_shares):
@@ -63,7 +65,7 @@ def run(mesh):
     losses = []
     features = batch | {"target_positions": positions}
     on_mesh = partitioning.place(mesh, features)
-    update = programs.update.lower(params, state, on_mesh, np.uint32(0), np.float32(0.01)).compile()
+    update = compiled.lower(params, state, on_mesh, np.uint32(0), np.float32(0.01)).compile()
     # A vocabulary that is cut stays cut: nobody gathers the table, the kernel or their gradients.
     lines = update.as_text().splitlines()
     gathered = [line.split(" all-gather")[0] for line in lines if " all-gather" in line]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from seqio_tasks.errors import RequestError
-from xfer_jax.mt5 import model
-from xfer_jax.study import cost
+from xfer_jax.mt5 import cost, model
+from xfer_jax.study import devices
 
 SMALL = model.Config()
 BASE = model.Config(
@@ -58,7 +58,7 @@ def test_a_checkpoint_is_as_large_as_its_arrays():
 
 def test_an_unknown_device_is_an_error_that_names_the_nearest():
     with pytest.raises(RequestError, match=r"unknown device 'h10' \(did you mean h100"):
-        cost.device("h10")
+        devices.device("h10")
 
 
 def test_layers_that_are_computed_anew_are_not_kept():

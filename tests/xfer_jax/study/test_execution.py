@@ -22,10 +22,10 @@ from xfer_jax import configuration
 from xfer_jax.checkpoints import locations, store
 from xfer_jax.cli import main as cli
 from xfer_jax.engine import train
+from xfer_jax.mt5 import cost
 from xfer_jax.runtime import host_memory
 from xfer_jax.study import (
     collect,
-    cost,
     definition,
     execution,
     folder_lock,
