@@ -130,6 +130,24 @@ def period(steps: int | None, other: int | None) -> int:
 # --- Tasks ----------------------------------------------------------------------------------------
 
 
+def batch_rows(
+    batch_size: int | None, batch_tokens: int | None, lengths: Mapping[str, int]
+) -> int:
+    """Returns the rows of a batch: BATCH_SIZE, or as many as have BATCH_TOKENS, as in the release.
+
+    Raises:
+      RequestError: both are set, or none.
+    """
+    if (batch_size is None) == (batch_tokens is None):
+        raise RequestError("set BATCH_SIZE or BATCH_TOKENS, and the other to None")
+    return batch_size or max(1, (batch_tokens or 0) // lengths["inputs"])
+
+
+def packed(pack: bool | None, batch_tokens: int | None) -> bool:
+    """Returns whether T5X packs examples into rows: PACK, or else whether BATCH_TOKENS is set."""
+    return batch_tokens is not None if pack is None else pack
+
+
 def training_task(
     name: str,
     split: str,

@@ -41,6 +41,8 @@ TEXT = ("3", "('a', 'b')", r"'a\0b'")
 MACROS = [
     *(case for name in SIZES for case in values(name, *WHOLE, str(HUGE))),
     *values("BATCH_SIZE", "-1", "(3,)", "{}", "None"),
+    *values("BATCH_TOKENS", "0", "-1", "(3,)", "{}", "'x'", "1024"),
+    *values("NUM_MICROBATCHES", "0", "-1", "1.5", "'x'"),
     *values("VOCAB_SIZE", *WHOLE, str(HUGE)),
     *values("LOG_PERIOD", *WHOLE, "None"),
     *values("TRAIN_STEPS", *WHOLE, str(HUGE)),

@@ -674,3 +674,15 @@ def test_a_study_is_done_by_t5x_s_binary_and_scored_from_its_outputs(
         (line,) = jsonl(results / f"xfer_pocket_ner.{row['target']}-metrics.jsonl")
         assert line["step"] == PRETRAINED_STEPS + 2
         assert float(row["score"]) == pytest.approx(100 * line["span_f1"], abs=1e-3)
+
+
+def test_batches_of_tokens_are_packed_rows_as_in_the_release():
+    lengths = {"inputs": 1024, "targets": 512}
+    assert t5x_bindings.batch_rows(None, 2**17, lengths) == 128
+    assert t5x_bindings.batch_rows(48, None, lengths) == 48
+    assert t5x_bindings.packed(None, 2**17)
+    assert not t5x_bindings.packed(None, None)
+    assert t5x_bindings.packed(True, None)
+    for both in ((None, None), (48, 2**17)):
+        with pytest.raises(RequestError, match="set BATCH_SIZE or BATCH_TOKENS"):
+            t5x_bindings.batch_rows(*both, lengths)

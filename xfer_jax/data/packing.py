@@ -44,11 +44,13 @@ def pack(sizes: np.ndarray, lengths: tuple[int, int]) -> list[list[int]]:
     """
     rows: list[list[int]] = [[] for _ in sizes]
     room = np.tile(lengths, (len(sizes), 1))
+    used = 0
     for i in np.argsort(-(sizes / lengths).max(axis=1), kind="stable").tolist():
-        row = int(np.argmax((room >= sizes[i]).all(axis=1)))
+        row = int(np.argmax((room[: used + 1] >= sizes[i]).all(axis=1)))
+        used = max(used, row + 1)
         rows[row].append(i)
         room[row] -= sizes[i]
-    return [row for row in rows if row]
+    return rows[:used]
 
 
 def _spread(count: int) -> list[int]:

@@ -574,3 +574,32 @@ def test_a_long_target_outside_of_a_subset_is_no_error(tiny_world):
     assert own < counts.max()
     lengths = {"inputs": LENGTHS["inputs"], "targets": int(counts.max()) - 1}
     assert training(tiny_world, [task], lengths=lengths).batches.layout.lengths[1] >= own
+
+
+def test_a_batch_of_tokens_has_as_many_examples_as_have_them_in_the_mean(tiny_world):
+    tasks = [catalogue.task(NER)]
+    found = training(tiny_world, tasks, batch_size=None, batch_tokens=100, num_batches=40)
+    tokens = [np.count_nonzero(batch["encoder_input_tokens"]) for batch in found.iterator(0)]
+    assert len(tokens) == 40
+    assert np.mean(tokens) == pytest.approx(100, abs=0.5 * np.mean(tokens) / found.batch_size)
+    for wrong in ({"batch_size": 4, "batch_tokens": 100}, {"batch_size": None}):
+        with pytest.raises(RequestError, match="set BATCH_SIZE, in examples, or BATCH_TOKENS"):
+            training(tiny_world, tasks, **wrong)
+
+
+@pytest.mark.parametrize(("shares", "parts"), [(1, 2), (1, 4), (2, 2), (2, 4)])
+def test_micro_batches_hold_the_examples_of_the_whole_batch(tiny_world, shares, parts):
+    tasks = [catalogue.task(NER)]
+    whole = training(tiny_world, tasks, batch_size=16, num_batches=3, shares=shares)
+    settings = selection.TrainingData(tasks[0].name, LENGTHS, batch_size=16)
+    cut = loader.training_input(
+        tasks, settings, tiny_world, 3, 0, shares, microbatches=lambda layout: parts
+    )
+    assert (cut.batch_size, cut.microbatches) == (16, parts)
+    for one, other in zip(whole.iterator(0), cut.iterator(0), strict=True):
+        assert sorted(pairs(one)) == sorted(pairs(other))
+        rows = len(other["encoder_input_tokens"])
+        assert rows % (shares * parts) == 0
+        own = other["decoder_target_tokens"].reshape(shares * parts, -1)
+        for tokens, positions in zip(own, other["target_positions"], strict=True):
+            assert np.flatnonzero(tokens).tolist() == positions[positions >= 0].tolist()

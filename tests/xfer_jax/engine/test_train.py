@@ -23,11 +23,12 @@ from flax.traverse_util import flatten_dict
 
 from seqio_tasks import catalogue, metrics, subsets
 from seqio_tasks.sentencepiece_model import EOS_ID
-from xfer_jax.checkpoints import checksums, locations
+from xfer_jax.checkpoints import checksums, locations, run_file
 from xfer_jax.cli import main as cli
 from xfer_jax.data import token_cache
 from xfer_jax.engine import evaluation, run_folder
-from xfer_jax.mt5 import decoding, model
+from xfer_jax.mt5 import cost, decoding, model
+from xfer_jax.runtime import device_memory
 
 # The checkpoints are read back here on the devices that wrote them.
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
@@ -541,3 +542,40 @@ def test_no_checkpoint_of_a_run_that_exploded_holds_what_is_no_number(exploded):
     for step in locations.steps(folder):
         for name, array in arrays(folder / f"checkpoint_{step}").items():
             assert np.isfinite(array).all(), (step, name)
+
+
+def test_micro_batches_train_what_the_whole_batch_does_and_keep_their_number(
+    command, tmp_path, monkeypatch
+):
+    macros = {**MACROS, "DROPOUT_RATE": 0.0, "TARGETS": ()}
+    found = {}
+    for parts in (1, 2):
+        folder = tmp_path / str(parts)
+        code, out, err = run(
+            command("train", MODEL_DIR=str(folder), **macros, NUM_MICROBATCHES=parts)
+        )
+        assert code == 0, err
+        assert ("in 2 micro-batches" in out) == (parts == 2)
+        found[parts] = arrays(folder / f"checkpoint_{STEPS}")
+    for name, array in found[1].items():
+        np.testing.assert_allclose(found[2][name], array, rtol=1e-4, atol=1e-6, err_msg=name)
+    # Chosen by the device's memory; a run that goes on keeps its number on a larger device.
+    folder = tmp_path / "small"
+    monkeypatch.setattr(cost, "microbatches", lambda *sizes: 4)
+    code, out, err = run(command("train", MODEL_DIR=str(folder), **macros))
+    assert code == 0, err
+    assert "in 4 micro-batches" in out
+    assert run_file.about(folder / f"checkpoint_{STEPS}")["microbatches"] == 4
+    shutil.rmtree(folder / f"checkpoint_{STEPS}")
+    monkeypatch.undo()
+    code, out, err = run(command("train", MODEL_DIR=str(folder), **macros))
+    assert code == 0, err
+    assert "in 4 micro-batches" in out
+
+
+def test_a_row_that_does_not_fit_the_device_is_refused(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(device_memory, "bytes_of_one", lambda: 1 << 20)
+    code, _, err = run(command("train", MODEL_DIR=str(tmp_path / "run"), **MACROS))
+    assert code == 2
+    assert "no micro-batch fits the device: the smallest, one row of" in err
+    assert not (tmp_path / "run").exists()

@@ -52,13 +52,14 @@ def run(mesh, parts, places):
         params, state, sums = update(params, state, on_mesh, np.uint32(0), np.float32(0.01))
     flat = jax.device_get(store.flatten_dict(params, sep="/"))
     of_loss = {f"loss/{name}": np.asarray(value) for name, value in sums.items()}
-    np.savez(folder / f"{mesh.shape['data']}x{mesh.shape['model']}-{parts}-{places}.npz", **flat, **of_loss)
+    name = f"{mesh.shape['data']}x{mesh.shape['model']}-{parts}-{places}.npz"
+    np.savez(folder / name, **flat, **of_loss)
 
 one = Mesh(np.asarray(jax.devices()[:1]).reshape(1, 1), ("data", "model"))
 for parts in (1, 2, 4, 8):
     run(one, parts, False)
-for mesh, parts in ((partitioning.make_mesh(2), 2), (partitioning.make_mesh(2), 8), (partitioning.make_mesh(1), 4)):
-    run(mesh, parts, True)
+for model_parts, parts in ((2, 2), (2, 8), (1, 4)):
+    run(partitioning.make_mesh(model_parts), parts, True)
 """
 
 
