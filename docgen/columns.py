@@ -50,6 +50,10 @@ _SCORES = {
     "n_train": "training examples in the source; empty where it is not known, and for few-shot rows",
     "seed": "`RANDOM_SEED` of the run",
     "metric": "name of the task's score, such as `span_f1`",
+    "split": "of the data that was evaluated",
+    "step": "of the checkpoint that was evaluated",
+    "selected_by": "`SELECT_BY` of the run: how that checkpoint was chosen; empty in a run's table for"
+    " the last",
     "score": "the score, in percent",
     "baseline": "score of the better of two answers that read no input: always the most frequent"
     " target, and always nothing; in percent",
@@ -90,6 +94,20 @@ TABLES: Mapping[str, Table] = {
         note="In the table of a run, `n_shots` are the examples of its subset, empty where it was"
         " trained on all; `source`, `n_shots`, `n_train` and `seed` are empty where the checkpoint does"
         " not say what it was trained on.",
+    ),
+    "checkpoints.csv": Table(
+        "a study whose runs choose among checkpoints, by `SELECT_BY`",
+        "a cell and a rule: what it would have chosen",
+        {
+            **_CELL,
+            "n_shots": _SCORES["n_shots"],
+            "seed": _SCORES["seed"],
+            "rule": "`last`; `source`: the best on the source language; `mean`: over all targets;"
+            " `each_target`: on the target itself",
+            "step": "of the checkpoint",
+            "score": "of it on validation, in percent",
+            "run": _SCORES["run"],
+        },
     ),
     "probe.csv": Table(
         "`probe`, in `PROBE_OUTPUT_DIR`; `probe --outputs DIR`; and a study with a stage that probes",
@@ -365,6 +383,18 @@ TABLES: Mapping[str, Table] = {
             "gain": "`score` minus `baseline_score`",
             "baseline": "what the baseline is: `more`, as many steps more in the source, or `none`",
             "subset": "subsets that the cell is in, separated by spaces",
+        },
+    ),
+    "analysis/checkpoints.csv": Table(
+        "`analyze`, of a study that chose among checkpoints",
+        "a task and rule",
+        {
+            "task": _CELL["task"],
+            "rule": "how the checkpoint is chosen: `last`, `source`, `mean`, `each_target`",
+            "pairs": "pairs of two languages",
+            "own": "mean score on the source language, on validation, in percent",
+            "transfer": "mean score on the other targets, likewise",
+            "minus_last": "`transfer` minus that of the last checkpoint, in points",
         },
     ),
     "analysis/gain_means.csv": Table(

@@ -130,9 +130,7 @@ def period(steps: int | None, other: int | None) -> int:
 # --- Tasks ----------------------------------------------------------------------------------------
 
 
-def batch_rows(
-    batch_size: int | None, batch_tokens: int | None, lengths: Mapping[str, int]
-) -> int:
+def batch_rows(batch_size: int | None, batch_tokens: int | None, lengths: Mapping[str, int]) -> int:
     """Returns the rows of a batch: BATCH_SIZE, or as many as have BATCH_TOKENS, as in the release.
 
     Raises:
@@ -154,6 +152,8 @@ def training_task(
     lengths: Mapping[str, int],
     long_targets: Literal["error", "drop", "trim"],
     mixing_temperature: float | None = None,
+    select_by: str = "last",
+    test_split: str | None = None,
 ) -> str:
     """Registers what to train on, and says what its lengths cut.
 
@@ -163,6 +163,8 @@ def training_task(
       lengths: TASK_FEATURE_LENGTHS.
       long_targets: `error`, `drop` or `trim`, for targets that their length would cut.
       mixing_temperature: MIXING_TEMPERATURE, which must be None: SeqIO's mixtures have equal parts.
+      select_by: SELECT_BY, which must be 'last'.
+      test_split: TEST_SPLIT, which must be None.
 
     Raises:
       RequestError: as the native engine refuses it, targets that would be cut among the reasons.
@@ -170,6 +172,11 @@ def training_task(
     if mixing_temperature is not None:
         raise RequestError(
             "MIXING_TEMPERATURE is known to xfer-jax alone; T5X mixes tasks in equal parts"
+        )
+    if select_by != "last" or test_split is not None:
+        raise RequestError(
+            "SELECT_BY and TEST_SPLIT are known to xfer-jax alone: leave them out, keep all"
+            " checkpoints by KEEP_CHECKPOINTS = None, and evaluate them with `xfer-jax eval`"
         )
     registry.get(name)
     data = selection.TrainingData(name, dict(lengths), split, long_targets=long_targets)

@@ -12,7 +12,8 @@ import pytest
 
 from docgen import columns
 from seqio_tasks import catalogue
-from xfer_jax.analysis import analysis_folder, analyze, features
+from xfer_jax import selection
+from xfer_jax.analysis import analysis_folder, analyze, checkpoints, features
 from xfer_jax.results import csv_file, probe_table, score_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +53,13 @@ def analysis(tmp_path_factory) -> Path:
     table = pd.DataFrame(rows, columns=names).assign(task="xfer_panx", metric="span_f1", seed=0)
     table["n_train"] = table["source"].map({code: 100 * i for i, code in enumerate(SOURCES, 1)})
     table.assign(engine="native").to_csv(study / "scores.csv", index=False)
+    compared = [
+        ("xfer_panx", source, target, 0, 0, rule, 200, 40 + rng.uniform(0, 9), source)
+        for source in SOURCES
+        for target in LANGUAGES
+        for rule in selection.RULES
+    ]
+    csv_file.write(study / checkpoints.FILE, pd.DataFrame(compared, columns=checkpoints.COLUMNS))
     csv_file.write(study / probe_table.FILE, _probes(rng))
     analyze.analyze(analyze.Request([study], study / "analysis", permutations=19))
     return study / "analysis"
@@ -116,6 +124,10 @@ def literal(module: str, begins: str) -> list[str]:
     texts = {node.value for node in ast.walk(tree(module)) if isinstance(node, ast.Constant)}
     (line,) = (text for text in texts if isinstance(text, str) and text.startswith(begins))
     return line.split(",")
+
+
+def test_the_columns_of_checkpoints_are_those_written():
+    check("checkpoints.csv", list(checkpoints.COLUMNS))
 
 
 def test_the_columns_of_retrieval_are_those_written():

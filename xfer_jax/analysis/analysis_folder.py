@@ -19,11 +19,11 @@ ABOUT = "analysis.json"  # the options of the analysis, and the tables that belo
 ANALYSIS_TABLES = (
     "scores", "features", "languages", "shares", "alignment", "outcomes", "correlations",
     "regression", "models", "wals", "sensitivity", "laws", "needed", "curves", "gains",
-    "gain_means", "gain_features",
+    "gain_means", "gain_features", "checkpoints",
 )  # fmt: skip
 _TEXT_COLUMNS = (  # columns of those tables that hold names, even if they look like numbers
     "task", "source", "target", "language", "feature", "name", "same", "collinear", "intermediate",
-    "subset", "family", "genus", "outcome", "metric", "model", "run", "arm", "engine", "axis",
+    "subset", "family", "genus", "outcome", "metric", "model", "run", "arm", "engine", "axis", "rule", "split", "selected_by",
 )  # fmt: skip
 
 

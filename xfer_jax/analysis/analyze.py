@@ -15,6 +15,7 @@ import pandas as pd
 
 from seqio_tasks.errors import RequestError
 from xfer_jax.analysis import (
+    checkpoints,
     alignment,
     analysis_folder,
     correlations,
@@ -94,6 +95,7 @@ def analyze(request: Request) -> str:
         ),
         "alignment": alignment.wide(zero_shot, aligned, names, values, codes),
         "outcomes": aligned.outcomes if aligned else pd.DataFrame(),
+        "checkpoints": checkpoints.compare(root) if root else pd.DataFrame(),
         **correlated,
         **curves,
         **gained,

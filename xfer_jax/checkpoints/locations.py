@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+from collections.abc import Set
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ from jax.experimental import multihost_utils
 
 from seqio_tasks import files
 from seqio_tasks.errors import RequestError
+from xfer_jax import selection
 from xfer_jax.checkpoints import huggingface, t5x_legacy, t5x_orbax
 from xfer_jax.checkpoints.arrays import MOST_STEPS, exists, is_remote
 from xfer_jax.checkpoints.checksums import SUMS_FILE, damage
@@ -95,9 +97,9 @@ def form(location: str | Path) -> str | None:
 
 
 def locate(path: str | Path) -> str | Path:
-    """Resolves a checkpoint of any form, or a run's folder to its latest checkpoint.
+    """Resolves a checkpoint of any form, or a run's folder to its chosen or latest checkpoint.
 
-    The latest is taken even if it is damaged, and then refused by whoever reads it: an older one in
+    It is taken even if it is damaged, and then refused by whoever reads it: an older one in
     its place would give an older step's results in silence.
 
     Args:
@@ -111,7 +113,8 @@ def locate(path: str | Path) -> str | Path:
     else:
         location = files.absolute(path)
         if form(location) is None and location.is_dir():
-            for step in reversed(named(location)):
+            chosen = selection.read(location)
+            for step in [chosen.step] if chosen else reversed(named(location)):
                 checkpoint = location / f"checkpoint_{step}"
                 if _is_one(checkpoint):
                     location = checkpoint
@@ -177,7 +180,14 @@ def keep(model_dir: Path, count: int | None) -> None:
       count: how many of the latest stay, 0: none of them; None: all.
     """
     found = steps(model_dir)
-    for step in found[: max(len(found) - count, 0)] if count is not None else []:
+    keep_only(model_dir, set(found) if count is None else set(found[len(found) - count :]))
+
+
+def keep_only(model_dir: Path, kept: Set[int]) -> None:
+    """Removes a run's checkpoints but those of some steps, see `keep`."""
+    for step in steps(model_dir):
+        if step in kept:
+            continue
         # Renamed first: a checkpoint that is half removed must not look like one.
         gone = (model_dir / f"checkpoint_{step}").rename(model_dir / f".checkpoint_{step}.gone")
         remove(gone)

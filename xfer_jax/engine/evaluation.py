@@ -22,7 +22,7 @@ from xfer_jax.engine.checkpoint_spec import Checkpoint, CheckpointSpec
 from xfer_jax.engine.prediction import Method, Predictor, Progress
 from xfer_jax.mt5 import partitioning
 from xfer_jax.mt5.model import Transformer
-from xfer_jax.results import score_table
+from xfer_jax.results import predictions, score_table
 from xfer_jax.runtime import progress
 
 _UNKNOWN_SOURCE = "by a checkpoint that does not say what it was trained on"
@@ -34,6 +34,7 @@ class TargetScore:
 
     task: Task
     split: str
+    step: int  # of the model
     values: dict[str, float]  # every metric, as the mT5 release scales it, and the strict ones
     percent: float  # the task's own score in percent
     baseline: float  # in percent, see `baseline`
@@ -109,6 +110,7 @@ def evaluate_task(
     return TargetScore(
         task,
         cache.split,
+        step,
         values,
         scoring.percent * values[scoring.score],
         baseline(cache),
@@ -170,6 +172,22 @@ def table(results: Sequence[TargetScore], source: str | None) -> str:
     return "\n".join([title, *lines])
 
 
+def read_score(folder: Path, task: Task, split: str) -> TargetScore:
+    """Returns the score of a run on a task from the outputs that count, see `predictions.read`.
+
+    Raises:
+      RequestError: there are none, or they are damaged.
+    """
+    found = predictions.read(folder, task)
+    if found is None:
+        raise RequestError(f"{folder} has no predictions of {task.name}")
+    metric = task.metric
+    assert metric is not None
+    values = metric(found.references, found.answers)
+    count = len(found.answers)
+    return TargetScore(task, split, found.step, values, found.score, found.baseline, count, 0)
+
+
 def write_scores(folder: Path, scores: Sequence[TargetScore], about: Mapping[str, Any]) -> None:
     """Writes the table of the run's end as `scores.csv`, scores in percent.
 
@@ -179,6 +197,7 @@ def write_scores(folder: Path, scores: Sequence[TargetScore], about: Mapping[str
       about: what the checkpoint knows of its training: source, n_shots, examples, seed.
     """
     known = {"source": "source", "n_shots": "n_shots", "n_train": "examples", "seed": "seed"}
+    known |= {"selected_by": "selected_by"}
     trained = {column: about[name] for column, name in known.items() if about.get(name) is not None}
     rows = [
         trained
@@ -190,6 +209,8 @@ def write_scores(folder: Path, scores: Sequence[TargetScore], about: Mapping[str
             "baseline": s.baseline,
             "n_examples": s.examples,
             "engine": "native",
+            "split": s.split,
+            "step": s.step,
         }
         for s in scores
     ]

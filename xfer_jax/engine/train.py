@@ -30,15 +30,18 @@ from seqio_tasks.settings import (
     Seed,
     settings,
 )
+from xfer_jax import selection
 from xfer_jax.checkpoints import locations, store
-from xfer_jax.data import loader, token_cache
+from xfer_jax.data import loader, streams, token_cache
 from xfer_jax.data.packing import Layout
 from xfer_jax.data.selection import EvalData, TrainingData
 from xfer_jax.engine import evaluation, resume, run_folder, train_step
+from xfer_jax.engine.checkpoint_spec import CheckpointSpec
 from xfer_jax.engine.prediction import Method, Predictor
 from xfer_jax.engine.train_step import PER_TARGET_TOKEN
 from xfer_jax.mt5 import cost, model, partitioning
 from xfer_jax.mt5.model import Transformer
+from xfer_jax.results import predictions
 from xfer_jax.runtime import device_memory, host_memory, preemption, progress
 
 if TYPE_CHECKING:
@@ -74,6 +77,17 @@ class Periods:
 
 
 @gin.configurable(module="xfer_jax.engine.train")
+@settings({"by": "SELECT_BY", "test_split": "TEST_SPLIT"})
+class Selection:
+    """Which checkpoint counts in the end, and what else it is evaluated on."""
+
+    # 'last'; or the best on EVAL_SPLIT: 'source' on the source language, 'mean' over all targets,
+    # 'each_target' on each target for itself
+    by: selection.Rule = "last"
+    test_split: Line | None = None  # evaluated once, on the checkpoint that was chosen
+
+
+@gin.configurable(module="xfer_jax.engine.train")
 @settings(
     {
         "folder": "MODEL_DIR",
@@ -91,9 +105,25 @@ class Run:
     method: Method  # of prediction
     optimisation: Optimisation
     periods: Periods = Periods()
+    selection: Selection = Selection()
     initial_checkpoint: Line | None = None  # None: a new model
     num_partitions: Count = 1  # devices that share one copy of the model
     seed: Seed = 0
+
+    def __post_init__(self):
+        if self.selection.test_split is not None:
+            streams.check_split("TEST_SPLIT", self.selection.test_split, self.eval_data.tasks)
+        if self.selection.by == "last":
+            return
+        if self.periods.save is None:
+            raise RequestError(
+                f"SELECT_BY = {self.selection.by!r} chooses among checkpoints: set SAVE_PERIOD, the"
+                " steps between them"
+            )
+        if not self.eval_data.tasks:
+            raise RequestError(
+                f"SELECT_BY = {self.selection.by!r} needs TARGETS to evaluate checkpoints on"
+            )
 
 
 def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
@@ -120,6 +150,11 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     source = train_tasks[0].language if len(train_tasks) == 1 else records.ALL_LANGUAGES
     for task in target_tasks:
         run.method.check(task)
+    if run.selection.by == "source" and source not in {task.language for task in target_tasks}:
+        raise RequestError(
+            f"SELECT_BY = 'source' needs scores of the source language: add {source!r} to TARGETS,"
+            " or choose by another rule"
+        )
     run_folder.check(run.folder, config_text)
 
     origin = resume.find(run.folder, run.initial_checkpoint, vocab)
@@ -166,14 +201,93 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
         )
         return evaluation.evaluate_all(predictor, targets, run.folder, step)
 
-    loop = _Loop(run, mesh, update, training, score, meta, last_step, params, state, step)
+    choice = _Choice(run, first_step, last_step, target_tasks, source)
+    loop = _Loop(run, mesh, update, training, score, choice, meta, last_step, params, state, step)
     del params, state  # the loop's alone: it donates them
     loop.saved = step if origin.resumed else None
     scores = loop.run_to_the_end()
+    del loop
+    if scores and run.selection != Selection():
+        scores = _chosen(run, choice, mesh, vocab, target_tasks)
+    selected = {} if run.selection.by == "last" else {"selected_by": run.selection.by}
     if scores:
         progress.say(evaluation.table(scores, source))
-        evaluation.write_scores(run.folder, scores, meta)
+        evaluation.write_scores(run.folder, scores, meta | selected)
     return scores
+
+
+@dataclasses.dataclass(frozen=True)
+class _Choice:
+    """How a run chooses among its checkpoints."""
+
+    run: Run
+    first_step: int
+    last_step: int
+    tasks: Sequence[Task]
+    source: str  # language
+
+    def scores(self) -> dict[str, dict[int, float]]:
+        """Returns what the run's checkpoints scored so far, by task and step."""
+        of = {task.name: task.family.scoring for task in self.tasks}
+        metrics = {name: (scoring.score, scoring.percent) for name, scoring in of.items()}
+        return {
+            name: {step: score for step, score in found.items() if self._is_checkpoint(step)}
+            for name, found in selection.measured(self.run.folder, metrics).items()
+        }
+
+    def _is_checkpoint(self, step: int) -> bool:
+        at_period = self.run.periods.save and step % self.run.periods.save == 0
+        return self.first_step < step <= self.last_step and bool(
+            at_period or step == self.last_step
+        )
+
+    @property
+    def source_task(self) -> str:
+        """The name of the task in the source language; empty if it is not evaluated."""
+        names = [task.name for task in self.tasks if task.language == self.source]
+        return names[0] if names else ""
+
+    def keep(self, latest: int) -> None:
+        """Removes the checkpoints that are neither the best nor the latest.
+
+        Args:
+          latest: the step that was just saved.
+        """
+        count = self.run.periods.keep_checkpoints
+        if self.run.selection.by == "last":
+            locations.keep(self.run.folder, count)
+        elif count is not None:
+            best = selection.ranked(self.scores(), self.run.selection.by, self.source_task)[:count]
+            locations.keep_only(self.run.folder, {latest}.union(*best))
+
+
+def _chosen(
+    run: Run, choice: _Choice, mesh: Mesh, vocab: Vocabulary, tasks: Sequence[Task]
+) -> list[evaluation.TargetScore]:
+    """Chooses the checkpoint that counts, and evaluates it on the test split if there is one."""
+    of_steps = choice.scores()
+    found = selection.select(
+        run.folder, of_steps, run.selection.by, run.eval_data.split, choice.source_task
+    )
+    progress.say(f"checkpoint {found.step} is chosen: SELECT_BY is {run.selection.by!r}")
+    split, folder = run.selection.test_split, run.folder
+    if split is not None:
+        folder = run.folder / predictions.TEST
+        for step in sorted(set(found.steps.values())):
+            spec = CheckpointSpec(
+                str(run.folder / f"checkpoint_{step}"), run.model, run.num_partitions
+            )
+            params, _, _ = spec.find().restore()
+            data, network = run.eval_data, Transformer(run.model)
+            predictor = Predictor(
+                network, params, mesh, vocab, data.lengths, data.batch_size, run.method
+            )
+            of_step = [task for task in tasks if found.steps[task.name] == step]
+            caches = [
+                token_cache.open_cache(task, split, vocab).sample(data.examples) for task in of_step
+            ]
+            evaluation.evaluate_all(predictor, caches, folder, step)
+    return [evaluation.read_score(run.folder, task, split or run.eval_data.split) for task in tasks]
 
 
 def _steps(run: Run, origin: resume.Origin, step: int) -> tuple[int, int]:
@@ -274,6 +388,7 @@ class _Loop:
     update: Callable[..., Any]  # see `train_step.compiled`
     training: loader.TrainingInput
     score: Callable[[dict, int], list[evaluation.TargetScore]]  # (parameters, step)
+    choice: _Choice
     meta: dict[str, Any]  # what checkpoints know besides arrays
     last_step: int
     params: dict
@@ -353,15 +468,19 @@ class _Loop:
         tree = store.to_tree(self.params, self.state, self.step)
         store.save(self.run.folder, tree, self.meta)
         if partitioning.is_first():
-            locations.keep(self.run.folder, self.run.periods.keep_checkpoints)
+            self.choice.keep(self.step)
         self.saved = self.step
 
     def _evaluate_if_due(self, bar: progress.Bar, watch: preemption.Watch) -> None:
-        period = self.run.periods.evaluation
-        if period and self.step % period == 0 and self.step < self.last_step:
+        periods, selecting = self.run.periods, self.run.selection.by != "last"
+        at = (periods.evaluation, periods.save if selecting else None)
+        due = any(period and self.step % period == 0 for period in at)
+        if due and self.step < self.last_step:
             bar.pause()
             watch.steps(running=False)
             self.score(self.params, self.step)
+            if partitioning.is_first() and self.saved is not None:
+                self.choice.keep(self.saved)
             watch.steps(running=True)
             bar.resume()
 

@@ -56,6 +56,9 @@ _TABLES = {
         unbounded=("vif",),
         key=("task", "feature"),
     ),
+    "checkpoints": _Columns(
+        ("task", "rule"), ("pairs", "own", "transfer", "minus_last"), key=("task", "rule")
+    ),
     "models": _Columns(
         ("task", "collinear"),
         ("pairs", "languages", "r2", "unseen_r2", "source_sd", "target_sd", "rest_sd"),

@@ -19,8 +19,10 @@ from seqio_tasks import catalogue, strict_metrics
 from seqio_tasks.errors import RequestError
 from seqio_tasks.files import read_text
 from seqio_tasks.records import Task
+from xfer_jax import selection
 
 FOLDER = "inference_eval"
+TEST = "test"  # folder in a run's: the evaluation of the chosen checkpoint on a test split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +98,15 @@ class _Record(pydantic.BaseModel):
 
 
 def read(run: Path, task: Task) -> Outputs | None:
-    """Reads the outputs of the last evaluation of a task in a run; None if there are none.
+    """Reads the outputs of a task in a run that count; None if there are none.
+
+    They are those of the test split, else of the checkpoint that was chosen, else the last.
 
     Raises:
       RequestError: the file of outputs is damaged.
     """
+    if (run / TEST / FOLDER).is_dir():
+        return read(run / TEST, task)
     files = {
         int(path.stem.rpartition("-")[2]): path
         for path in (run / FOLDER).glob(f"{task.name}-*.jsonl")
@@ -108,7 +114,12 @@ def read(run: Path, task: Task) -> Outputs | None:
     }
     if not files:
         return None
-    step = max(files)
+    chosen = selection.read(run)
+    step = chosen.steps.get(task.name, max(files)) if chosen else max(files)
+    if step not in files:
+        raise RequestError(
+            f"{run / FOLDER} has no outputs of {task.name} at the chosen step {step}"
+        )
     records = _records(files[step], task)
     return Outputs(
         task,
@@ -191,7 +202,8 @@ def runs_in(folder: Path) -> list[Path]:
     """Returns the run folders at or anywhere below a folder."""
     if is_run(folder):
         return [folder]
-    return sorted(path.parent for path in folder.rglob(FOLDER) if path.is_dir())
+    found = (path.parent for path in folder.rglob(FOLDER) if path.is_dir())
+    return sorted(run for run in found if not (run.name == TEST and is_run(run.parent)))
 
 
 def table(runs: Sequence[Path]) -> pd.DataFrame:

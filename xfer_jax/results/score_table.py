@@ -21,7 +21,7 @@ from xfer_jax.results import csv_file, language_names
 REQUIRED = ("source", "target", "score")
 COLUMNS = (
     "task", "source", "target", "intermediate", "arm", "n_shots", "n_train", "seed", "metric",
-    "score", "baseline", "n_examples", "model", "engine", "run",
+    "score", "baseline", "n_examples", "split", "step", "selected_by", "model", "engine", "run",
 )  # fmt: skip
 MORE = "more"  # in the column `intermediate`: as many steps more in the source, on the same task
 _KEY = ("task", "source", "target", "intermediate", "n_shots", "n_train", "arm", "model", "seed")

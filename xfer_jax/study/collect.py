@@ -5,7 +5,7 @@ are not trusted.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import pandas as pd
 from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import Task
+from xfer_jax import selection
+from xfer_jax.analysis import checkpoints
 from xfer_jax.engine import retrieval, run_folder
 from xfer_jax.results import csv_file, predictions, probe_table, score_table
 from xfer_jax.results.score_table import MORE
@@ -37,6 +39,10 @@ def collect(study: Study, out: Path) -> str:
     rows, problems = scores(study, out, done)
     run_folder.write(out / FILE, score_table.text(rows))
     shown = [matrices(rows), f"scores: {out / FILE}"]
+    compared = [row for job in done for row in _by_rule(study, job, out)]
+    if compared:
+        csv_file.write(out / checkpoints.FILE, pd.DataFrame(compared, columns=checkpoints.COLUMNS))
+        shown.append(f"checkpoints: {out / checkpoints.FILE}")
     for action, file in _TABLES.items():
         frames = [_table(out, job, file) for job in done if job.stage.action == action]
         if frames:
@@ -63,6 +69,31 @@ def _done(every: Iterable[Job], out: Path) -> tuple[list[Job], list[str]]:
         "these jobs ran on unlike machines, so their scores may differ by more than the last"
         f" digits: {named}"
     ]
+
+
+def _by_rule(study: Study, job: Job, out: Path) -> Iterator[dict[str, Any]]:
+    """Yields what each rule would have chosen among the checkpoints of a job, see `selection`."""
+    found = selection.read(out / job.name)
+    if found is None:
+        return
+    run = job_settings.load(study, job, out)[0]
+    assert isinstance(run, job_settings.Run)
+    for rule in selection.RULES:
+        if rule == "source" and not found.source:
+            continue
+        for name, step in selection.choose(found.scores, rule, found.source).items():
+            task = catalogue.task(name)
+            yield {
+                "task": task.full_name.rpartition(".")[0],
+                "source": job.source_model.language or job_settings.trained(run, job)[1],
+                "target": task.language,
+                "n_shots": _n_shots(job, out),
+                "seed": job.seed,
+                "rule": rule,
+                "step": step,
+                "score": found.scores[name][step],
+                "run": job.name,
+            }
 
 
 def _table(out: Path, job: Job, file: str) -> pd.DataFrame:
@@ -121,6 +152,9 @@ def _rows(
                 "score": found.score,
                 "baseline": baselines[references],
                 "n_examples": len(found.answers),
+                "split": run.selection.test_split or run.eval_data.split,
+                "step": found.step,
+                "selected_by": run.selection.by,
                 "model": study.model,
                 "engine": study.engine,
                 "run": job.name,

@@ -25,6 +25,7 @@ TARGETS, OTHER_TARGETS, SAME = "targets", "other_targets", "same"
 # Names of folders that a run or a study has beside those of its stages.
 _RESERVED = (
     "train",
+    "test",
     "training_eval",
     "inference_eval",
     "analysis",

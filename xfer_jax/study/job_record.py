@@ -32,7 +32,8 @@ class Done(pydantic.BaseModel):
 
 
 _RESULTS = (
-    "scores.csv", "probe.csv", "retrieval.csv", "*.jsonl", "inference_eval/*.jsonl",
+    "scores.csv", "probe.csv", "retrieval.csv", "selection.json", "*.jsonl",
+    "inference_eval/*.jsonl", "test/inference_eval/*.jsonl",
     "xfer_probe.*/*.jsonl*", "checkpoint_*/SHA256SUMS",
 )  # fmt: skip
 

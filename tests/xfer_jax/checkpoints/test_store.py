@@ -686,7 +686,7 @@ def test_orbax_s_list_of_arrays_is_written_as_orbax_does(tmp_path, forms):
 @pytest.mark.parametrize("source", ["en", None])
 def test_results_say_what_is_known_of_the_training(tmp_path, source):
     tasks = [catalogue.task(f"xfer_pocket_nli.{language}") for language in ("en", "sw")]
-    scores = [evaluation.TargetScore(task, "test", {}, 50.0, 25.0, 4, 0) for task in tasks]
+    scores = [evaluation.TargetScore(task, "test", 3, {}, 50.0, 25.0, 4, 0) for task in tasks]
     title, _, *rows = evaluation.table(scores, source).splitlines()
     if source:
         assert title.endswith("accuracy in percent, trained on en")

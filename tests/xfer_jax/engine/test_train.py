@@ -579,3 +579,65 @@ def test_a_row_that_does_not_fit_the_device_is_refused(command, tmp_path, monkey
     assert code == 2
     assert "no micro-batch fits the device: the smallest, one row of" in err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def selected(command, tmp_path_factory):
+    """A run that keeps the best of its checkpoints, and the scores of all of them."""
+    folder = tmp_path_factory.mktemp("selected") / "run"
+    macros = {**MACROS, "SELECT_BY": "mean", "TEST_SPLIT": "test", "KEEP_CHECKPOINTS": 1}
+    code, out, err = run(command("train", MODEL_DIR=str(folder), **macros))
+    assert code == 0, err
+    lines = {task: jsonl(folder / "inference_eval" / f"{task}-metrics.jsonl") for task in TARGETS}
+    return folder, out, lines
+
+
+def test_the_best_checkpoint_is_chosen_kept_and_handed_on(selected, command, tmp_path):
+    folder, out, lines = selected
+    means = {
+        of[0]["step"]: np.mean([line["accuracy"] for line in of])
+        for of in zip(*lines.values(), strict=True)
+    }
+    assert sorted(means) == [4, 8, 12]  # evaluated as they are written
+    best = max(sorted(means), key=means.__getitem__)
+    assert f"checkpoint {best} is chosen: SELECT_BY is 'mean'" in out
+    assert set(locations.steps(folder)) == {best, STEPS}  # the latest is what a run goes on from
+    assert locations.locate(folder).name == f"checkpoint_{best}"
+    with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    other = tmp_path / "eval"
+    macros = {"CHECKPOINT_PATH": str(folder / f"checkpoint_{best}"), "EVAL_SPLIT": "test"}
+    code, _, err = run(command("eval", EVAL_OUTPUT_DIR=str(other), **macros))
+    assert code == 0, err
+    with (other / "scores.csv").open(encoding="utf-8", newline="") as file:
+        expected = list(csv.DictReader(file))
+    for row, of_eval in zip(rows, expected, strict=True):
+        assert (row["split"], row["step"], row["selected_by"]) == ("test", str(best), "mean")
+        assert row["score"] == of_eval["score"]
+
+
+def test_a_run_that_selects_and_is_started_again_ends_alike(selected, command):
+    folder, _, _ = selected
+    before = (folder / "scores.csv").read_bytes(), (folder / "selection.json").read_bytes()
+    macros = {**MACROS, "SELECT_BY": "mean", "TEST_SPLIT": "test", "KEEP_CHECKPOINTS": 1}
+    code, _, err = run(command("train", MODEL_DIR=str(folder), **macros))
+    assert code == 0, err
+    after = (folder / "scores.csv").read_bytes(), (folder / "selection.json").read_bytes()
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    ("macros", "sentence"),
+    [
+        ({"SELECT_BY": "mean", "SAVE_PERIOD": None}, "set SAVE_PERIOD"),
+        ({"SELECT_BY": "mean", "TARGETS": ()}, "needs TARGETS"),
+        ({"SELECT_BY": "best"}, "SELECT_BY must be 'last', 'source', 'mean' or 'each_target'"),
+        ({"SELECT_BY": "source", "TARGETS": ("sw",)}, "needs scores of the source language"),
+        ({"TEST_SPLIT": "tset"}, "TEST_SPLIT: xfer_pocket_nli.en has no split 'tset'"),
+    ],
+)
+def test_a_choice_that_cannot_be_made_is_refused(command, tmp_path, macros, sentence):
+    code, _, err = run(command("train", MODEL_DIR=str(tmp_path / "run"), **MACROS | macros))
+    assert code == 2
+    assert sentence in err
+    assert not (tmp_path / "run").exists()

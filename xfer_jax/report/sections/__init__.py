@@ -24,6 +24,7 @@ SECTIONS: dict[str, Section] = {
     "languages": scores.languages,
     "probes": scores.probes,
     "errors": scores.errors,
+    "checkpoints": scores.checkpoints,
     "learning_curves": learning_curves.learning_curves,
     "sensitivity": features.sensitivity,
 }

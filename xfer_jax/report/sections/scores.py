@@ -158,6 +158,13 @@ def probes(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] 
     }
 
 
+def checkpoints(analysis: Analysis, task: str, pictures: Pictures) -> dict[str, Any] | None:
+    """How much the rule matters by which a run chooses its checkpoint."""
+    del pictures
+    rows = analysis.of("checkpoints", task)
+    return {"rows": records(rows.replace("each_target", "each target"))} if len(rows) else None
+
+
 def error_shares(analysis: Analysis, task: str, by: Sequence[str]) -> pd.Series:
     """Returns the shares of outcomes over pairs of two languages, by columns; may be empty."""
     rows = analysis.of("outcomes", task)
