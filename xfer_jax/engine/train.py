@@ -207,7 +207,7 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     loop.saved = step if origin.resumed else None
     scores = loop.run_to_the_end()
     del loop
-    if scores and run.selection != Selection():
+    if scores and (run.selection.by != "last" or run.selection.test_split is not None):
         scores = _chosen(run, choice, mesh, vocab, target_tasks)
     selected = {} if run.selection.by == "last" else {"selected_by": run.selection.by}
     if scores:
