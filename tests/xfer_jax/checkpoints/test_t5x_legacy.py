@@ -175,7 +175,7 @@ def test_weights_that_t5x_saved_in_bfloat16_are_read(written, arrays):
 
 def test_layouts_that_t5x_no_longer_reads_are_named(written):
     rewrite(written, lambda content: content | {"version": 1})
-    with pytest.raises(RequestError, match=r"checkpoint_3 is of T5X's layout 1, .* 2 and 3 can be"):
+    with pytest.raises(RequestError, match=r"3 has T5X's layout 1, .* use layout 2 or 3"):
         t5x_legacy.read(written)
 
 
@@ -188,7 +188,7 @@ def test_bfloat16_that_stands_as_integers_is_refused(written):
         return {"version": 2, "optimizer": unflatten_dict(leaves, sep="/")}
 
     rewrite(written, as_integers)
-    with pytest.raises(RequestError, match=f"{KERNEL} holds uint16 numbers, which are no weights"):
+    with pytest.raises(RequestError, match=f"{KERNEL} has uint16 numbers, which are not weights"):
         store.read(written)
 
 
@@ -199,7 +199,7 @@ def test_an_array_cannot_lie_outside(written, folder):
         leaves[KERNEL]["kvstore"]["path"] = folder
 
     rewrite(written, move)
-    with pytest.raises(RequestError, match=r"checkpoint is damaged: an array cannot lie in '"):
+    with pytest.raises(RequestError, match=r"checkpoint is damaged: an array cannot be in '"):
         store.read(written)
 
 

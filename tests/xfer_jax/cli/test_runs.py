@@ -277,9 +277,9 @@ TRAIN_REFUSALS = {
     "vocabulary of another kind": ({"VOCAB_FILE": __file__}, r"is not a SentencePiece model"),
     "checkpoint missing": (
         {"INITIAL_CHECKPOINT_PATH": "/nowhere/c"},
-        r"/nowhere/c is no checkpoint",
+        r"/nowhere/c is not a checkpoint",
     ),
-    "float16": ({"DTYPE": "float16"}, r"float16 is refused.* overflow"),
+    "float16": ({"DTYPE": "float16"}, r"float16 is not supported.* overflow"),
     "model without width": ({"EMB_DIM": 0}, r"EMB_DIM must be at least 1, not 0"),
     "batch size 0": ({"BATCH_SIZE": 0}, r"(?i)batch_size .*0"),
     "batch size negative": ({"BATCH_SIZE": -4}, r"(?i)batch_size .*-4"),
@@ -536,7 +536,11 @@ EVALUATION_REFUSALS = {
     "no targets": ("eval", {"TARGETS": ()}, r"nothing to evaluate on: set TARGETS"),
     "no targets to infer": ("infer", {"TARGETS": ()}, r"set TARGETS"),
     "no checkpoint": ("eval", {"CHECKPOINT_PATH": ...}, r"CHECKPOINT_PATH"),
-    "checkpoint missing": ("infer", {"CHECKPOINT_PATH": "/nowhere"}, r"/nowhere is no checkpoint"),
+    "checkpoint missing": (
+        "infer",
+        {"CHECKPOINT_PATH": "/nowhere"},
+        r"nowhere is not a checkpoint",
+    ),
     "length 0": (
         "eval",
         {"TASK_FEATURE_LENGTHS": {"inputs": 40, "targets": 0}},
@@ -560,7 +564,7 @@ EVALUATION_REFUSALS = {
         r"xfer_pocket_ner\.en has no closed set of labels",
     ),
     "no metric": ("eval", {"TASK": "xfer_pocket_text"}, r"xfer_pocket_text"),
-    "float16": ("eval", {"DTYPE": "float16"}, r"float16 is refused"),
+    "float16": ("eval", {"DTYPE": "float16"}, r"float16 is not supported"),
 }
 
 

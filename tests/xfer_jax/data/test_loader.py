@@ -522,7 +522,7 @@ def test_every_example_of_any_stream_is_in_exactly_one_batch():
 
 def test_a_subset_of_training_data_trains_on_the_training_split_alone(tiny_world):
     tasks = [catalogue.task(f"{NER}.n5.s0")]
-    with pytest.raises(RequestError, match="TRAIN_SPLIT is 'validation'"):
+    with pytest.raises(RequestError, match="set TRAIN_SPLIT to 'train', not 'validation'"):
         training(tiny_world, tasks, split="validation")
 
 

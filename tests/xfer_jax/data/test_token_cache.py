@@ -282,20 +282,20 @@ def test_a_damaged_cache_that_cannot_be_made_again_is_refused(tiny_world, monkey
 
 def test_a_cache_is_read_once_a_process(tiny_world, monkeypatch):
     open_ner(tiny_world, split="test")
-    monkeypatch.setattr(digests.sources, "file_digest", None)
+    monkeypatch.setattr(digests.data_files, "file_digest", None)
     open_ner(tiny_world, split="test")
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(tiny_world, tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.write_text("no folder")
-    monkeypatch.setattr(token_cache.sources, "cache_dir", lambda: file / "cache")
+    monkeypatch.setattr(token_cache.data_files, "cache_dir", lambda: file / "cache")
     monkeypatch.setattr(vocabulary, "file", None)  # the vocabulary is loaded already
     with pytest.raises(RequestError) as caught:
         open_ner(tiny_world, split="test")
     message = str(caught.value)
     assert "\n" not in message
-    assert f"cannot be kept in {file / 'cache' / 'tokens'} (XFER_CACHE_DIR names" in message
+    assert f"cannot be written to {file / 'cache' / 'tokens'}, set XFER_CACHE_DIR" in message
 
 
 def test_samples_are_nested_and_in_the_order_of_the_file(tiny_world):

@@ -112,7 +112,7 @@ def test_greedy_equals_running_the_whole_network_at_each_step(tiny, seed):
 @pytest.mark.parametrize("size", [1, 7, 97, 512, 768])
 def test_of_equal_logits_the_first_is_the_likeliest(size):
     few_values = np.random.default_rng(size).integers(-3, 3, (64, size)).astype(np.float32)
-    likeliest = decoding._likeliest(jnp.asarray(few_values))
+    likeliest = decoding._argmax(jnp.asarray(few_values))
     assert likeliest.dtype == jnp.int32
     np.testing.assert_array_equal(likeliest, few_values.argmax(1))
 

@@ -293,7 +293,7 @@ def test_a_process_that_cannot_join_says_so_in_one_line(command):
         check=False,
     )
     assert result.returncode == 2
-    assert result.stderr.startswith("xfer-jax: the processes cannot be joined (")
+    assert result.stderr.startswith("xfer-jax: the processes cannot connect (")
     assert result.stderr.count("\n") == 1
     assert "--process_index=I" in result.stderr
 
