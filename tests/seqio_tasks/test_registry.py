@@ -26,13 +26,6 @@ SENTENCES = [f"jina{i} Asha Juma alikwenda Nairobi jana" for i in range(20)]
 TAGS = ("O", "B-PER", "I-PER", "O", "B-LOC", "O")
 
 
-@pytest.fixture(scope="module")
-def vocabulary_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("registry") / "small.model"
-    texts = [f"tag: {sentence} PER: LOC: $$" for sentence in SENTENCES] * 3
-    return str(sentencepiece_model.train(texts, 170, path, exact=False))
-
-
 @pytest.fixture
 def panx(tmp_path, monkeypatch, vocabulary_file):
     """A data folder with Swahili and Arabic PAN-X."""

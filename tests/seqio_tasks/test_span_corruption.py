@@ -281,3 +281,13 @@ def test_other_densities():
 
 def test_defaults_are_mt5s():
     assert (span_corruption.NOISE_DENSITY, span_corruption.MEAN_SPAN_LENGTH) == (0.15, 3.0)
+
+
+@pytest.mark.parametrize("inputs_length", range(10, 40))
+def test_no_part_of_a_chunk_is_cut_however_short(inputs_length):
+    tokens, targets_length = span_corruption.lengths(inputs_length)
+    for length in range(1, tokens + 1):  # the last chunk is shorter
+        mask = span_corruption.noise_mask(length, np.random.default_rng(0))
+        inputs, targets = span_corruption.corrupt(np.arange(length) + 2, mask, range(1000, 900, -1))
+        assert len(inputs) + 1 <= inputs_length, length
+        assert len(targets) + 1 <= targets_length, length

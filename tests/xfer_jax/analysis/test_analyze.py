@@ -1,6 +1,5 @@
 """From a table to what goes together with it: planted causes are found, real tables recomputed."""
 
-import csv
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.files import read_rows as read
 from tests.support.runs import write_run
 from xfer_jax.analysis import features
 from xfer_jax.cli import main as cli
@@ -25,11 +25,6 @@ NOTHING = sorted(WORLDS.glob("neither-*.csv"))
 def analyze(capsys, *arguments: str) -> str:
     assert cli.main(["analyze", *arguments]) == 0
     return capsys.readouterr().out
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 
 from seqio_tasks import catalogue, digests, sentencepiece_model, vocabulary
 from seqio_tasks.errors import RequestError, RunError
+from tests.support.batches import NER, open_ner
+from tests.support.files import flip
 from xfer_jax.data import token_cache
-
-NER = "xfer_pocket_ner.en"
 
 
 @pytest.fixture
@@ -29,10 +29,6 @@ def builds(monkeypatch):
 
     monkeypatch.setattr(token_cache, "_build", counted)
     return built
-
-
-def open_ner(words, name: str = NER, split: str = "train") -> token_cache.Cache:
-    return token_cache.open_cache(catalogue.task(name), split, words)
 
 
 def test_a_cache_holds_what_the_task_says(tiny_world):
@@ -191,13 +187,6 @@ def test_a_task_without_examples_is_an_error(tiny_world, tmp_path, monkeypatch):
 def contents(cache: token_cache.Cache) -> list:
     tokens = [cache.tokens(f, i).tolist() for f in ("inputs", "targets") for i in range(len(cache))]
     return [tokens, cache.texts]
-
-
-def flip(path, place: int) -> None:
-    """Flips a bit of a file, given its number."""
-    content = bytearray(path.read_bytes())
-    content[place // 8] ^= 1 << place % 8
-    path.write_bytes(content)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
 from xfer_jax.engine import evaluation
 from xfer_jax.engine.prediction import Method
@@ -49,3 +50,19 @@ def test_numbers_that_can_be_meant():
 def test_methods_that_are_none(settings, macro):
     with pytest.raises(RequestError, match=macro):
         Method(**settings)
+
+
+@pytest.mark.parametrize("source", ["en", None])
+def test_results_say_what_is_known_of_the_training(tmp_path, source):
+    tasks = [catalogue.task(f"xfer_pocket_nli.{language}") for language in ("en", "sw")]
+    scores = [evaluation.Scores(task, "test", {}, 50.0, 25.0, 4, 0) for task in tasks]
+    title, _, *rows = evaluation.table(scores, source).splitlines()
+    if source:
+        assert title.endswith("accuracy in percent, trained on en")
+        assert [row.split("  ")[-1] for row in rows[:2]] == ["source language", "zero-shot"]
+    else:
+        assert title.endswith("by a checkpoint that does not say what it was trained on")
+        assert [row.split()[-1] for row in rows[:2]] == ["4", "4"]  # neither is known to be so
+    evaluation.write_scores(tmp_path, scores, {"source": source} if source else {})
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines[1:]] == [source or ""] * 2

@@ -1,6 +1,5 @@
 """Retrieval: vectors beside the network's own states, search beside brute force, the command."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from seqio_tasks import retrieval_data as tasks
 from seqio_tasks import sentencepiece_model
 from seqio_tasks.errors import RequestError, RunError
+from tests.support.files import read_rows
 from xfer_jax.checkpoints import store
 from xfer_jax.cli import main as cli
 from xfer_jax.data import streams
@@ -213,8 +213,7 @@ def retrieve(command, checkpoint, tmp_path):
 
 
 def scores(folder: Path) -> list[dict[str, str]]:
-    with (folder / "retrieval.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_rows(folder / "retrieval.csv")
 
 
 @pytest.mark.parametrize("layer", [None, 0, 1])

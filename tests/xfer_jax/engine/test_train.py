@@ -3,10 +3,6 @@
 Runs are made once for the module, by `finished` and what follows from it.
 """
 
-import contextlib
-import csv
-import io
-import json
 import os
 import re
 import shutil
@@ -19,12 +15,13 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from flax.traverse_util import flatten_dict
 
 from seqio_tasks import catalogue, metrics, subsets
 from seqio_tasks.sentencepiece_model import EOS_ID
+from tests.support.checkpoints import arrays
+from tests.support.command_line import run
+from tests.support.files import jsonl, read_rows
 from xfer_jax.checkpoints import checksums, locations
-from xfer_jax.cli import main as cli
 from xfer_jax.data import token_cache
 from xfer_jax.engine import evaluation, run_folder
 from xfer_jax.mt5 import decoding, model
@@ -45,16 +42,6 @@ TARGETS = ("xfer_pocket_nli.en", "xfer_pocket_nli.sw")
 FEATURES = ("inputs", "targets")
 
 
-def run(arguments: list[str]) -> tuple[int, str, str]:
-    """Runs the command line here; returns its exit code, output and errors."""
-    with (
-        contextlib.redirect_stdout(io.StringIO()) as out,
-        contextlib.redirect_stderr(io.StringIO()) as err,
-    ):
-        code = cli.main(arguments)
-    return code, out.getvalue(), err.getvalue()
-
-
 @pytest.fixture(scope="module")
 def finished(command, tmp_path_factory):
     """The folder and the output of a run of twelve steps that nothing disturbed."""
@@ -62,16 +49,6 @@ def finished(command, tmp_path_factory):
     code, out, err = run(command("train", MODEL_DIR=str(folder), **MACROS))
     assert code == 0, err
     return folder, out
-
-
-def jsonl(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def arrays(checkpoint: Path) -> dict[str, np.ndarray]:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.restore(checkpoint / "state")
-    return {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
 
 
 def test_a_run_writes_t5x_s_layout(finished):
@@ -136,8 +113,7 @@ def test_evaluations_within_a_second_keep_their_events(events, monkeypatch, tmp_
 
 def test_the_table_and_scores_csv_say_the_last_scores(finished):
     folder, out = finished
-    with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(folder / "scores.csv")
     assert [(row["task"], row["source"], row["target"]) for row in rows] == [
         ("xfer_pocket_nli", "en", "en"),
         ("xfer_pocket_nli", "en", "sw"),
@@ -356,8 +332,7 @@ def test_an_initial_checkpoint_hands_on_step_and_moments(finished, command, tmp_
         if name.endswith("/v") and slot.size > 1:
             assert (after[name] >= 0.999 * keeps * slot).all(), name
             assert (after[name] != slot).any()
-    with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = read_rows(folder / "scores.csv")
     assert (row["source"], row["target"], row["n_shots"]) == ("sw", "sw", "8")
 
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from seqio_tasks.errors import RequestError
+from tests.support.command_line import free_port
 from xfer_jax.checkpoints import store
 from xfer_jax.mt5 import partitioning
 
@@ -137,12 +137,6 @@ def test_meshes_of_eight_devices_compute_and_save_what_one_device_does(tmp_path)
         assert losses[mesh][0] == pytest.approx(losses["1x1"][0], rel=LOSS_TOLERANCE), mesh
         trained = dict(np.load(tmp_path / f"{mesh}.npz"))
         assert largest_difference(trained, single) < PARAMETER_TOLERANCE, mesh
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
