@@ -208,43 +208,61 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(finished, killed_and_
 SIGTERM = """
 import os, signal, sys
 from xfer_jax.cli import main as cli
-from xfer_jax.mt5 import {module} as module
+from xfer_jax.mt5 import partitioning
 
-original, calls = module.{function}, []
+place, calls = partitioning.place, []
 
 def counted(*args, **kwargs):
     calls.append(1)
-    if len(calls) == {call}:
+    if len(calls) == 6:
         os.kill(os.getpid(), signal.SIGTERM)
-    return original(*args, **kwargs)
+    return place(*args, **kwargs)
 
-module.{function} = counted
+partitioning.place = counted
 sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize(
-    ("module", "function", "call", "step"),
-    [
-        ("partitioning", "place", 6, 6),  # amid a step: it is finished
-        ("decoding", "greedy_tokens", 2, 8),  # in the evaluation of step 8, after its checkpoint
-    ],
-)
-def test_a_preempted_run_saves_and_ends_bit_for_bit_as_one_that_was_not(
-    finished, command, tmp_path, module, function, call, step
-):
-    folder = tmp_path / "run"
-    arguments = command("train", MODEL_DIR=str(folder), **MACROS)
-    script = SIGTERM.format(module=module, function=function, call=call)
+def ended_here(arguments: list[str], monkeypatch) -> tuple[int, str]:
+    """Runs the command here until SIGTERM comes in the evaluation of step 8, after its checkpoint.
+
+    Returns the exit code and the errors.
+    """
+    greedy_tokens, calls = decoding.greedy_tokens, []
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return greedy_tokens(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "greedy_tokens", counted)
+        code, _, err = run(arguments)
+    return code, err
+
+
+def ended_as_a_process(arguments: list[str], _) -> tuple[int, str]:
+    """Likewise in a process of its own, amid step 6, which is finished."""
     ended = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
+        [sys.executable, "-c", SIGTERM, *arguments],
         env=os.environ,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ended.returncode == 143, ended.stderr
-    assert ended.stderr.splitlines()[-1] == (
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize(("ended", "step"), [(ended_as_a_process, 6), (ended_here, 8)])
+def test_a_preempted_run_saves_and_ends_bit_for_bit_as_one_that_was_not(
+    finished, command, tmp_path, monkeypatch, ended, step
+):
+    folder = tmp_path / "run"
+    arguments = command("train", MODEL_DIR=str(folder), **MACROS)
+    code, err = ended(arguments, monkeypatch)
+    assert code == 143, err
+    assert err.splitlines()[-1] == (
         f"xfer-jax: ended by SIGTERM at step {step}, which is saved; the same command goes on from"
         " there"
     )

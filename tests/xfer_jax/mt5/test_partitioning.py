@@ -171,9 +171,13 @@ def runs(command, tmp_path_factory):
         "first": start("two", 2, *joined, "--process_index=0", NUM_PARTITIONS=2),
         "second": start("two", 2, *joined, "--process_index=1", NUM_PARTITIONS=2),
     }
-    for name, process in processes.items():
-        outputs[name], errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    try:
+        for name, process in processes.items():
+            outputs[name], errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes.values():
+            process.kill()
     return folders, outputs
 
 
