@@ -54,7 +54,7 @@ def test_names_cost_no_tensorflow():
     assert run.stdout.strip() == "[]"
 
 
-def test_families():
+def test_families_have_their_languages_and_splits():
     counts = [(name, len(family.languages)) for name, family in catalogue.families().items()]
     assert counts == list(LANGUAGES.items())
     for family in catalogue.families().values():
@@ -70,7 +70,7 @@ def test_families():
 
 
 @pytest.mark.parametrize("group", records.GROUPS)
-def test_groups(group):
+def test_groups_hold_their_families(group):
     families = catalogue.families().values()
     assert [f.name for f in families if group in f.groups] == GROUPS[group].split()
 
@@ -253,7 +253,7 @@ def test_a_task_has_one_name(name):
     assert found == name
 
 
-def test_names_for_gin():
+def test_names_are_put_together_for_gin():
     assert catalogue.name("xfer_panx", "sw") == "xfer_panx.sw"
     assert catalogue.name("xfer_panx", "sw", subset="n100.s0") == "xfer_panx.sw.n100.s0"
     assert catalogue.names("xfer_xnli", ["ar", "hi"]) == ("xfer_xnli.ar", "xfer_xnli.hi")
@@ -276,7 +276,7 @@ def test_names_for_gin():
         (lambda: catalogue.of_languages(["xfer_panx.sw"], [["en"]]), "no language ['en']"),
     ],
 )
-def test_parts_of_names_of_wrong_types(call, said):
+def test_parts_of_names_of_wrong_types_are_refused(call, said):
     with pytest.raises(RequestError) as caught:
         call()
     assert said in str(caught.value)

@@ -62,7 +62,7 @@ def seqios(path):
     return seqio.SentencePieceVocabulary(str(path))
 
 
-def test_special_ids(path):
+def test_special_ids_are_those_of_t5(path):
     processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
     assert processor.GetPieceSize() == SIZE
     assert [processor.IdToPiece(i) for i in range(3)] == ["<pad>", "</s>", "<unk>"]
@@ -80,7 +80,7 @@ def test_sentinels_are_the_top_hundred_counted_down(ours, path):
     assert ours.encode("a <extra_id_0> b") == [*ours.encode("a"), SIZE - 1, *ours.encode("b")]
 
 
-def test_size_and_rows(ours, tmp_path):
+def test_rows_are_the_size_rounded_up(ours, tmp_path):
     assert ours.size == SIZE
     assert sentencepiece_model.rows(ours) == 512
     exact = sentencepiece_model.train(training_texts(), 384, tmp_path / "384.model")

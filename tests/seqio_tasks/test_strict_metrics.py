@@ -67,7 +67,7 @@ def strict_f1(sentence: str, target: str, prediction: str) -> float:
         ("ba\u200dla is", "LOC: ba\u200dla", "LOC: ba la", 1.0),
     ],
 )
-def test_strict_span_f1(sentence, target, prediction, expected):
+def test_strict_span_f1_is_as_worked_out_by_hand(sentence, target, prediction, expected):
     assert strict_f1(sentence, target, prediction) == pytest.approx(expected)
 
 
@@ -99,7 +99,7 @@ def test_strict_span_f1_is_micro_averaged():
         ("a b", [("X", ""), ("X", "a b c")], [None, None]),
     ],
 )
-def test_align(sentence, spans, expected):
+def test_spans_are_aligned_with_the_first_free_words(sentence, spans, expected):
     spans = [(kind, surface.split()) for kind, surface in spans]
     assert strict_metrics.align(sentence.split(), spans) == expected
 
@@ -199,11 +199,11 @@ def test_positions_found_again_in_real_sentences(language):
         ("en", "?", []),
     ],
 )
-def test_answer_tokens(language, text, tokens):
+def test_answers_are_cut_into_tokens_by_their_language(language, text, tokens):
     assert strict_metrics.answer_tokens(text, language) == tokens
 
 
-def test_strict_squad():
+def test_strict_squad_is_as_worked_out_by_hand():
     scores = strict_metrics.squad(
         ["q"] * 4,
         [["die Stadt Köln", "Bonn"], ["Bonn"], ["der Rhein"], ["?"]],

@@ -23,7 +23,7 @@ def test_a_vocabulary_is_loaded_once(vocabulary_file):
     assert vocabulary.load(vocabulary_file) is vocabulary.load(vocabulary_file)
 
 
-def test_which_file(vocabulary_file, monkeypatch):
+def test_the_file_is_of_the_argument_of_gin_or_of_the_environment(vocabulary_file, monkeypatch):
     monkeypatch.delenv("XFER_VOCAB", raising=False)
     assert vocabulary.file() == "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
     monkeypatch.setenv("XFER_VOCAB", vocabulary_file)

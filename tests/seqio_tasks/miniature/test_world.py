@@ -171,7 +171,7 @@ def test_roles_can_be_read_off_by_those_who_know_the_order_and_by_nobody_else():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_ner_examples(language):
+def test_entities_have_the_type_of_their_role(language):
     names = set(SMALL.names())
     examples = SMALL.examples("ner", language, "train")
     types: dict[str, set[str]] = collections.defaultdict(set)
@@ -331,7 +331,7 @@ def test_no_sentence_is_in_two_splits_in_any_language(task):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_sizes(split):
+def test_splits_have_the_sizes_that_are_set(split):
     world = World(train_examples=7, eval_examples=4, text_sentences=9)
     for task in TASKS:
         assert len(world.examples(task, "de", split)) == (7 if split == "train" else 4)

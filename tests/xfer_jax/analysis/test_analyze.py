@@ -77,7 +77,9 @@ def test_the_same_request_gives_the_same_bytes(planted, tmp_path, capsys):
     arguments = ("--scores", str(planted), "--permutations", "99", "--out")
     for name in ("a", "b"):
         analyze(capsys, *arguments, str(tmp_path / name))
-    for path in (tmp_path / "a").iterdir():
+    paths = list((tmp_path / "a").iterdir())
+    assert {"scores.csv", "correlations.csv"} <= {path.name for path in paths}
+    for path in paths:
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 

@@ -271,9 +271,9 @@ def test_a_damaged_cache_that_cannot_be_made_again_is_refused(tiny_world, monkey
 
 
 def test_a_cache_is_read_once_a_process(tiny_world, monkeypatch):
-    open_ner(tiny_world, split="test")
+    first = open_ner(tiny_world, split="test")
     monkeypatch.setattr(digests.sources, "file_digest", None)
-    open_ner(tiny_world, split="test")
+    assert contents(open_ner(tiny_world, split="test")) == contents(first)
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(tiny_world, tmp_path, monkeypatch):

@@ -27,12 +27,12 @@ def evaluated(**changes) -> evaluation.Evaluation:
 
 @pytest.mark.parametrize("field", MACROS)
 @pytest.mark.parametrize("value", [0, -1, 10**12, 1.5, True, "8", (8,)])
-def test_numbers_that_are_none(field, value):
+def test_numbers_that_are_none_are_refused(field, value):
     with pytest.raises(RequestError, match=f"^{MACROS[field]} must be"):
         evaluated(**{field: value})
 
 
-def test_numbers_that_can_be_meant():
+def test_numbers_that_can_be_meant_are_taken():
     for value in (1, 256, 1 << 20):
         assert evaluated(eval_batch_size=value).eval_batch_size == value
     for value in (None, 10**9):
@@ -47,7 +47,7 @@ def test_numbers_that_can_be_meant():
         ({"name": 5}, "PREDICT_BY"),
     ],
 )
-def test_methods_that_are_none(settings, macro):
+def test_methods_that_are_none_are_refused(settings, macro):
     with pytest.raises(RequestError, match=macro):
         Method(**settings)
 

@@ -138,7 +138,7 @@ def test_search_is_brute_force(case, blocks, request):
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_cosine_of_random_vectors():
+def test_cosine_finds_the_nearest_of_random_vectors():
     rng = np.random.default_rng(1)
     queries, candidates = rng.normal(size=(130, 24)), rng.normal(size=(900, 24))
     scales = np.exp(rng.normal(size=(900, 1)) * 5)  # a cosine does not depend on them
@@ -173,7 +173,7 @@ def test_scores_are_those_of_xtreme():
             assert 100 * retrieval.accuracy(ranked, gold) == pytest.approx(case["tatoeba"])
 
 
-def test_scores_by_hand():
+def test_scores_are_those_worked_out_by_hand():
     ranked, gold = [["a", "b", "c"], ["x", "y"], []], [{"b", "c", "z"}, {"x"}, {"q"}]
     assert retrieval.accuracy(ranked, gold) == pytest.approx(1 / 3)
     first = (1 / 2 + 2 / 3) / 3
@@ -269,7 +269,7 @@ def test_nothing_is_done_twice(retrieve, tmp_path, monkeypatch):
         ({"CHECKPOINT_PATH": "/nowhere"}, "/nowhere"),
     ],
 )
-def test_wrong_requests(retrieve, capsys, macros, sentence):
+def test_wrong_requests_are_refused(retrieve, capsys, macros, sentence):
     assert retrieve(**macros) == 2
     assert sentence in capsys.readouterr().err
 

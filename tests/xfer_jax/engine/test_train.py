@@ -519,18 +519,19 @@ def test_the_baseline_is_the_better_of_commonest_and_nothing(tiny_world):
 @pytest.fixture(scope="module")
 def exploded(command, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exploded") / "run"
-    macros = {"TRAIN_STEPS": 6, "SAVE_PERIOD": 2, "LEARNING_RATE": 1e30, "TARGETS": ()}
+    macros = {"TRAIN_STEPS": 6, "SAVE_PERIOD": 1, "LEARNING_RATE": 1e30, "TARGETS": ()}
     return folder, *run(command("train", MODEL_DIR=str(folder), **macros))
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_the_step(exploded):
     _, code, _, err = exploded
     assert code == 1
-    assert re.fullmatch(r"xfer-jax: the loss became (nan|inf) at step [12]\n", err)
+    assert re.fullmatch(r"xfer-jax: the loss became (nan|inf) at step 1\n", err)
 
 
 def test_no_checkpoint_of_a_run_that_exploded_holds_what_is_no_number(exploded):
     folder = exploded[0]
+    assert locations.steps(folder) == [1]
     for step in locations.steps(folder):
         for name, array in arrays(folder / f"checkpoint_{step}").items():
             assert np.isfinite(array).all(), (step, name)

@@ -34,7 +34,7 @@ PIECES = (
 )
 
 
-def test_measures_by_hand(tmp_path):
+def test_measures_are_those_worked_out_by_hand(tmp_path):
     write(tmp_path, "sw", *PIECES)
     answers = probe_table.read(tmp_path, "xfer_probe.panx.sw")
     found = probe_table.measure(answers)
