@@ -2,7 +2,12 @@
 
 import os
 
+import hypothesis
 import pytest
+
+# The same examples on every machine and in every run, however slow the machine.
+hypothesis.settings.register_profile("same", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("same")
 
 # Most of the tests' time goes into compiling small programs; unoptimised, by one thread (test
 # processes share the cores) and by XLA's older emitter, that takes a third of it. Only set where

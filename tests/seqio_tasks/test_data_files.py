@@ -38,7 +38,7 @@ def test_a_missing_data_folder_is_named(tmp_path, monkeypatch, kind):
     assert "unset it to read from TFDS" in message
 
 
-def test_a_missing_data_folder_is_complained_of_in_one_sentence(monkeypatch):
+def test_what_gin_adds_to_a_refusal_stands_below_its_sentence(monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", "/nowhere")
     with pytest.raises(RequestError) as caught:
         read("xfer_panx.sw", "train")
@@ -47,7 +47,7 @@ def test_a_missing_data_folder_is_complained_of_in_one_sentence(monkeypatch):
     assert gins_own[0].startswith("  In call to configurable")
 
 
-def test_cache_dir(tmp_path, monkeypatch):
+def test_the_cache_is_where_the_first_that_is_set_says(tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "mine"))
     assert data_files.cache_dir() == tmp_path / "mine"
     monkeypatch.delenv("XFER_CACHE_DIR")
@@ -116,7 +116,7 @@ def test_the_first_choice_is_taken(folder):
     assert "TFDS" not in str(caught.value)  # which has nothing to offer
 
 
-def test_lines(tmp_path):
+def test_lines_are_numbered_and_end_at_line_feeds_alone(tmp_path):
     path = write(tmp_path / "f", "ein\r\n\n zwei \t\ndr\u2028ei\x85")
     assert list(data_files.lines(path)) == [
         (1, "ein"),
@@ -204,7 +204,7 @@ def test_a_home_that_nobody_knows_is_answered_with_the_remedy(monkeypatch):
         data_files.cache_dir()
 
 
-def test_file_digest(tmp_path):
+def test_a_file_s_digest_is_its_sha256(tmp_path):
     path = write(tmp_path / "f", "abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
     assert data_files.file_digest(path) == expected

@@ -26,13 +26,6 @@ SENTENCES = [f"jina{i} Asha Juma alikwenda Nairobi jana" for i in range(20)]
 TAGS = ("O", "B-PER", "I-PER", "O", "B-LOC", "O")
 
 
-@pytest.fixture(scope="module")
-def vocabulary_file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("registry") / "small.model"
-    texts = [f"tag: {sentence} PER: LOC: $$" for sentence in SENTENCES] * 3
-    return str(sentencepiece_model.train(texts, 170, path, exact=False))
-
-
 @pytest.fixture
 def panx(tmp_path, monkeypatch, vocabulary_file):
     """A data folder with Swahili and Arabic PAN-X."""
@@ -60,7 +53,7 @@ def test_every_task_and_mixture_is_registered():
         assert {mixture.get_rate(task) for task in mixture.tasks} == {1.0}
 
 
-def test_metrics_and_features():
+def test_tasks_have_metrics_and_features():
     expected = {"panx": metrics.span_f1, "xnli": metrics.accuracy, "tydiqa": metrics.squad}
     expected |= {"pocket_ner": metrics.span_f1, "pocket_nli": metrics.accuracy}
     expected |= {"pocket_qa": metrics.squad}
@@ -96,7 +89,7 @@ def test_plain_text_is_read_a_line_a_text(tmp_path, monkeypatch, vocabulary_file
     assert dataset("xfer_text.sw")[0].keys() == {"inputs", "targets"}
 
 
-def test_get_again():
+def test_a_task_that_is_asked_for_again_is_the_same():
     assert registry.get("xfer_panx.sw") is registry.get("xfer_panx.sw")
     assert registry.get("xfer_panx.all_langs") is seqio.MixtureRegistry.get("xfer_panx.all_langs")
     with pytest.raises(RequestError, match=r"did you mean .*xfer_panx\.sw"):
@@ -206,7 +199,7 @@ def test_a_subset_is_registered_when_it_is_asked_for(panx):
         seqio.TaskRegistry.remove(name)
 
 
-def test_a_mixture_of_subsets():
+def test_a_mixture_may_be_of_subsets():
     mixture = registry.get("xfer_tydiqa.all_langs.n10.s0")
     names = {f"xfer_tydiqa.{code}.n10.s0" for code in catalogue.families()["tydiqa"].languages}
     assert {task.name for task in mixture.tasks} == names

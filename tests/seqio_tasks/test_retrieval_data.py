@@ -67,7 +67,7 @@ def test_translations_that_read_the_same_are_all_right(folder):
     assert right(only("tatoeba", "sw")) == [["0"], ["1", "2"], ["1", "2"], ["3"]]
 
 
-def test_a_file_of_pairs(folder):
+def test_a_file_of_pairs_says_what_is_right(folder):
     tatoeba(folder, ["tatu", "mbili", "moja"], ["one", "three", "two"])
     write(folder / "tatoeba" / "test-sw.tsv", "2", "0", "1")
     assert right(only("tatoeba_to_en", "sw")) == [
@@ -237,7 +237,7 @@ def test_files_that_are_not_xquad_r_are_refused(folder):
         only("lareqa", "ar")
 
 
-def test_wrong_names(monkeypatch, folder):
+def test_wrong_names_are_refused(monkeypatch, folder):
     with pytest.raises(RequestError, match=r"unknown retrieval task 'mewsli'.*mewslix"):
         only("mewsli", "de")
     with pytest.raises(RequestError, match="mewslix has no language sw"):
@@ -250,7 +250,7 @@ def test_wrong_names(monkeypatch, folder):
 
 
 @pytest.mark.skipif(not DATA_DIR, reason="XFER_DATA_DIR names no folder of XTREME-layout files")
-def test_the_real_tatoeba(monkeypatch):
+def test_the_real_tatoeba_has_its_pairs(monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", str(DATA_DIR))
     folder = Path(str(DATA_DIR)) / "tatoeba"
     here = [code for code in PAIRS if (folder / f"{code}-en.en").is_file()]

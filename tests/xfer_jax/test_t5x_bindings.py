@@ -5,10 +5,7 @@ once for the module, and the native engine beside them.
 """
 
 import concurrent.futures
-import contextlib
-import csv
 import importlib.util
-import io
 import json
 import re
 import subprocess
@@ -18,16 +15,17 @@ from pathlib import Path
 
 import gin
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from flax.traverse_util import flatten_dict
 from gin import config_parser
 
 from seqio_tasks import metrics, miniature, registry, sentencepiece_model
 from seqio_tasks.errors import RequestError
+from tests.support.checkpoints import arrays
+from tests.support.command_line import run as run_here
+from tests.support.files import jsonl, read_rows
 from xfer_jax import configuration, t5x_bindings
 from xfer_jax.checkpoints import locations, store
-from xfer_jax.cli import main as cli
 from xfer_jax.engine import prediction
 from xfer_jax.mt5 import model
 from xfer_jax.results import probe_table
@@ -305,23 +303,9 @@ class T5XCommands:
 
 def native(*arguments: str) -> None:
     """Runs the native engine's command line here."""
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()) as err,
-    ):
-        code = cli.main(list(arguments))
+    code, _, err = run_here(list(arguments))
     gin.clear_config()
-    assert code == 0, err.getvalue()
-
-
-def jsonl(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def arrays(checkpoint: Path) -> dict[str, np.ndarray]:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.restore(checkpoint / "state")
-    return {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
+    assert code == 0, err
 
 
 def losses(printed: str) -> list[tuple[int, float]]:
@@ -663,8 +647,7 @@ def test_a_study_is_done_by_t5x_s_binary_and_scored_from_its_outputs(
     )
     out = tmp_path / "out"
     native("study", "run", str(file), "--out", str(out))
-    with (out / "scores.csv").open(encoding="utf-8", newline="") as table:
-        rows = list(csv.DictReader(table))
+    rows = read_rows(out / "scores.csv")
     assert [(row["source"], row["target"], row["engine"]) for row in rows] == [
         ("en", "en", "t5x"),
         ("en", "hi", "t5x"),

@@ -163,7 +163,8 @@ def training_input(
     for task in tasks:
         if task.subset is not None and data.split != "train":
             raise RequestError(
-                f"{task.name} is a subset of 'train'; set TRAIN_SPLIT to 'train', not {data.split!r}"
+                f"{task.name} is a subset of 'train'; set TRAIN_SPLIT to 'train', not"
+                f" {data.split!r}"
             )
         if task.family.format.objective == "probe":
             raise RequestError(f"{task.name} is a probe, only for evaluation: train on other tasks")

@@ -1,15 +1,8 @@
-"""What the families' tests share: a small vocabulary, and texts that were encoded with it."""
+"""What the families' tests share: the texts that a task makes of a file."""
 
 import pytest
 
-from seqio_tasks import registry, sentencepiece_model, vocabulary
-
-
-@pytest.fixture(scope="module")
-def vocabulary_file(tmp_path_factory):
-    texts = ["tag: xnli: premise: hypothesis: question: context: $$ PER ORG LOC 0 1 2 a b c"] * 9
-    path = tmp_path_factory.mktemp("formats") / "small.model"
-    return str(sentencepiece_model.train(texts, 140, path, exact=False))
+from seqio_tasks import registry, vocabulary
 
 
 @pytest.fixture

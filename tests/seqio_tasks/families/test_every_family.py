@@ -24,7 +24,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_plain_text(name):
+def test_plain_text_is_the_inputs_without_the_formats_words(name):
     inputs, expected = PLAIN[name]
     plain_text = catalogue.families()[name].format.plain_text
     assert plain_text is not None

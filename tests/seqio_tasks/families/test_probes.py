@@ -72,7 +72,9 @@ def test_the_words_of_the_formats_are_not_asked_for(world):
 
 def test_what_is_asked_for_can_be_read(world):
     loaded = vocabulary.load()
-    for example in dataset("xfer_probe.pocket_ner.sw"):
+    found = dataset("xfer_probe.pocket_ner.sw")
+    assert len(found) > 10
+    for example in found:
         shown = example["targets_pretokenized"].decode()
         assert shown.startswith("<extra_id_0>")
         assert shown == loaded.decode(example["targets"].tolist())
@@ -169,6 +171,7 @@ def test_t5x_reads_a_probe_as_any_task(world):
     task = registry.get("xfer_probe.pocket_ner.sw")
     examples = task.get_dataset(LENGTHS, "validation", shuffle=False, use_cached=False)
     converted = list(converter(examples, LENGTHS).as_numpy_iterator())
+    assert len(converted) > 1
     for example, features in zip(found, converted, strict=True):
         for feature, name in (
             ("inputs", "encoder_input_tokens"),

@@ -176,7 +176,7 @@ TYDIQA = "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.en.dev.json"
     ("content", "line"),
     [("", 1), ("{", 1), ('{"data":\n\n[}', 3), ('{"data": []} x', 1), ('{\n"data": [],\n}', 3)],
 )
-def test_tydiqa_bad_json(folder, content, line):
+def test_what_is_no_json_is_named(folder, content, line):
     path = write(folder / TYDIQA, content)
     where = f"{path}, line {line}" if line > 1 else path
     assert complaint("xfer_tydiqa.en", "validation").startswith(f"{where}: not JSON (")
@@ -197,7 +197,7 @@ def test_tydiqa_bad_json(folder, content, line):
         (squad("q"), ""),
     ],
 )
-def test_tydiqa_of_another_form(folder, content, missing):
+def test_json_of_another_form_is_named(folder, content, missing):
     path = write(folder / TYDIQA, content)
     message = complaint("xfer_tydiqa.en", "validation")
     assert message.startswith(str(path))
@@ -205,7 +205,7 @@ def test_tydiqa_of_another_form(folder, content, missing):
     assert missing in message
 
 
-def test_tydiqa_without_answers(folder):
+def test_a_question_without_an_answer_is_refused(folder):
     path = write(folder / TYDIQA, squad({"id": "english-1", "question": "q", "answers": []}))
     message = complaint("xfer_tydiqa.en", "validation")
     assert message.startswith(f"{path}: question english-1 has no answer; XTREME removes the dev")

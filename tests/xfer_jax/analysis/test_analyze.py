@@ -1,6 +1,5 @@
 """From a table to what goes together with it: planted causes are found, real tables recomputed."""
 
-import csv
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.files import read_rows as read
 from tests.support.runs import write_run
 from xfer_jax.analysis import features
 from xfer_jax.cli import main as cli
@@ -25,11 +25,6 @@ NOTHING = sorted(WORLDS.glob("neither-*.csv"))
 def analyze(capsys, *arguments: str) -> str:
     assert cli.main(["analyze", *arguments]) == 0
     return capsys.readouterr().out
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -82,7 +77,9 @@ def test_the_same_request_gives_the_same_bytes(planted, tmp_path, capsys):
     arguments = ("--scores", str(planted), "--permutations", "99", "--out")
     for name in ("a", "b"):
         analyze(capsys, *arguments, str(tmp_path / name))
-    for path in (tmp_path / "a").iterdir():
+    paths = list((tmp_path / "a").iterdir())
+    assert {"scores.csv", "correlations.csv"} <= {path.name for path in paths}
+    for path in paths:
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 

@@ -208,7 +208,7 @@ def test_intervals_of_means_cover_the_planted_gain():
         ("qqp", ()),
     ],
 )
-def test_languages_of_intermediates(name, spoken):
+def test_an_intermediate_s_languages_are_read_off_its_name(name, spoken):
     assert gains.languages_of(name) == spoken
 
 

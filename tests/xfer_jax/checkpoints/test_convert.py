@@ -15,65 +15,25 @@ import tracemalloc
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-import tensorstore as ts
 from flax import serialization
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
 from seqio_tasks.errors import RequestError
+from tests.support.checkpoints import STEP, legacy_arrays
+from tests.support.checkpoints import arrays as arrays_of
 from xfer_jax.checkpoints import arrays, checksums, convert, huggingface, locations, run_file, store
 from xfer_jax.cli import main as cli
-from xfer_jax.mt5 import model, optimizer
+from xfer_jax.mt5 import model
 
 # What Orbax says of checkpoints that are read on another machine than they were written on.
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
 
-STEP = 1_000_007
-# Some sides reach 128, so that both kinds of moments, factored and whole, occur.
-TINY = model.Config(
-    vocab_size=256,
-    emb_dim=128,
-    num_heads=2,
-    head_dim=8,
-    mlp_dim=24,
-    num_encoder_layers=1,
-    num_decoder_layers=2,
-)
 EMBEDDING = "target/token_embedder/embedding"
-
-
-@pytest.fixture(scope="module")
-def tree():
-    """A run's state, in which every array is different."""
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda x: jnp.asarray(rng.standard_normal(x.shape), x.dtype), model.parameter_shapes(TINY)
-    )
-    moments = jax.tree.map(
-        lambda x: jnp.asarray(rng.random(x.shape), x.dtype) if x.ndim else x, optimizer.init(params)
-    )
-    return store.to_tree(params, moments, STEP)
-
-
-@pytest.fixture(scope="module")
-def truth(tree):
-    return {name: np.asarray(array) for name, array in flatten_dict(tree, sep="/").items()}
-
-
-@pytest.fixture(scope="module")
-def forms(tree, tmp_path_factory):
-    """The same checkpoint in every form."""
-    folder = tmp_path_factory.mktemp("forms")
-    about = {"task": "xfer_panx", "vocabulary": "a" * 64}
-    found = {"native": store.save(folder / "native", tree, about)}
-    for form in ("t5x", "t5x-legacy", "hf"):
-        found[form] = convert.convert(str(found["native"]), str(folder / form), form)
-    return found
 
 
 @pytest.fixture
@@ -115,26 +75,7 @@ def refused(answer, tmp_path):
     return check
 
 
-def as_orbax_reads(path: Path) -> dict[str, np.ndarray]:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        restored = checkpointer.restore(path / "state")
-    return {name: np.asarray(array) for name, array in flatten_dict(restored, sep="/").items()}
-
-
-def as_t5x_reads(path: Path) -> dict[str, np.ndarray]:
-    """Follows T5X: a leaf of the msgpack file is an array, or a TensorStore spec to be opened."""
-    content = serialization.msgpack_restore((path / "checkpoint").read_bytes())
-    assert content["version"] == 3
-    is_spec = lambda _, x: {"driver", "kvstore", "metadata"} <= x.keys()  # noqa: E731
-    leaves = flatten_dict(content["optimizer"], is_leaf=is_spec, sep="/")
-    for name, leaf in leaves.items():
-        if isinstance(leaf, dict):
-            leaf["kvstore"]["path"] = os.path.join(path, leaf["kvstore"]["path"])
-            leaves[name] = ts.open(ts.Spec(leaf), open=True).result().read().result()
-    return leaves
-
-
-READERS = {"native": as_orbax_reads, "t5x": as_orbax_reads, "t5x-legacy": as_t5x_reads}
+READERS = {"native": arrays_of, "t5x": arrays_of, "t5x-legacy": legacy_arrays}
 
 
 @pytest.mark.parametrize(("source", "to"), itertools.product(convert.FORMS, repeat=2))
@@ -210,17 +151,17 @@ def test_checkpoints_are_read_from_afar(forms, truth, answer, tmp_path, form):
     code, out, _ = answer(address, tmp_path / "out", "--to", "t5x-legacy", "--step", STEP)
     assert code == 0
     assert f"read {address}: {form}, step" in out
-    found = as_t5x_reads(tmp_path / "out" / f"checkpoint_{STEP}")
+    found = legacy_arrays(tmp_path / "out" / f"checkpoint_{STEP}")
     np.testing.assert_array_equal(found[EMBEDDING], truth[EMBEDDING])
 
 
 def test_t5x_s_two_layouts_become_the_same(t5x, answer, tmp_path):
     for layout, to in (("legacy", "t5x"), ("orbax", "t5x-legacy")):
         assert answer(t5x.checkpoint(layout), tmp_path / to, "--to", to)[0] == 0
-    expected = as_orbax_reads(t5x.checkpoint("orbax"))
+    expected = arrays_of(t5x.checkpoint("orbax"))
     for found in (
-        as_orbax_reads(tmp_path / "t5x" / "checkpoint_30"),
-        as_t5x_reads(tmp_path / "t5x-legacy" / "checkpoint_30"),
+        arrays_of(tmp_path / "t5x" / "checkpoint_30"),
+        legacy_arrays(tmp_path / "t5x-legacy" / "checkpoint_30"),
     ):
         assert set(found) == set(expected)
         for name, array in found.items():

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import gin
 import numpy as np
@@ -12,9 +13,9 @@ import pytest
 
 from seqio_tasks import catalogue, digests, sentencepiece_model, vocabulary
 from seqio_tasks.errors import RequestError, RunError
+from tests.support.batches import NER, open_ner
+from tests.support.files import flip
 from xfer_jax.data import token_cache
-
-NER = "xfer_pocket_ner.en"
 
 
 @pytest.fixture
@@ -29,10 +30,6 @@ def builds(monkeypatch):
 
     monkeypatch.setattr(token_cache, "_build", counted)
     return built
-
-
-def open_ner(words, name: str = NER, split: str = "train") -> token_cache.Cache:
-    return token_cache.open_cache(catalogue.task(name), split, words)
 
 
 def test_a_cache_holds_what_the_task_says(tiny_world):
@@ -129,14 +126,20 @@ def test_an_unknown_split_is_an_error_that_lists_the_splits(tiny_world):
         open_ner(tiny_world, split="dev")
 
 
-def token_folders(cache_dir, name) -> list:
-    return [path for path in (cache_dir / "tokens").iterdir() if name in path.name]
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> Path:
+    """A cache folder of the test's own: what it leaves there, no other test meets."""
+    monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
-def test_a_build_that_fails_leaves_nothing(tiny_world, cache_dir, monkeypatch):
+def token_folders(cache) -> list:
+    return list((cache / "tokens").iterdir())
+
+
+def test_a_build_that_fails_leaves_nothing(tiny_world, own_cache, monkeypatch):
     from seqio_tasks import registry
 
-    gin.bind_parameter("World.seed", 101)
     task = "xfer_pocket_nli.fi"
     tokenised = registry.tokenised
 
@@ -152,21 +155,20 @@ def test_a_build_that_fails_leaves_nothing(tiny_world, cache_dir, monkeypatch):
             RunError, match=r"tokens of xfer_pocket_nli\.fi .*XFER_CACHE_DIR.*No space"
         ):
             open_ner(tiny_world, task)
-    assert token_folders(cache_dir, task) == []
+    assert token_folders(own_cache) == []
     assert len(open_ner(tiny_world, task)) == 64
 
 
 def test_a_build_that_is_killed_leaves_no_folder_that_looks_finished(
-    tiny_world, cache_dir, monkeypatch
+    tiny_world, own_cache, monkeypatch
 ):
-    gin.bind_parameter("World.seed", 102)
     task = "xfer_pocket_nli.ru"
     with monkeypatch.context() as patch:  # as after SIGKILL: nobody tidies up, no last rename
         patch.setattr(token_cache.shutil, "rmtree", lambda *args, **kwargs: None)
         patch.setattr("pathlib.Path.rename", lambda *args: None)
         with pytest.raises(AssertionError):
             open_ner(tiny_world, task)
-    left = token_folders(cache_dir, task)
+    left = token_folders(own_cache)
     assert left
     assert all(path.name.startswith(".") for path in left)
     assert len(open_ner(tiny_world, task)) == 64
@@ -191,18 +193,6 @@ def test_a_task_without_examples_is_an_error(tiny_world, tmp_path, monkeypatch):
 def contents(cache: token_cache.Cache) -> list:
     tokens = [cache.tokens(f, i).tolist() for f in ("inputs", "targets") for i in range(len(cache))]
     return [tokens, cache.texts]
-
-
-def flip(path, place: int) -> None:
-    """Flips a bit of a file, given its number."""
-    content = bytearray(path.read_bytes())
-    content[place // 8] ^= 1 << place % 8
-    path.write_bytes(content)
-
-
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -281,9 +271,9 @@ def test_a_damaged_cache_that_cannot_be_made_again_is_refused(tiny_world, monkey
 
 
 def test_a_cache_is_read_once_a_process(tiny_world, monkeypatch):
-    open_ner(tiny_world, split="test")
-    monkeypatch.setattr(digests.data_files, "file_digest", None)
-    open_ner(tiny_world, split="test")
+    first = open_ner(tiny_world, split="test")
+    monkeypatch.setattr(digests.sources, "file_digest", None)
+    assert contents(open_ner(tiny_world, split="test")) == contents(first)
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(tiny_world, tmp_path, monkeypatch):

@@ -47,8 +47,7 @@ def updated(t5x, update):
     return from_step
 
 
-@pytest.mark.parametrize("kind", ["unpacked", "packed"])
-@pytest.mark.parametrize("shares", [1, 2])
+@pytest.mark.parametrize(("kind", "shares"), [("unpacked", 1), ("packed", 2)])
 def test_a_loss_of_the_real_target_tokens_alone_is_the_same(t5x, update, kind, shares):
     batch = t5x.batch(kind)
     of_shares = np.asarray(batch["decoder_target_tokens"]).reshape(shares, -1)

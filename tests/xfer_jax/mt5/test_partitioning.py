@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -12,6 +11,7 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from seqio_tasks.errors import RequestError
+from tests.support.command_line import free_port
 from xfer_jax.checkpoints import store
 from xfer_jax.mt5 import partitioning
 
@@ -139,12 +139,6 @@ def test_meshes_of_eight_devices_compute_and_save_what_one_device_does(tmp_path)
         assert largest_difference(trained, single) < PARAMETER_TOLERANCE, mesh
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def runs(command, tmp_path_factory):
     """Folders and outputs of a run by one process of one device, and by two of two devices."""
@@ -177,9 +171,13 @@ def runs(command, tmp_path_factory):
         "first": start("two", 2, *joined, "--process_index=0", NUM_PARTITIONS=2),
         "second": start("two", 2, *joined, "--process_index=1", NUM_PARTITIONS=2),
     }
-    for name, process in processes.items():
-        outputs[name], errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    try:
+        for name, process in processes.items():
+            outputs[name], errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes.values():
+            process.kill()
     return folders, outputs
 
 
