@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqio_tasks.data_config import DataConfig
+
 PREFIX = "xfer_"
 PROBE = "probe."  # between the prefix and a family's name
 ALL_LANGUAGES = "all_langs"
@@ -52,9 +54,10 @@ class Family:
     # number of training examples of small languages, so that a mixture takes no more of them
     small: Mapping[str, int] = dataclasses.field(default_factory=dict)
     version: str = "1"  # of the text format; part of the name of every cache
-    # (language, split) -> raw examples that are generated, not read; and a digest of the generator
-    make: Callable[[str, str], Iterator[Example]] | None = None
-    digest: Callable[[], str] | None = None
+    # (language, split, config) -> raw examples that are generated, not read; and a digest of the
+    # generator
+    make: Callable[[str, str, DataConfig], Iterator[Example]] | None = None
+    digest: Callable[[DataConfig], str] | None = None
     splits: tuple[str, ...] = SPLITS
     # split -> the families whose examples are concatenated, instead of reading files
     parts: Callable[[str], tuple["Family", ...]] | None = None

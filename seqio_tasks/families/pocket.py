@@ -11,25 +11,23 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import gin
-
 from seqio_tasks import metrics, miniature, sentencepiece_model, sources
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.families import panx, tydiqa, xnli
 from seqio_tasks.records import Example, Family
 
 
-@gin.configurable(module="seqio_tasks.families.pocket")
-def vocabulary_file(size: int = 512) -> Path:
+def vocabulary_file(world: miniature.World, size: int) -> Path:
     """Returns the vocabulary of the miniature languages, trained on first use.
 
     Args:
+      world: which languages.
       size: most pieces, including sentinels; a small world may yield fewer.
 
     Raises:
       RequestError: the size does not fit, or the cache folder cannot be written.
     """
     sentencepiece_model.check_size(size)
-    world = miniature.World()
     path = sources.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
 
     def make(path: Path) -> None:
@@ -58,11 +56,10 @@ def _text_only(dataset: Any, language: str) -> Any:
 
 
 def _make(task: str):
-    def make(language: str, split: str) -> Iterator[Example]:
-        world = miniature.World()
+    def make(language: str, split: str, config: DataConfig) -> Iterator[Example]:
         if task == "text":
-            return ({"targets": text} for text in world.text(language, split))
-        return iter(world.examples(task, language, split))
+            return ({"targets": text} for text in config.world.text(language, split))
+        return iter(config.world.examples(task, language, split))
 
     return make
 
@@ -76,7 +73,7 @@ def _family(task: str, like: Family, **changes: Any) -> Family:
         files=lambda language, split: (),
         tfds=lambda language, split: None,
         make=_make(task),
-        digest=lambda: miniature.World().fingerprint(),
+        digest=lambda config: config.world.fingerprint(),
         matched_size=None,
         small={},
         groups=(),

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from seqio_tasks import catalogue, raw_data, registry, sources
+from seqio_tasks import catalogue, data_config, raw_data, registry
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import choice, pairs, squad, tagging
 from seqio_tasks.records import Task
@@ -304,9 +304,9 @@ def test_anli_is_trained_on_five_files(folder):
 def test_each_of_anlis_files_counts(folder):
     task = catalogue.task("xfer_anli.en")
     folder(**ANLI)
-    before = raw_data.origin(task, "train")
+    before = raw_data.origin(task, "train", data_config.configured())
     folder(**{"snli/snli_1.0_train.jsonl": lines(nli("t", "h", "entailment"))})
-    assert raw_data.origin(task, "train") != before
+    assert raw_data.origin(task, "train", data_config.configured()) != before
     (folder.path / "anli/R2/train.jsonl").unlink()
     assert complaint("xfer_anli.en", "train").startswith(
         f"xfer_anli.en (train) needs anli/R2/train.jsonl in {folder.path}"
@@ -315,7 +315,8 @@ def test_each_of_anlis_files_counts(folder):
 
 def test_anlis_origin_in_tfds_names_all_parts(monkeypatch):
     monkeypatch.delenv("XFER_DATA_DIR", raising=False)
-    assert raw_data.origin(catalogue.task("xfer_anli.en"), "validation") == (
+    task = catalogue.task("xfer_anli.en")
+    assert raw_data.origin(task, "validation", data_config.configured()) == (
         "anli/r1:0.1.0/validation+anli/r2:0.1.0/validation+anli/r3:0.1.0/validation"
     )
 
@@ -536,7 +537,7 @@ def test_a_missing_file_is_named_with_what_to_do(folder):
         f" {folder.path}, which is missing: put HellaSwag's files there, or unset XFER_DATA_DIR"
         " to read TFDS hellaswag:1.1.0 (train)"
     )
-    assert sources.data_dir() == folder.path
+    assert data_config.configured().data_dir == folder.path
 
 
 def test_files_are_read_without_tensorflow(folder):
@@ -544,10 +545,11 @@ def test_files_are_read_without_tensorflow(folder):
         folder(**{path: lines(record)})
     folder(**ANLI)
     code = (
-        "import sys; from seqio_tasks import catalogue, raw_data\n"
+        "import sys; from seqio_tasks import catalogue, data_config, raw_data\n"
+        "folder = data_config.configured().data_dir\n"
         "for name, split in (('xfer_anli.en', 'train'), ('xfer_siqa.en', 'train')):\n"
         "    for part in raw_data.parts(catalogue.task(name), split):\n"
-        "        assert list(raw_data.read(part, split))\n"
+        "        assert list(raw_data.read(part, split, folder))\n"
         "print([m for m in ('tensorflow', 'seqio', 'jax') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

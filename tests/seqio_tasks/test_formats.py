@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_datasets.text.wikiann import wikiann
 
-from seqio_tasks import catalogue, registry, sentencepiece_model, vocabulary
+from seqio_tasks import catalogue, data_config, registry, sentencepiece_model, vocabulary
 from seqio_tasks.families import panx, tydiqa
 from seqio_tasks.records import Family
 
@@ -37,7 +37,8 @@ def texts(tmp_path, monkeypatch, vocabulary_file):
         (tmp_path / path).write_bytes(content.encode())
         loaded = vocabulary.load(vocabulary_file)
         pairs = []
-        for example in registry.tokenised(name, split, vocabulary_file):
+        config = data_config.configured(vocabulary_file=vocabulary_file)
+        for example in registry.tokenised(catalogue.task(name), split, config):
             pair = tuple(example[f"{f}_pretokenized"].decode() for f in ("inputs", "targets"))
             ids = tuple(example[feature].tolist() for feature in ("inputs", "targets"))
             assert ids == tuple(map(loaded.encode, pair))
@@ -316,9 +317,10 @@ def test_tydiqa_references_are_all_answers_padded(texts, vocabulary_file):
         ("question: q context: c", "z"),
     ]
     task = registry.get("xfer_tydiqa.bn")
+    config = data_config.configured(vocabulary_file=vocabulary_file)
+    examples = registry.tokenised(catalogue.task(task.name), "validation", config)
     references = [
-        task.postprocess_fn("1 . 5 m", example=example, is_target=True)
-        for example in registry.tokenised("xfer_tydiqa.bn", "validation", vocabulary_file)
+        task.postprocess_fn("1 . 5 m", example=example, is_target=True) for example in examples
     ]
     assert references == [["1 . 5 m", "Fran\u00e7ois"], ["z"]]
     assert task.postprocess_fn("a b", example={"answers": [b"c"]}, is_target=False) == "a b"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from seqio_tasks import catalogue, registry, sources
+from seqio_tasks import catalogue, data_config, registry, sources
 from seqio_tasks.errors import RequestError
 
 
@@ -22,7 +22,7 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def read(name: str, split: str) -> list[dict]:
-    return list(registry.raw_examples(catalogue.task(name), split))
+    return list(registry.raw_examples(catalogue.task(name), split, data_config.configured()))
 
 
 def complaint(name: str, split: str) -> str:
@@ -38,16 +38,16 @@ def complaint(name: str, split: str) -> str:
 
 def test_no_folder_means_tfds(monkeypatch):
     monkeypatch.delenv("XFER_DATA_DIR", raising=False)
-    assert sources.data_dir() is None
+    assert data_config.configured().data_dir is None
     monkeypatch.setenv("XFER_DATA_DIR", "")
-    assert sources.data_dir() is None
+    assert data_config.configured().data_dir is None
 
 
 def test_the_argument_goes_before_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", "/nowhere")
-    assert sources.data_dir(str(tmp_path)) == tmp_path
+    assert data_config.configured(str(tmp_path)).data_dir == tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert sources.data_dir("~") == tmp_path
+    assert data_config.configured("~").data_dir == tmp_path
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
@@ -135,12 +135,11 @@ def test_a_missing_file_of_a_subset_is_missed_in_its_name(folder):
 
 
 def test_the_first_choice_is_taken(folder):
-    assert folder  # set
     for name in ("b", "c"):
         write(folder / name, name)
-    assert sources.find(("a", "b", "c"), "t", "train", None) == folder / "b"
+    assert sources.find(folder, ("a", "b", "c"), "t", "train", None) == folder / "b"
     with pytest.raises(RequestError) as caught:
-        sources.find(("a", "d"), "t", "train", None)
+        sources.find(folder, ("a", "d"), "t", "train", None)
     assert "t (train) needs a or d in" in str(caught.value)
     assert "TFDS" not in str(caught.value)  # which has nothing to offer
 
@@ -261,7 +260,7 @@ def test_what_is_not_utf8_is_named(folder, name, split, file):
 def test_an_empty_file_is_refused(folder):
     write(folder / "panx/train-en.tsv", "\n\n")
     with pytest.raises(RequestError, match=r"xfer_panx\.en"):
-        list(registry.texts(catalogue.task("xfer_panx.en"), "train"))
+        list(registry.texts(catalogue.task("xfer_panx.en"), "train", data_config.configured()))
 
 
 # ------------------------------------------------------------------------------------------- PAN-X

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqio_tasks import catalogue, files, raw_data
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError
 from xfer_jax.checkpoints import locations
 from xfer_jax.checkpoints.arrays import is_remote
@@ -31,7 +32,7 @@ def check(study: Study, every: Sequence[Job], out: Path) -> set[str]:
     if start is not None and not is_remote(start):
         locations.locate(files.absolute(start))
     finished = set()
-    needed: dict[tuple[str, str], None] = {}
+    needed: dict[tuple[str, str], DataConfig] = {}
     runs: dict[Any, train.Run] = {}  # one of those jobs that differ in language and seed alone
     for job in every:
         record = job_record.read(out, job.name)
@@ -50,15 +51,15 @@ def check(study: Study, every: Sequence[Job], out: Path) -> set[str]:
             run = runs[alike]
             family = run.training_data.task.partition(".")[0]
             trained_on = f"{family}.{job.language}" if job.language else run.training_data.task
-            needed[trained_on, run.training_data.split] = None
+            needed[trained_on, run.training_data.split] = run.data_config
             for target in job.targets:
                 scored = f"{run.eval_data.tasks[0].partition('.')[0]}.{target}"
-                needed[scored, run.eval_data.split] = None
+                needed[scored, run.eval_data.split] = run.data_config
     complaints: dict[str, str] = {}
-    for name, split in needed:
+    for (name, split), config in needed.items():
         for task in catalogue.tasks(name):
             try:
-                raw_data.origin(task, split)
+                raw_data.origin(task, split, config)
             except RequestError as error:
                 complaints[f"{task.full_name} ({split})"] = str(error)
     if complaints:
