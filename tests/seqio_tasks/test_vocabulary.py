@@ -12,7 +12,7 @@ import sentencepiece
 import seqio
 from sentencepiece import sentencepiece_model_pb2
 
-from seqio_tasks import sentencepiece_model, vocabulary
+from seqio_tasks import data_config, sentencepiece_model, vocabulary
 from seqio_tasks.errors import RequestError
 
 SIZE = 420
@@ -296,16 +296,20 @@ def test_a_vocabulary_is_loaded_once(path, ours):
 
 
 def test_which_file(path, monkeypatch):
+    def file(given: str | None = None) -> str:
+        return data_config.configured(vocabulary_file=given).vocabulary_file
+
     monkeypatch.delenv("XFER_VOCAB", raising=False)
-    assert vocabulary.file() == "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
+    assert file() == "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
     monkeypatch.setenv("XFER_VOCAB", str(path))
-    assert vocabulary.file() == str(path)
-    assert vocabulary.load().size == SIZE
+    assert file() == str(path)
+    assert vocabulary.of(data_config.configured()).size == SIZE
     assert vocabulary.vocab_size() == 512
-    assert vocabulary.file("other.model") == str(Path("other.model").absolute())
+    assert file("other.model") == str(Path("other.model").absolute())
     try:
-        gin.parse_config("seqio_tasks.vocabulary.file.path = 'bound.model'")
-        assert vocabulary.file() == str(Path("bound.model").absolute())
+        gin.parse_config("data_config.configured.vocabulary_file = 'bound.model'")
+        bound = data_config.configured().vocabulary_file
+        assert bound == str(Path("bound.model").absolute())
     finally:
         gin.clear_config()
 

@@ -14,7 +14,7 @@ import pytest
 from flax.traverse_util import unflatten_dict
 from tensorboardX.proto.event_pb2 import Event
 
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, data_config, vocabulary
 from xfer_jax.mt5 import model
 
 T5X_FOLDER = Path(__file__).parents[1] / "fixtures" / "t5x"
@@ -122,7 +122,7 @@ TINY_WORLD = """
 World.train_examples = 64
 World.eval_examples = 20
 World.text_sentences = 200
-pocket.vocabulary_file.size = 400
+data_config.configured.pocket_pieces = 400
 """
 TINY_MODEL = """
 EMB_DIM = 32
@@ -150,7 +150,7 @@ def tiny_world():
     """Makes the miniature languages tiny for one test; returns their vocabulary."""
     catalogue.families()  # imports the modules that the bindings are of
     gin.parse_config(TINY_WORLD)
-    return vocabulary.load(vocabulary.POCKET)
+    return vocabulary.of(data_config.configured(vocabulary_file=data_config.POCKET))
 
 
 @pytest.fixture(scope="session")

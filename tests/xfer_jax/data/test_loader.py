@@ -1,12 +1,13 @@
 """Examples and batches that hold what they should, in a fixed order."""
 
 import collections
+import dataclasses
 
 import grain
 import numpy as np
 import pytest
 
-from seqio_tasks import catalogue, sentencepiece_model, span_corruption
+from seqio_tasks import catalogue, data_config, sentencepiece_model, span_corruption
 from seqio_tasks.errors import RequestError
 from xfer_jax.data import loader, packing, selection, streams, token_cache
 
@@ -16,8 +17,12 @@ WINDOW = 32  # batches of two: an epoch of the tiny world
 EOS = 1
 
 
+def config(words) -> data_config.DataConfig:
+    return dataclasses.replace(data_config.configured(), vocabulary_file=words.name)
+
+
 def open_ner(words, name: str = NER, split: str = "train") -> token_cache.Cache:
-    return token_cache.open_cache(catalogue.task(name), split, words)
+    return token_cache.open_cache(catalogue.task(name), split, config(words))
 
 
 def training(
@@ -26,7 +31,7 @@ def training(
     settings = selection.TrainingData(
         **{"task": tasks[0].name, "lengths": LENGTHS, "batch_size": batch_size} | data
     )
-    return loader.training_input(tasks, settings, words, num_batches, seed, shares, share)
+    return loader.training_input(tasks, settings, config(words), num_batches, seed, shares, share)
 
 
 def pair(example) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -117,7 +122,7 @@ def test_lengths_are_of_two_features(lengths):
 
 @pytest.mark.parametrize("inputs_length", [10, 11, 24, 64, 100])
 def test_corrupted_chunks_reconstruct_the_text(tiny_world, inputs_length):
-    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", config(tiny_world))
     first = tiny_world.sentinel(0)
     chunks = streams.Chunks(
         cache, {"inputs": inputs_length, "targets": inputs_length}, tiny_world.sentinels
@@ -168,7 +173,7 @@ def test_span_corruption_is_the_releases_in_both_engines(tiny_world, monkeypatch
 
     monkeypatch.setenv("XFER_VOCAB", "pocket")
     lengths = {"inputs": 24, "targets": 8}
-    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", config(tiny_world))
     texts = [tiny_world.encode(text["targets_pretokenized"]) for text in cache.texts]
     assert len(texts) <= 128, "of more, the release makes several streams"
     pieces = released_pieces(texts, span_corruption.lengths(24)[0])
@@ -234,7 +239,7 @@ def test_no_part_of_a_chunk_is_cut_however_short(inputs_length):
 
 
 def test_chunks_need_their_targets_length(tiny_world):
-    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", config(tiny_world))
     _, needed = span_corruption.lengths(64)
     streams.Chunks(cache, {"inputs": 64, "targets": needed}, tiny_world.sentinels)
     with pytest.raises(RequestError, match=f"needs {needed} target tokens"):
@@ -419,7 +424,7 @@ def test_masks_of_span_corruption_follow_the_seed_and_change_with_the_epoch(tiny
     a, again, other = batches(0), batches(0), batches(1)
     assert_equal_batches(a[5], again[5])
     assert pairs(a[5]) != pairs(other[5])
-    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", config(tiny_world))
     chunks = streams.Chunks(cache, LENGTHS, tiny_world.sentinels)
     window = [p for step in range(WINDOW) for p in pairs(a[step])]
     filled = [p for p in window if len(p[0]) == LENGTHS["inputs"]]  # the last chunk is short
@@ -456,7 +461,9 @@ def test_span_corruption_may_be_kept_beside_a_task(tiny_world):
 def test_a_temperature_levels_the_sizes_of_a_mixture(tiny_world, temperature, shares):
     tasks = [catalogue.task(f"xfer_pocket_ner.{x}") for x in ("en.n32.s0", "sw.n8.s0")]
     found = training(tiny_world, tasks, 6, 50, mixing_temperature=temperature)
-    english = streams.Supervised(token_cache.open_cache(tasks[0], "train", tiny_world), LENGTHS)
+    english = streams.Supervised(
+        token_cache.open_cache(tasks[0], "train", config(tiny_world)), LENGTHS
+    )
     of_english = {pair(english[i]) for i in range(len(english))}
     seen = [p for batch in found.iterator(0) for p in pairs(batch)]
     assert len(seen) == 300
@@ -486,7 +493,7 @@ def test_processes_read_their_own_rows_of_the_same_batches(tiny_world, name, mon
 
 def test_a_pick_knows_its_size_before_it_is_read(tiny_world):
     for name in (NER, TEXT):
-        cache = token_cache.open_cache(catalogue.task(name), "train", tiny_world)
+        cache = token_cache.open_cache(catalogue.task(name), "train", config(tiny_world))
         source = (
             streams.Chunks(cache, LENGTHS, tiny_world.sentinels)
             if name == TEXT
@@ -570,7 +577,9 @@ def test_a_long_target_outside_of_a_subset_is_no_error(tiny_world):
     cache = open_ner(tiny_world)
     counts = cache.token_counts("targets") + 1
     task = catalogue.task(f"{NER}.n1.s0")
-    own = token_cache.open_cache(task, "train", tiny_world).token_counts("targets").max() + 1
+    own = (
+        token_cache.open_cache(task, "train", config(tiny_world)).token_counts("targets").max() + 1
+    )
     assert own < counts.max()
     lengths = {"inputs": LENGTHS["inputs"], "targets": int(counts.max()) - 1}
     assert training(tiny_world, [task], lengths=lengths).batches.layout.lengths[1] >= own

@@ -1,5 +1,6 @@
 """Token caches: built once and whole, verified when they are opened, sampled alike everywhere."""
 
+import dataclasses
 import errno
 import os
 import shutil
@@ -10,7 +11,7 @@ import gin
 import numpy as np
 import pytest
 
-from seqio_tasks import catalogue, digests, sentencepiece_model, vocabulary
+from seqio_tasks import catalogue, data_config, digests, sentencepiece_model, vocabulary
 from seqio_tasks.errors import RequestError, RunError
 from xfer_jax.data import token_cache
 
@@ -31,14 +32,18 @@ def builds(monkeypatch):
     return built
 
 
+def config(words) -> data_config.DataConfig:
+    return dataclasses.replace(data_config.configured(), vocabulary_file=words.name)
+
+
 def open_ner(words, name: str = NER, split: str = "train") -> token_cache.Cache:
-    return token_cache.open_cache(catalogue.task(name), split, words)
+    return token_cache.open_cache(catalogue.task(name), split, config(words))
 
 
 def test_a_cache_holds_what_the_task_says(tiny_world):
     cache = open_ner(tiny_world, split="validation")
     assert len(cache) == 20
-    examples = list(catalogue.task(NER).family.source.make("en", "validation"))
+    examples = list(catalogue.task(NER).family.source.make("en", "validation", config(tiny_world)))
     for i, (text, example) in enumerate(zip(cache.texts, examples, strict=True)):
         assert text["inputs_pretokenized"] == "tag: " + " ".join(example["tokens"])
         assert text["targets_pretokenized"] == " $$ ".join(example["spans"])
@@ -62,10 +67,11 @@ def test_a_cache_that_exists_needs_no_tensorflow(tiny_world):
     folder = open_ner(tiny_world).folder
     code = f"""
 import gin, sys
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, data_config
 from xfer_jax.data import token_cache
 gin.parse_config({gin.config_str()!r})
-cache = token_cache.open_cache(catalogue.task({NER!r}), "train", vocabulary.load("pocket"))
+config = data_config.configured(vocabulary_file="pocket")
+cache = token_cache.open_cache(catalogue.task({NER!r}), "train", config)
 assert str(cache.folder) == {str(folder)!r}, cache.folder
 assert len(cache.texts) == len(cache)
 assert not {{"tensorflow", "seqio"}} & set(sys.modules)
@@ -282,15 +288,14 @@ def test_a_damaged_cache_that_cannot_be_made_again_is_refused(tiny_world, monkey
 
 def test_a_cache_is_read_once_a_process(tiny_world, monkeypatch):
     open_ner(tiny_world, split="test")
-    monkeypatch.setattr(digests.sources, "file_digest", None)
+    monkeypatch.setattr(digests.data_files, "file_digest", None)
     open_ner(tiny_world, split="test")
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(tiny_world, tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.write_text("no folder")
-    monkeypatch.setattr(token_cache.sources, "cache_dir", lambda: file / "cache")
-    monkeypatch.setattr(vocabulary, "file", None)  # the vocabulary is loaded already
+    monkeypatch.setattr(token_cache.data_files, "cache_dir", lambda: file / "cache")
     with pytest.raises(RequestError) as caught:
         open_ner(tiny_world, split="test")
     message = str(caught.value)
