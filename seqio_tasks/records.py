@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqio_tasks.data_config import DataConfig
+
 PREFIX = "xfer_"
 PROBE = "probe."  # between the prefix and a family's name
 ALL_LANGUAGES = "all_langs"
@@ -35,9 +37,10 @@ class Source:
     small: Mapping[str, int] = dataclasses.field(default_factory=dict)
     # how to get missing files, for the error message
     remedy: str = "put it there with XTREME's download scripts"
-    # (language, split) -> raw examples that are generated, not read; and a digest of the generator
-    make: Callable[[str, str], Iterator[Example]] | None = None
-    digest: Callable[[], str] | None = None
+    # (language, split, config) -> raw examples that are generated, not read; and a digest of the
+    # generator
+    make: Callable[[str, str, DataConfig], Iterator[Example]] | None = None
+    digest: Callable[[DataConfig], str] | None = None
     # split -> the families whose examples are concatenated, instead of reading files
     parts: Callable[[str], tuple["Family", ...]] | None = None
 

@@ -179,7 +179,7 @@ def test_any_retrieval_file_is_read_or_refused(name, scratch, monkeypatch):
 
     def read(content: bytes) -> retrieval_data.Set:
         (folder / file).write_bytes(content)
-        (found,) = retrieval_data.read(name.partition(" ")[0], (language,))
+        (found,) = retrieval_data.read(name.partition(" ")[0], folder, (language,))
         return found
 
     assert read(right.encode()).queries

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from seqio_tasks import catalogue, data_files, registry
+from seqio_tasks import catalogue, data_config, data_files, registry
 from seqio_tasks.errors import RequestError
 from tests.support.files import write
 from tests.support.tasks import complaint, read
@@ -12,16 +12,16 @@ from tests.support.tasks import complaint, read
 
 def test_no_folder_means_tfds(monkeypatch):
     monkeypatch.delenv("XFER_DATA_DIR", raising=False)
-    assert data_files.data_dir() is None
+    assert data_config.configured().data_dir is None
     monkeypatch.setenv("XFER_DATA_DIR", "")
-    assert data_files.data_dir() is None
+    assert data_config.configured().data_dir is None
 
 
 def test_the_argument_goes_before_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", "/nowhere")
-    assert data_files.data_dir(str(tmp_path)) == tmp_path
+    assert data_config.configured(str(tmp_path)).data_dir == tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert data_files.data_dir("~") == tmp_path
+    assert data_config.configured("~").data_dir == tmp_path
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
@@ -106,12 +106,11 @@ def test_a_missing_file_of_a_subset_is_missed_in_its_name(folder):
 
 
 def test_the_first_choice_is_taken(folder):
-    assert folder  # set
     for name in ("b", "c"):
         write(folder / name, name)
-    assert data_files.find(("a", "b", "c"), "t", "train", None) == folder / "b"
+    assert data_files.find(folder, ("a", "b", "c"), "t", "train", None) == folder / "b"
     with pytest.raises(RequestError) as caught:
-        data_files.find(("a", "d"), "t", "train", None)
+        data_files.find(folder, ("a", "d"), "t", "train", None)
     assert "t (train) needs a or d in" in str(caught.value)
     assert "TFDS" not in str(caught.value)  # which has nothing to offer
 
@@ -232,7 +231,7 @@ def test_what_is_not_utf8_is_named(folder, name, split, file):
 def test_an_empty_file_is_refused(folder):
     write(folder / "panx/train-en.tsv", "\n\n")
     with pytest.raises(RequestError, match=r"xfer_panx\.en"):
-        list(registry.texts(catalogue.task("xfer_panx.en"), "train"))
+        list(registry.texts(catalogue.task("xfer_panx.en"), "train", data_config.configured()))
 
 
 QUOTE = 'quote it as in CSV, with quotation marks inside doubled: "He said ""no"""'

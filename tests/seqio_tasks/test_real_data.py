@@ -2,6 +2,7 @@
 
 import collections
 import os
+from pathlib import Path
 
 import pytest
 
@@ -52,7 +53,8 @@ def read(name: str, split: str) -> list[dict]:
     """Returns a task's raw examples; skips where the folder lacks the file."""
     task = catalogue.task(name)
     try:
-        path = data_files.find(task.family.source.files(task.language, split), name, split, None)
+        candidates = task.family.source.files(task.language, split)
+        path = data_files.find(Path(DATA_DIR), candidates, name, split, None)
     except RequestError as error:
         pytest.skip(str(error))
     return list(task.family.source.read(path, task.language, split))

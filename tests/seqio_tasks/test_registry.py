@@ -10,6 +10,7 @@ import seqio
 
 from seqio_tasks import (
     catalogue,
+    data_config,
     metrics,
     miniature,
     registry,
@@ -42,6 +43,16 @@ def dataset(name: str, split: str = "train", **options) -> list[dict]:
     options = {"shuffle": False, "use_cached": False, **options}
     task = seqio.get_mixture_or_task(name)
     return list(task.get_dataset(LENGTHS, split, **options).as_numpy_iterator())
+
+
+def tokenised(name: str, split: str, vocabulary_file: str) -> list[dict]:
+    config = data_config.configured(vocabulary_file=vocabulary_file)
+    return list(registry.tokenised(catalogue.task(name), split, config))
+
+
+def texts_of(name: str, split: str, examples: int = -1) -> list[str]:
+    config = data_config.configured()
+    return list(registry.texts(catalogue.task(name), split, config, examples))
 
 
 def test_every_task_and_mixture_is_registered():
@@ -84,7 +95,7 @@ def test_plain_text_is_read_a_line_a_text(tmp_path, monkeypatch, vocabulary_file
     monkeypatch.setenv("XFER_VOCAB", vocabulary_file)
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "train-sw.txt").write_text("\n".join([*SENTENCES, "", "  "]) + "\n")
-    texts = list(registry.texts(catalogue.task("xfer_text.sw"), "train"))
+    texts = texts_of("xfer_text.sw", "train")
     assert texts == SENTENCES
     assert dataset("xfer_text.sw")[0].keys() == {"inputs", "targets"}
 
@@ -181,8 +192,7 @@ def test_a_mixture_does_not_mind_which_of_its_vocabularies_were_read(
 def test_a_vocabulary_may_be_in_the_home_folder(panx, vocabulary_file, monkeypatch):
     folder, _, file = vocabulary_file.rpartition("/")
     monkeypatch.setenv("HOME", folder)
-    loaded = vocabulary.load(f"~/{file}")
-    assert len(list(registry.tokenised("xfer_panx.sw", "train", loaded.name))) == 20
+    assert len(tokenised("xfer_panx.sw", "train", f"~/{file}")) == 20
 
 
 def test_a_subset_is_registered_when_it_is_asked_for(panx):
@@ -221,7 +231,7 @@ def small_world():
 def texts(name: str, split: str, vocabulary_file: str) -> list[tuple[str, str]]:
     return [
         tuple(e.get(f"{f}_pretokenized", b"").decode() for f in ("inputs", "targets"))
-        for e in registry.tokenised(name, split, vocabulary_file)
+        for e in tokenised(name, split, vocabulary_file)
     ]
 
 
@@ -253,11 +263,11 @@ def test_pocket_tasks_have_the_formats_of_the_real_ones(small_world, vocabulary_
 
 def test_pocket_vocabulary_is_made_once(small_world, tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path))
-    path = pocket.vocabulary_file(size=300)
+    path = pocket.vocabulary_file(small_world, 300)
     assert path.is_relative_to(tmp_path)
     assert small_world.fingerprint() in str(path)
     made = path.stat().st_mtime_ns
-    assert pocket.vocabulary_file(size=300).stat().st_mtime_ns == made
+    assert pocket.vocabulary_file(small_world, 300).stat().st_mtime_ns == made
     loaded = vocabulary.load(str(path))
     assert loaded.size <= 300
     sentence = small_world.text("fi")[0]
@@ -269,8 +279,8 @@ def test_pocket_vocabulary_is_made_once(small_world, tmp_path, monkeypatch):
 
 def test_pocket_text_can_be_read_without_a_vocabulary(small_world):
     task = catalogue.task("xfer_pocket_text.ar")
-    assert list(registry.texts(task, "train")) == small_world.text("ar", "train")
-    nli = list(registry.texts(catalogue.task("xfer_pocket_nli.ar"), "validation"))
+    assert texts_of(task.name, "train") == small_world.text("ar", "train")
+    nli = texts_of("xfer_pocket_nli.ar", "validation")
     assert len(nli) == 12
     assert set(nli[1::2]) <= {"0", "1", "2"}
     assert np.all([text.startswith("xnli: premise: ") for text in nli[::2]])
@@ -318,9 +328,9 @@ def test_what_trains_is_not_sampled(panx, bind, vocabulary_file):
     bind("train/seqio_tasks.catalogue.evaluation_examples.count = None")
     with gin.config_scope("train"):
         assert len(sampled()) == 20
-    assert len(list(registry.tokenised("xfer_panx.sw", "train", vocabulary_file))) == 20
+    assert len(tokenised("xfer_panx.sw", "train", vocabulary_file)) == 20
     task = catalogue.task("xfer_panx.sw")
-    assert len(list(registry.texts(task, "train"))) == 2 * 20
+    assert len(texts_of(task.name, "train")) == 2 * 20
     evaluator = seqio.Evaluator(
         "xfer_panx.sw",
         feature_converter=seqio.EncDecFeatureConverter(pack=False),
@@ -335,7 +345,7 @@ def test_what_trains_is_not_sampled(panx, bind, vocabulary_file):
 
 def test_a_vocabulary_learns_from_the_same_sample(panx, bind):
     bind("seqio_tasks.catalogue.evaluation_examples.count = 5")
-    few = list(registry.texts(catalogue.task("xfer_panx.sw"), "train", 5))
+    few = texts_of("xfer_panx.sw", "train", 5)
     assert few[::2] == sampled()
     assert set(few[1::2]) == {"PER: Asha Juma $$ LOC: Nairobi"}
 

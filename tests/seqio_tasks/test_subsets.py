@@ -8,9 +8,9 @@ import pytest
 
 from seqio_tasks import (
     catalogue,
+    data_config,
     sentencepiece_model,
     subsets,
-    vocabulary,
 )
 from seqio_tasks.errors import RequestError
 
@@ -124,7 +124,8 @@ def subset_inputs(tmp_path, monkeypatch):
         task = catalogue.task(name)
         dataset = registry.StudySource(task).get_dataset(split, shuffle=False)
         by_seqio = [example["inputs"].decode() for example in dataset.as_numpy_iterator()]
-        cache = token_cache.open_cache(task, split, vocabulary.load(str(file)))
+        config = data_config.configured(vocabulary_file=str(file))
+        cache = token_cache.open_cache(task, split, config)
         return by_seqio, [text["inputs_pretokenized"] for text in cache.texts]
 
     return of

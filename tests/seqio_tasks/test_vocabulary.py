@@ -9,7 +9,7 @@ from pathlib import Path
 import gin
 import pytest
 
-from seqio_tasks import vocabulary
+from seqio_tasks import data_config, vocabulary
 from seqio_tasks.errors import RequestError
 
 
@@ -25,15 +25,20 @@ def test_a_vocabulary_is_loaded_once(vocabulary_file):
 
 def test_the_file_is_of_the_argument_of_gin_or_of_the_environment(vocabulary_file, monkeypatch):
     monkeypatch.delenv("XFER_VOCAB", raising=False)
-    assert vocabulary.file() == "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
+
+    def file(given: str | None = None) -> str:
+        return data_config.configured(vocabulary_file=given).vocabulary_file
+
+    assert file() == "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
     monkeypatch.setenv("XFER_VOCAB", vocabulary_file)
-    assert vocabulary.file() == vocabulary_file
-    assert vocabulary.load().size == 147
+    assert file() == vocabulary_file
+    assert vocabulary.of(data_config.configured()).size == 147
     assert vocabulary.vocab_size() == 256
-    assert vocabulary.file("other.model") == str(Path("other.model").absolute())
+    assert file("other.model") == str(Path("other.model").absolute())
     try:
-        gin.parse_config("seqio_tasks.vocabulary.file.path = 'bound.model'")
-        assert vocabulary.file() == str(Path("bound.model").absolute())
+        gin.parse_config("data_config.configured.vocabulary_file = 'bound.model'")
+        bound = data_config.configured().vocabulary_file
+        assert bound == str(Path("bound.model").absolute())
     finally:
         gin.clear_config()
 

@@ -1,19 +1,22 @@
 """Examples and batches of the tiny world, and what is in them."""
 
-from seqio_tasks import catalogue
+import dataclasses
+
+from seqio_tasks import catalogue, data_config
 from xfer_jax.data import token_cache
 
 NER, TEXT = "xfer_pocket_ner.en", "xfer_pocket_text.en"
-
-
 LENGTHS = {"inputs": 64, "targets": 48}
-
-
 EOS = 1
 
 
+def config(words) -> data_config.DataConfig:
+    """Returns where the tiny world's examples come from, with a vocabulary."""
+    return dataclasses.replace(data_config.configured(), vocabulary_file=words.name)
+
+
 def open_ner(words, name: str = NER, split: str = "train") -> token_cache.Cache:
-    return token_cache.open_cache(catalogue.task(name), split, words)
+    return token_cache.open_cache(catalogue.task(name), split, config(words))
 
 
 def pair(example) -> tuple[tuple[int, ...], tuple[int, ...]]:

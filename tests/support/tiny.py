@@ -5,7 +5,7 @@ TINY_WORLD = """
 World.train_examples = 64
 World.eval_examples = 20
 World.text_sentences = 200
-pocket.vocabulary_file.size = 400
+data_config.configured.pocket_pieces = 400
 """
 TINY_MODEL = """
 EMB_DIM = 32

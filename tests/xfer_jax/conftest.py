@@ -15,7 +15,7 @@ import pytest
 from flax.traverse_util import unflatten_dict
 from tensorboardX.proto.event_pb2 import Event
 
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, data_config, vocabulary
 from tests.support.tiny import TINY_MODEL, TINY_TASK, TINY_WORLD
 from xfer_jax import configuration
 from xfer_jax.checkpoints import store
@@ -127,7 +127,7 @@ def tiny_world():
     """Makes the miniature languages tiny for one test; returns their vocabulary."""
     catalogue.families()  # imports the modules that the bindings are of
     gin.parse_config(TINY_WORLD)
-    return vocabulary.load(vocabulary.POCKET)
+    return vocabulary.of(data_config.configured(vocabulary_file=data_config.POCKET))
 
 
 @pytest.fixture(scope="session")

@@ -89,7 +89,7 @@ def test_every_macro_of_the_native_engine_has_the_same_default(ours, native):
 
 def test_a_misspelt_or_missing_macro_and_another_vocabulary_are_refused(tiny_world):
     def check(rows: int, *bindings: str) -> object:
-        gin.parse_config(["vocabulary.file.path = 'pocket'", *bindings])
+        gin.parse_config(["data_config.configured.vocabulary_file = 'pocket'", *bindings])
         network = types.SimpleNamespace(config=types.SimpleNamespace(vocab_size=rows))
         made = types.SimpleNamespace(module=network)
         assert t5x_bindings.checked(made) is made
@@ -142,7 +142,7 @@ def test_periods_suit_t5x():
 
 
 def test_the_last_step_counts_from_the_initial_checkpoint(tiny_world, t5x_config, tmp_path):
-    gin.parse_config("vocabulary.file.path = 'pocket'")
+    gin.parse_config("data_config.configured.vocabulary_file = 'pocket'")
     tree = {"target": model.initialise(t5x_config, 0), "state": {"step": np.int32(1_000_000)}}
     store.save(tmp_path, tree, {})
     initial = t5x_bindings.checkpoint(str(tmp_path))
@@ -174,7 +174,7 @@ def test_checkpoints_that_do_not_do_are_refused(tiny_world, tmp_path):
 
 
 def test_what_to_train_on_is_registered_and_looked_through(tiny_world, caplog):
-    gin.parse_config("vocabulary.file.path = 'pocket'")
+    gin.parse_config("data_config.configured.vocabulary_file = 'pocket'")
     lengths = {"inputs": 24, "targets": 3}
     name = "xfer_pocket_ner.sw.n8.s3"
     with pytest.raises(RequestError, match=r"\d of 8 targets are longer than the 3 tokens"):
@@ -192,7 +192,7 @@ def test_what_to_train_on_is_registered_and_looked_through(tiny_world, caplog):
 
 
 def test_what_to_evaluate_on_is_looked_through(tiny_world):
-    gin.parse_config("vocabulary.file.path = 'pocket'")
+    gin.parse_config("data_config.configured.vocabulary_file = 'pocket'")
     lengths = {"inputs": 24, "targets": 12}
 
     def evaluation(*tasks: str, split: str = "validation", lengths=lengths, mode=None):

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 import grain
 import numpy as np
 
+from seqio_tasks import vocabulary
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import Task
-from seqio_tasks.sentencepiece_model import Vocabulary
 from xfer_jax.data import streams
 from xfer_jax.data.packing import Layout, round_up
 from xfer_jax.data.selection import TrainingData
@@ -138,7 +139,7 @@ def _seed_of(seed: int, name: str) -> int:
 def training_input(
     tasks: Sequence[Task],
     data: TrainingData,
-    vocabulary: Vocabulary,
+    config: DataConfig,
     num_batches: int,
     seed: int,
     shares: int = 1,
@@ -149,7 +150,7 @@ def training_input(
     Args:
       tasks: what to train on: the tasks of `data.task`.
       data: split, lengths and batch size.
-      vocabulary: to tokenise with.
+      config: where the examples come from, and the vocabulary.
       num_batches: of the whole run, which starts at batch 0.
       seed: of the order of the data and of the masks of span corruption.
       shares: see `Layout`.
@@ -168,7 +169,7 @@ def training_input(
             )
         if task.family.format.objective == "probe":
             raise RequestError(f"{task.name} is a probe, only for evaluation: train on other tasks")
-        cache = open_cache(task, data.split, vocabulary)
+        cache = open_cache(task, data.split, config)
         folders.append(cache.folder.name)
         source: Supervised | Chunks
         if task.family.format.objective == "supervised":
@@ -177,7 +178,7 @@ def training_input(
             fits = "drop" if data.long_targets == "error" else data.long_targets
             sizes.append(Supervised(cache.whole(), data.lengths, fits).sizes())
         else:
-            source = Chunks(cache, data.lengths, vocabulary.sentinels)
+            source = Chunks(cache, data.lengths, vocabulary.of(config).sentinels)
             sizes.append(source.sizes())
         streams.append(source.stream(_seed_of(seed, task.name)))
         all_sources.append(source)

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from seqio_tasks import data_files, digests, files, quiet_registry, raw_data, subsets
+from seqio_tasks import data_files, digests, files, quiet_registry, raw_data, subsets, vocabulary
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import Task
-from seqio_tasks.sentencepiece_model import Vocabulary
 from xfer_jax.runtime import progress
 
 CACHE_FORMAT = 2
@@ -95,13 +95,13 @@ class Cache:
         return [text[field] if field else text["targets_pretokenized"] for text in self.texts]
 
 
-def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
+def open_cache(task: Task, split: str, config: DataConfig) -> Cache:
     """Opens a task's cache, and first makes it if it is missing or damaged.
 
     Args:
       task: from the catalogue; a subset applies to the training split.
       split: train, validation or test.
-      vocabulary: the vocabulary of the tokens.
+      config: where the examples come from, and the vocabulary.
 
     Raises:
       RequestError: the task has no such split, its data is missing or malformed, or the cache
@@ -112,12 +112,12 @@ def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
         raise RequestError(
             f"{task.name} has no split {split!r}; it has {', '.join(task.family.source.splits)}"
         )
-    key = _key(task, split, vocabulary)
+    key = _key(task, split, config)
     folder = data_files.cache_dir() / "tokens" / f"{task.full_name}-{split}-{_digest(key)[:16]}"
     if not folder.is_dir():
-        _build(task, split, vocabulary, key, folder)
+        _build(task, split, config, key, folder)
     elif damaged := _damaged_file(folder, key):
-        _build_again(task, split, vocabulary, key, folder, damaged)
+        _build_again(task, split, config, key, folder, damaged)
     meta = _meta(folder, key)
     assert meta is not None, "it is whole"
     cache = Cache(task, split, folder, np.arange(meta["examples"]))
@@ -126,14 +126,14 @@ def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
     return dataclasses.replace(cache, indices=subsets.subset_indices(task, cache.identities()))
 
 
-def _key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
+def _key(task: Task, split: str, config: DataConfig) -> dict[str, Any]:
     return {
         "format": CACHE_FORMAT,
         "task": task.full_name,
         "task_version": task.family.format.version,
         "split": split,
-        "origin": raw_data.origin(task, split),
-        "vocabulary": vocabulary.digest,
+        "origin": raw_data.origin(task, split, config),
+        "vocabulary": vocabulary.of(config).digest,
     }
 
 
@@ -174,25 +174,23 @@ def _damaged_file(folder: Path, key: dict[str, Any]) -> str | None:
 
 
 def _build_again(
-    task: Task, split: str, vocabulary: Vocabulary, key: dict[str, Any], folder: Path, damaged: str
+    task: Task, split: str, config: DataConfig, key: dict[str, Any], folder: Path, damaged: str
 ) -> None:
     progress.say(f"{folder / damaged} is damaged: the data of {task.full_name} is tokenised again")
     try:
-        _build(task, split, vocabulary, key, folder)
+        _build(task, split, config, key, folder)
     except RequestError as error:
         raise RequestError(
             f"{folder / damaged} is damaged and cannot be made again: {error}"
         ) from None
 
 
-def _build(
-    task: Task, split: str, vocabulary: Vocabulary, key: dict[str, Any], folder: Path
-) -> None:
+def _build(task: Task, split: str, config: DataConfig, key: dict[str, Any], folder: Path) -> None:
     # A unique name, because processes on several machines may share the folder.
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
     try:
         temporary.mkdir(parents=True)
-        examples = _write(task, split, vocabulary, temporary)
+        examples = _write(task, split, config, temporary)
         names = sorted(path.name for path in temporary.iterdir())
         meta = key | {
             "examples": examples,
@@ -211,12 +209,12 @@ def _build(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(task: Task, split: str, vocabulary: Vocabulary, folder: Path) -> int:
+def _write(task: Task, split: str, config: DataConfig, folder: Path) -> int:
     """Writes tokens and texts of a task into a folder; returns the number of examples."""
     registry = quiet_registry.load()  # TensorFlow: only when there is something to tokenise
     flat: dict[str, list[np.ndarray]] = {INPUTS: [], TARGETS: []}
     with (folder / _TEXTS).open("w", encoding="utf-8") as texts:
-        examples = registry.tokenised(task.full_name, split, vocabulary.name)
+        examples = registry.tokenised(task, split, config)
         for example in progress.counted(f"tokenise {task.full_name}", examples):
             for feature, parts in flat.items():
                 parts.append(np.asarray(example.pop(feature, ()), np.int32))

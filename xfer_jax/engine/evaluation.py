@@ -9,8 +9,8 @@ from typing import Any, Literal
 import gin
 
 from seqio_tasks import catalogue
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError
-from seqio_tasks.families import probes
 from seqio_tasks.records import Task
 from seqio_tasks.sentencepiece_model import EOS_ID, Vocabulary
 from seqio_tasks.settings import Folder, settings
@@ -236,6 +236,7 @@ class Evaluation:
     checkpoint: CheckpointSpec
     folder: Folder  # for all output
     eval_data: EvalData
+    data_config: DataConfig
     method: Method  # of prediction
     mode: Literal["predict", "score"] = "predict"  # of infer
 
@@ -249,10 +250,10 @@ class Evaluation:
 
     def _cache(self, task: Task, vocab: Vocabulary) -> Cache:
         data = self.eval_data
-        cache = open_cache(task, data.split, vocab).sample(data.examples)
+        cache = open_cache(task, data.split, self.data_config).sample(data.examples)
         if task.family.format.objective != "probe":
             return cache
-        return streams.masked(cache, data.lengths, vocab, probes.mask_seed())
+        return streams.masked(cache, data.lengths, vocab, self.data_config.mask_seed)
 
     def open(self) -> "Opened":
         """Loads the model and the data.
@@ -260,7 +261,7 @@ class Evaluation:
         Raises:
           RequestError: a wrong request.
         """
-        checkpoint = self.checkpoint.find()
+        checkpoint = self.checkpoint.find(self.data_config)
         run_folder.check_inputs(self.folder, checkpoint.inputs)
         tasks = self.tasks()
         for task in tasks:

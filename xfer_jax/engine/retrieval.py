@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from pydantic import Field
 
 from seqio_tasks import retrieval_data
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError, RunError
 from seqio_tasks.sentencepiece_model import Vocabulary
 from seqio_tasks.settings import BatchSize, CountFromZero, Folder, Line, Lines, settings
@@ -246,6 +247,7 @@ class Retrieval:
 
     checkpoint: CheckpointSpec
     folder: Folder  # for all output
+    data_config: DataConfig
     task: Line
     languages: Lines = ()  # of the queries; all by default
     split: Line | None = None  # the task's own by default
@@ -284,10 +286,11 @@ def retrieve(request: Retrieval, config_text: str) -> None:
     Raises:
       RequestError: a wrong request, or a folder that holds the results of another.
     """
-    folder, checkpoint = request.folder, request.checkpoint.find()
+    folder, checkpoint = request.folder, request.checkpoint.find(request.data_config)
     run_folder.check(folder, config_text)
     run_folder.check_inputs(folder, checkpoint.inputs)
-    sets = list(retrieval_data.read(request.task, request.languages, request.split))
+    data_dir = request.data_config.data_dir
+    sets = list(retrieval_data.read(request.task, data_dir, request.languages, request.split))
     paths = [folder / f"{request.task}.{of.language}.jsonl" for of in sets]
     missing = [(of, file) for of, file in zip(sets, paths, strict=True) if not file.is_file()]
     encoder = request.encoder(checkpoint) if missing else None

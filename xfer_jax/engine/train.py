@@ -17,9 +17,9 @@ import optax
 from jax.sharding import Mesh
 
 from seqio_tasks import catalogue, records, vocabulary
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
 from seqio_tasks.records import Task
-from seqio_tasks.sentencepiece_model import Vocabulary
 from seqio_tasks.settings import (
     AboveZero,
     Count,
@@ -87,6 +87,7 @@ class Run:
     model: model.Config
     training_data: TrainingData
     eval_data: EvalData
+    data_config: DataConfig
     method: Method  # of prediction
     optimisation: Optimisation
     periods: Periods = Periods()
@@ -106,7 +107,7 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
       RequestError: a wrong request; nothing has been written then.
       RunError: the loss is no longer finite.
     """
-    vocab = vocabulary.load_for(run.model.vocab_size)
+    vocab = vocabulary.load_for(run.data_config, run.model.vocab_size)
     mesh = partitioning.make_mesh(run.num_partitions)
     batch_size, optimisation = run.training_data.batch_size, run.optimisation
     if batch_size % mesh.shape["data"]:
@@ -126,9 +127,7 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     shared = train_step.programs(run.model, mesh, optimisation.z_loss, factor)
     params, state, step = resume.restore(origin, run.model, mesh, shared, run.seed)
     first_step, last_step = _steps(run, origin, step)
-    training, targets = _open_data(
-        run, mesh, vocab, train_tasks, target_tasks, last_step - first_step
-    )
+    training, targets = _open_data(run, mesh, train_tasks, target_tasks, last_step - first_step)
     if origin.resumed and origin.about.get("data", training.caches) != training.caches:
         raise RequestError(
             f"the data of {run.training_data.task} have changed since {origin.checkpoint} was"
@@ -189,19 +188,18 @@ def _steps(run: Run, origin: resume.Origin, step: int) -> tuple[int, int]:
 def _open_data(
     run: Run,
     mesh: Mesh,
-    vocab: Vocabulary,
     train_tasks: Sequence[Task],
     target_tasks: Sequence[Task],
     steps: int,
 ) -> tuple[loader.TrainingInput, list[token_cache.Cache]]:
     """Returns the training batches, and the examples of each task to evaluate on."""
-    shares, data = mesh.shape["data"], run.eval_data
+    shares, data, config = mesh.shape["data"], run.eval_data, run.data_config
     rows = partitioning.local_rows(mesh, shares)
     with partitioning.first_goes_first():
         training = loader.training_input(
-            train_tasks, run.training_data, vocab, steps, run.seed, shares, rows
+            train_tasks, run.training_data, config, steps, run.seed, shares, rows
         )
-        caches = [token_cache.open_cache(task, data.split, vocab) for task in target_tasks]
+        caches = [token_cache.open_cache(task, data.split, config) for task in target_tasks]
     return training, [cache.sample(data.examples) for cache in caches]
 
 

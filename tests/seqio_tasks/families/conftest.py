@@ -2,7 +2,7 @@
 
 import pytest
 
-from seqio_tasks import registry, vocabulary
+from seqio_tasks import catalogue, data_config, registry, vocabulary
 
 
 @pytest.fixture
@@ -15,7 +15,8 @@ def texts(tmp_path, monkeypatch, vocabulary_file):
         (tmp_path / path).write_bytes(content.encode())
         loaded = vocabulary.load(vocabulary_file)
         pairs = []
-        for example in registry.tokenised(name, split, vocabulary_file):
+        config = data_config.configured(vocabulary_file=vocabulary_file)
+        for example in registry.tokenised(catalogue.task(name), split, config):
             pair = tuple(example[f"{f}_pretokenized"].decode() for f in ("inputs", "targets"))
             ids = tuple(example[feature].tolist() for feature in ("inputs", "targets"))
             assert ids == tuple(map(loaded.encode, pair))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seqio_tasks import catalogue, raw_data
+from seqio_tasks import catalogue, data_config, raw_data
 from tests.support.files import fill, lines
 from tests.support.tasks import complaint, of_tfds, texts
 
@@ -120,9 +120,9 @@ def test_anli_is_trained_on_five_files(folder):
 def test_each_of_anlis_files_counts(folder):
     task = catalogue.task("xfer_anli.en")
     fill(folder, ANLI)
-    before = raw_data.origin(task, "train")
+    before = raw_data.origin(task, "train", data_config.configured())
     fill(folder, {"snli/snli_1.0_train.jsonl": lines(nli("t", "h", "entailment"))})
-    assert raw_data.origin(task, "train") != before
+    assert raw_data.origin(task, "train", data_config.configured()) != before
     (folder / "anli/R2/train.jsonl").unlink()
     assert complaint("xfer_anli.en", "train").startswith(
         f"xfer_anli.en (train) needs anli/R2/train.jsonl in {folder}"
@@ -131,7 +131,8 @@ def test_each_of_anlis_files_counts(folder):
 
 def test_anlis_origin_in_tfds_names_all_parts(monkeypatch):
     monkeypatch.delenv("XFER_DATA_DIR", raising=False)
-    assert raw_data.origin(catalogue.task("xfer_anli.en"), "validation") == (
+    task = catalogue.task("xfer_anli.en")
+    assert raw_data.origin(task, "validation", data_config.configured()) == (
         "anli/r1:0.1.0/validation+anli/r2:0.1.0/validation+anli/r3:0.1.0/validation"
     )
 

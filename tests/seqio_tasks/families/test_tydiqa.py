@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqio_tasks import catalogue, registry
+from seqio_tasks import catalogue, data_config, registry
 from seqio_tasks.families import tydiqa
 from tests.support.files import squad, write
 from tests.support.tasks import complaint, preprocessed
@@ -77,9 +77,10 @@ def test_tydiqa_references_are_all_answers_padded(texts, vocabulary_file):
         ("question: q context: c", "z"),
     ]
     task = registry.get("xfer_tydiqa.bn")
+    config = data_config.configured(vocabulary_file=vocabulary_file)
+    examples = registry.tokenised(catalogue.task(task.name), "validation", config)
     references = [
-        task.postprocess_fn("1 . 5 m", example=example, is_target=True)
-        for example in registry.tokenised("xfer_tydiqa.bn", "validation", vocabulary_file)
+        task.postprocess_fn("1 . 5 m", example=example, is_target=True) for example in examples
     ]
     assert references == [["1 . 5 m", "Fran\u00e7ois"], ["z"]]
     assert task.postprocess_fn("a b", example={"answers": [b"c"]}, is_target=False) == "a b"

@@ -8,7 +8,7 @@ import pytest
 
 from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
-from tests.support.batches import EOS, LENGTHS, NER, TEXT, open_ner, pair, pairs
+from tests.support.batches import EOS, LENGTHS, NER, TEXT, config, open_ner, pair, pairs
 from xfer_jax.data import loader, packing, selection, streams, token_cache
 
 WINDOW = 32  # batches of two: an epoch of the tiny world
@@ -28,7 +28,7 @@ def training(
     settings = selection.TrainingData(
         **{"task": tasks[0].name, "lengths": LENGTHS, "batch_size": batch_size} | data
     )
-    return loader.training_input(tasks, settings, words, num_batches, seed, shares, share)
+    return loader.training_input(tasks, settings, config(words), num_batches, seed, shares, share)
 
 
 def ner_batches(words, *, batch_size=2, num_batches=3 * WINDOW, seed=0, names=(NER,)):
@@ -143,7 +143,7 @@ def test_masks_of_span_corruption_follow_the_seed_and_change_with_the_epoch(tiny
     a, again, other = batches(0), batches(0), batches(1)
     assert_equal_batches(a[5], again[5])
     assert pairs(a[5]) != pairs(other[5])
-    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", config(tiny_world))
     chunks = streams.Chunks(cache, LENGTHS, tiny_world.sentinels)
     window = [p for step in range(WINDOW) for p in pairs(a[step])]
     filled = [p for p in window if len(p[0]) == LENGTHS["inputs"]]  # the last chunk is short
@@ -180,7 +180,9 @@ def test_span_corruption_may_be_kept_beside_a_task(tiny_world):
 def test_a_temperature_levels_the_sizes_of_a_mixture(tiny_world, temperature, shares):
     tasks = [catalogue.task(f"xfer_pocket_ner.{x}") for x in ("en.n32.s0", "sw.n8.s0")]
     found = training(tiny_world, tasks, 6, 50, mixing_temperature=temperature)
-    english = streams.Supervised(token_cache.open_cache(tasks[0], "train", tiny_world), LENGTHS)
+    english = streams.Supervised(
+        token_cache.open_cache(tasks[0], "train", config(tiny_world)), LENGTHS
+    )
     of_english = {pair(english[i]) for i in range(len(english))}
     seen = [p for batch in found.iterator(0) for p in pairs(batch)]
     assert len(seen) == 300
@@ -280,7 +282,9 @@ def test_a_long_target_outside_of_a_subset_is_no_error(tiny_world):
     cache = open_ner(tiny_world)
     counts = cache.token_counts("targets") + 1
     task = catalogue.task(f"{NER}.n1.s0")
-    own = token_cache.open_cache(task, "train", tiny_world).token_counts("targets").max() + 1
+    own = (
+        token_cache.open_cache(task, "train", config(tiny_world)).token_counts("targets").max() + 1
+    )
     assert own < counts.max()
     lengths = {"inputs": LENGTHS["inputs"], "targets": int(counts.max()) - 1}
     assert training(tiny_world, [task], lengths=lengths).batches.layout.lengths[1] >= own

@@ -7,7 +7,7 @@ import pytest
 
 from seqio_tasks import catalogue, sentencepiece_model, span_corruption
 from seqio_tasks.errors import RequestError
-from tests.support.batches import EOS, LENGTHS, NER, TEXT, open_ner, pair
+from tests.support.batches import EOS, LENGTHS, NER, TEXT, config, open_ner, pair
 from xfer_jax.data import streams, token_cache
 
 
@@ -67,7 +67,7 @@ def test_lengths_are_of_two_features(lengths):
 
 @pytest.mark.parametrize("inputs_length", [10, 11, 24, 64, 100])
 def test_corrupted_chunks_reconstruct_the_text(tiny_world, inputs_length):
-    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", config(tiny_world))
     first = tiny_world.sentinel(0)
     chunks = streams.Chunks(
         cache, {"inputs": inputs_length, "targets": inputs_length}, tiny_world.sentinels
@@ -118,7 +118,7 @@ def test_span_corruption_is_the_releases_in_both_engines(tiny_world, monkeypatch
 
     monkeypatch.setenv("XFER_VOCAB", "pocket")
     lengths = {"inputs": 24, "targets": 8}
-    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", config(tiny_world))
     texts = [tiny_world.encode(text["targets_pretokenized"]) for text in cache.texts]
     assert len(texts) <= 128, "of more, the release makes several streams"
     pieces = released_pieces(texts, span_corruption.lengths(24)[0])
@@ -174,7 +174,7 @@ def merge(inputs, targets, sentinels) -> list[int]:
 
 
 def test_chunks_need_their_targets_length(tiny_world):
-    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", tiny_world)
+    cache = token_cache.open_cache(catalogue.task(TEXT), "validation", config(tiny_world))
     _, needed = span_corruption.lengths(64)
     streams.Chunks(cache, {"inputs": 64, "targets": needed}, tiny_world.sentinels)
     with pytest.raises(RequestError, match=f"needs {needed} target tokens"):
@@ -183,7 +183,7 @@ def test_chunks_need_their_targets_length(tiny_world):
 
 def test_a_pick_knows_its_size_before_it_is_read(tiny_world):
     for name in (NER, TEXT):
-        cache = token_cache.open_cache(catalogue.task(name), "train", tiny_world)
+        cache = token_cache.open_cache(catalogue.task(name), "train", config(tiny_world))
         source = (
             streams.Chunks(cache, LENGTHS, tiny_world.sentinels)
             if name == TEXT

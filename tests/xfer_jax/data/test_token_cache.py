@@ -13,7 +13,7 @@ import pytest
 
 from seqio_tasks import catalogue, digests, sentencepiece_model, vocabulary
 from seqio_tasks.errors import RequestError, RunError
-from tests.support.batches import NER, open_ner
+from tests.support.batches import NER, config, open_ner
 from tests.support.files import flip
 from xfer_jax.data import token_cache
 
@@ -35,7 +35,7 @@ def builds(monkeypatch):
 def test_a_cache_holds_what_the_task_says(tiny_world):
     cache = open_ner(tiny_world, split="validation")
     assert len(cache) == 20
-    examples = list(catalogue.task(NER).family.source.make("en", "validation"))
+    examples = list(catalogue.task(NER).family.source.make("en", "validation", config(tiny_world)))
     for i, (text, example) in enumerate(zip(cache.texts, examples, strict=True)):
         assert text["inputs_pretokenized"] == "tag: " + " ".join(example["tokens"])
         assert text["targets_pretokenized"] == " $$ ".join(example["spans"])
@@ -59,10 +59,11 @@ def test_a_cache_that_exists_needs_no_tensorflow(tiny_world):
     folder = open_ner(tiny_world).folder
     code = f"""
 import gin, sys
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, data_config
 from xfer_jax.data import token_cache
 gin.parse_config({gin.config_str()!r})
-cache = token_cache.open_cache(catalogue.task({NER!r}), "train", vocabulary.load("pocket"))
+config = data_config.configured(vocabulary_file="pocket")
+cache = token_cache.open_cache(catalogue.task({NER!r}), "train", config)
 assert str(cache.folder) == {str(folder)!r}, cache.folder
 assert len(cache.texts) == len(cache)
 assert not {{"tensorflow", "seqio"}} & set(sys.modules)

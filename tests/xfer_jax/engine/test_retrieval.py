@@ -9,6 +9,7 @@ import pytest
 
 from seqio_tasks import retrieval_data as tasks
 from seqio_tasks import sentencepiece_model
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError, RunError
 from tests.support.files import read_rows
 from xfer_jax.checkpoints import store
@@ -304,4 +305,4 @@ def test_candidates_that_languages_share_are_encoded_once(encoder, tmp_path):
 def test_an_unknown_layer_type_is_refused():
     config = model.Config(vocab_size=128, num_encoder_layers=3)
     with pytest.raises(RequestError, match="from 0 to 3"):
-        retrieval.Retrieval(CheckpointSpec("c", config), "f", "tatoeba", layer=4)
+        retrieval.Retrieval(CheckpointSpec("c", config), "f", DataConfig(), "tatoeba", layer=4)

@@ -16,7 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from seqio_tasks import catalogue, metrics, subsets
+from seqio_tasks import catalogue, data_config, metrics, subsets
 from seqio_tasks.sentencepiece_model import EOS_ID
 from tests.support.checkpoints import arrays
 from tests.support.command_line import run
@@ -506,7 +506,8 @@ def test_a_step_that_is_evaluated_again_replaces_its_line(tmp_path):
 
 def test_the_baseline_is_the_better_of_commonest_and_nothing(tiny_world):
     for name in ("xfer_pocket_nli.en", "xfer_pocket_ner.en"):
-        cache = token_cache.open_cache(catalogue.task(name), "validation", tiny_world)
+        config = data_config.configured(vocabulary_file=tiny_world.name)
+        cache = token_cache.open_cache(catalogue.task(name), "validation", config)
         scoring = cache.task.family.scoring
         commonest = max(cache.references, key=cache.references.count)
         scores = [
