@@ -55,6 +55,7 @@ def test_a_second_opening_builds_nothing(tiny_world, builds):
     assert second.folder == first.folder
 
 
+@pytest.mark.slow
 def test_a_cache_that_exists_needs_no_tensorflow(tiny_world):
     folder = open_ner(tiny_world).folder
     code = f"""
@@ -70,6 +71,7 @@ assert not {{"tensorflow", "seqio"}} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
 
 
+@pytest.mark.slow
 def test_another_vocabulary_or_world_is_another_cache(tiny_world, tmp_path, builds):
     folders = [open_ner(tiny_world).folder]
     other = sentencepiece_model.train(
@@ -87,6 +89,7 @@ def test_another_vocabulary_or_world_is_another_cache(tiny_world, tmp_path, buil
     assert len({(folder / "inputs.npy").read_bytes() for folder in folders}) == 4
 
 
+@pytest.mark.slow
 def test_changed_files_are_another_cache(tiny_world, tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
     (tmp_path / "panx").mkdir()
@@ -225,6 +228,7 @@ def test_a_flipped_bit_changes_no_token(tiny_world, builds, tmp_path, monkeypatc
     assert [path.name for path in whole.folder.parent.iterdir()] == [whole.folder.name]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_cache")
 def test_a_cache_that_lost_a_file_or_is_another_s_is_made_again(tiny_world, builds):
     cache = open_ner(tiny_world, split="test")
