@@ -5,6 +5,8 @@ import pytest
 from benchmarks.bad_input import FOLDER, Case, Link
 from tests.support.files import read_rows
 
+pytestmark = pytest.mark.slow
+
 SCORES = ("scores.csv",)
 ANALYZE = ["analyze", "--permutations=10", "--scores"]
 FEATURES = ["features", "--languages", "en,sw,fi", "--out"]

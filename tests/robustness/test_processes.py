@@ -10,6 +10,8 @@ import pytest
 
 from tests.support import command_line
 
+pytestmark = pytest.mark.slow
+
 start = functools.partial(command_line.start, text=False)
 
 

@@ -127,6 +127,7 @@ def test_what_fits_is_ended_and_not_trimmed(panx, vocabulary_file):
     assert example["inputs"].tolist() == [*loaded.encode("tag: Asha"), 1]
 
 
+@pytest.mark.slow
 def test_the_training_set_can_be_shuffled_repeated_and_sharded(panx):
     texts = [f"tag: {sentence}" for sentence in SENTENCES]
 
@@ -177,6 +178,7 @@ def test_a_mixture_delivers_its_tasks(two_languages):
     assert all(example["inputs"][-1] == 1 for example in found)
 
 
+@pytest.mark.slow
 def test_a_mixture_does_not_mind_which_of_its_vocabularies_were_read(
     two_languages, tmp_path, monkeypatch
 ):
@@ -195,6 +197,7 @@ def test_a_vocabulary_may_be_in_the_home_folder(panx, vocabulary_file, monkeypat
     assert len(tokenised("xfer_panx.sw", "train", f"~/{file}")) == 20
 
 
+@pytest.mark.slow
 def test_a_subset_is_registered_when_it_is_asked_for(panx):
     name = "xfer_panx.sw.n7.s5"
     assert name not in seqio.TaskRegistry.names()
@@ -235,6 +238,7 @@ def texts(name: str, split: str, vocabulary_file: str) -> list[tuple[str, str]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_pocket_tasks_have_the_formats_of_the_real_ones(small_world, vocabulary_file, split):
     size = 12 if split == "train" else 6
@@ -303,6 +307,7 @@ def rank(sentence: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
+@pytest.mark.slow
 def test_a_sample_is_drawn_by_the_texts_and_not_by_their_order(panx, bind):
     file = panx / "panx" / "train-sw.tsv"
     sentences = file.read_text().split("\n\n")
@@ -322,6 +327,7 @@ def test_a_sample_is_drawn_by_the_texts_and_not_by_their_order(panx, bind):
             sampled()
 
 
+@pytest.mark.slow
 def test_what_trains_is_not_sampled(panx, bind, vocabulary_file):
     """T5X's own evaluation is; and what the engine keeps, or learns a vocabulary from, is not."""
     bind("seqio_tasks.catalogue.evaluation_examples.count = 3")
@@ -343,6 +349,7 @@ def test_what_trains_is_not_sampled(panx, bind, vocabulary_file):
     evaluator.close()
 
 
+@pytest.mark.slow
 def test_a_vocabulary_learns_from_the_same_sample(panx, bind):
     bind("seqio_tasks.catalogue.evaluation_examples.count = 5")
     few = texts_of("xfer_panx.sw", "train", 5)
@@ -350,6 +357,7 @@ def test_a_vocabulary_learns_from_the_same_sample(panx, bind):
     assert set(few[1::2]) == {"PER: Asha Juma $$ LOC: Nairobi"}
 
 
+@pytest.mark.slow
 def test_long_targets_are_cut_or_left_out(panx, vocabulary_file, bind):
     """As the engine does it for LONG_TARGETS 'trim' and 'drop'."""
     short = "Asha\tB-PER\n"
@@ -436,6 +444,7 @@ def test_the_text_is_masked_as_one_stream(text, vocabulary_file, restore):
     assert masked / len(text) == pytest.approx(0.15, abs=0.01)
 
 
+@pytest.mark.slow
 def test_masks_follow_the_seed_and_change_with_the_epoch(text):
     assert pieces(seed=0) == pieces(seed=0)
     assert pieces(seed=0) != pieces(seed=1)
@@ -444,6 +453,7 @@ def test_masks_follow_the_seed_and_change_with_the_epoch(text):
     assert not {tuple(ts) for _, ts in once} >= {tuple(ts) for _, ts in twice}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pack", [False, True])
 def test_masked_text_as_t5x_converts_it(text, pack):
     # Longer than what the pieces were made for: so that packing has something to do.

@@ -70,6 +70,7 @@ def test_the_generator_decides():
     assert draw(3) != draw(4)
 
 
+@pytest.mark.slow
 def test_all_segmentations_are_equally_likely():
     length, noise, n_spans = 12, 6, 3
     possible = [
@@ -224,6 +225,7 @@ def test_lengths_are_the_published_ones(inputs, tokens, targets):
     assert lengths(inputs) == (tokens, targets)
 
 
+@pytest.mark.slow
 def test_lengths_are_the_most_that_fits():
     rng = np.random.default_rng(0)
 
@@ -259,6 +261,7 @@ def test_lengths_that_do_not_suit_are_refused(given, message):
         text_length(given)
 
 
+@pytest.mark.slow
 def test_as_many_spans_as_there_are_sentinels():
     longest = max(n for n in range(1750, 1850) if len(spans(_mask_that_fills(n))) <= 100)
     assert longest < 1849

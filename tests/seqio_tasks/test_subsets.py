@@ -134,6 +134,7 @@ def subset_inputs(tmp_path, monkeypatch):
 WORDS = [f"mfano{i % 50}" for i in range(60)]  # ten of them twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "seed"), [(1, 0), (25, 0), (25, 1), (60, 0)])
 def test_seqio_and_the_engine_take_the_same_subset(subset_inputs, size, seed):
     by_seqio, by_engine = subset_inputs(f"xfer_panx.sw.n{size}.s{seed}", WORDS)

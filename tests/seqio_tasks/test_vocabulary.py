@@ -59,6 +59,7 @@ def panx(tmp_path, monkeypatch):
     return tmp_path / "data" / "panx"
 
 
+@pytest.mark.slow
 def test_a_vocabulary_is_trained_once_for_the_same_text(panx):
     name = vocabulary.trained(("xfer_panx.sw", "xfer_panx.fi"), 130)
     loaded = vocabulary.load(name)
@@ -90,6 +91,7 @@ def test_what_a_vocabulary_cannot_be_trained_from_is_refused(panx):
     assert not list(panx.parents[1].glob("cache/vocabularies/*"))
 
 
+@pytest.mark.slow
 def test_a_damaged_vocabulary_is_trained_again(panx, capsys):
     path = Path(vocabulary.trained(("xfer_panx.sw",), 120))
     whole = path.read_bytes()

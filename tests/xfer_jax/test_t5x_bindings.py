@@ -141,6 +141,7 @@ def test_periods_suit_t5x():
                 assert max(found) % min(found) == 0
 
 
+@pytest.mark.slow
 def test_the_last_step_counts_from_the_initial_checkpoint(tiny_world, t5x_config, tmp_path):
     gin.parse_config("data_config.configured.vocabulary_file = 'pocket'")
     tree = {"target": model.initialise(t5x_config, 0), "state": {"step": np.int32(1_000_000)}}
@@ -220,6 +221,7 @@ def test_what_to_evaluate_on_is_looked_through(tiny_world):
         evaluation("xfer_pocket_ner.sw", lengths=cut, mode="score")
 
 
+@pytest.mark.slow
 def test_the_network_decodes_step_by_step_in_the_cache_of_t5x(t5x, t5x_config):
     """One token after another as T5X asks for them gives T5X's own logits of the whole."""
     network, batch = t5x_bindings.Network(t5x_config), t5x.batch("unpacked")
@@ -393,6 +395,7 @@ def ran(pretrained, tiny_gin, tmp_path_factory) -> T5XCommands:
     return commands
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_t5x_starts_from_a_native_checkpoint_with_its_moments(ran, pretrained):
     first = f"checkpoint_{PRETRAINED_STEPS}"
@@ -412,6 +415,7 @@ def test_t5x_starts_from_a_native_checkpoint_with_its_moments(ran, pretrained):
             np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_our_network_trains_in_t5x_as_t5x_s_own(ran):
     expected, found = (losses(ran.printed(run)) for run in ("finetuned", "own_network"))
@@ -431,6 +435,7 @@ def test_our_network_trains_in_t5x_as_t5x_s_own(ran):
             assert len(texts[0]) == 20
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_both_engines_predict_the_same_from_t5x_s_checkpoint(ran, command, tmp_path):
     checkpoint = {"CHECKPOINT_PATH": str(ran.folder / "finetuned")}
@@ -460,6 +465,7 @@ def test_both_engines_predict_the_same_from_t5x_s_checkpoint(ran, command, tmp_p
     assert len(different) > 1  # else there would be little to compare
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_both_engines_search_alike(ran, command, tmp_path):
     """T5X's beam search, in it this project's network, and this project's own."""
@@ -475,6 +481,7 @@ def test_both_engines_search_alike(ran, command, tmp_path):
         assert (ran.folder / "beam" / f"{name}.COMPLETED").is_file()
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_both_engines_score_alike(ran, command, tmp_path):
     whole = NER | {"TASK_FEATURE_LENGTHS": WHOLE, "INFER_MODE": "score"}
@@ -491,6 +498,7 @@ def test_both_engines_score_alike(ran, command, tmp_path):
         assert len(set(scores[0])) > 10
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_a_probe_gives_the_same_table_under_both_engines(ran, command, tiny_world, tmp_path):
     for run in ("probe", "probe_spans"):
@@ -515,6 +523,7 @@ def test_a_probe_gives_the_same_table_under_both_engines(ran, command, tiny_worl
     assert (ours["n_spans"] > 5).all()
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_t5x_pretrains_the_pocket_model_by_span_corruption(ran):
     (_, first), _, (step, last) = losses(ran.printed("pretrain_pocket"))
@@ -523,6 +532,7 @@ def test_t5x_pretrains_the_pocket_model_by_span_corruption(ran):
     assert locations.steps(ran.folder / "pretrain_pocket") == [16, 24]  # KEEP_CHECKPOINTS
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_the_native_engine_goes_on_from_t5x_s_checkpoint(ran, command, tmp_path):
     last = PRETRAINED_STEPS + STEPS
@@ -604,6 +614,7 @@ def looked(tiny_gin) -> tuple[dict, dict]:
     return parameters, examples
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_t5x_s_network_of_every_size_has_our_parameters(looked):
     parameters, _ = looked
@@ -620,6 +631,7 @@ def test_t5x_s_network_of_every_size_has_our_parameters(looked):
         assert theirs == ours, size
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_t5x_trains_on_the_examples_that_long_targets_leaves(looked, tiny_world):
     _, examples = looked
@@ -629,6 +641,7 @@ def test_t5x_trains_on_the_examples_that_long_targets_leaves(looked, tiny_world)
     assert 10 < examples["drop"] < 60
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_a_study_is_done_by_t5x_s_binary_and_scored_from_its_outputs(
     pretrained, tiny_gin, tmp_path

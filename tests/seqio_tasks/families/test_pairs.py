@@ -102,6 +102,7 @@ ANLI = {
 }
 
 
+@pytest.mark.slow
 def test_anli_is_trained_on_five_files(folder):
     fill(folder, ANLI)
     assert texts("xfer_anli.en", "train") == [

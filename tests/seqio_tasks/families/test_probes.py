@@ -55,6 +55,7 @@ def test_a_probe_is_named_for_gin():
         catalogue.task("xfer_probe.panx.sw.n10.s0")
 
 
+@pytest.mark.slow
 def test_the_words_of_the_formats_are_not_asked_for(world):
     plain = {
         "ner": [" ".join(e["tokens"]) for e in world.examples("ner", "hi", "train")],
@@ -95,6 +96,7 @@ def test_texts_are_joined_and_masked_by_their_own_tokens(world, restore):
         assert [inputs[:-1], targets[:-1]] == [part.tolist() for part in expected]
 
 
+@pytest.mark.slow
 def test_only_the_mask_seed_changes_a_mask(world):
     long = {"inputs": 64, "targets": 14}
 
@@ -123,6 +125,7 @@ def test_a_mask_seed_of_another_type_is_refused(seed):
         gin.clear_config()
 
 
+@pytest.mark.slow
 def test_the_native_engine_masks_the_same(world):
     loaded = vocabulary.of(data_config.configured())
     task = catalogue.task("xfer_probe.pocket_ner.sw")
@@ -167,6 +170,7 @@ def test_lengths_that_do_not_suit_are_refused(world):
         dataset("xfer_probe.pocket_ner.sw", lengths={"inputs": 24, "targets": 5})
 
 
+@pytest.mark.slow
 def test_t5x_reads_a_probe_as_any_task(world):
     converter = seqio.EncDecFeatureConverter(pack=False)
     found = dataset("xfer_probe.pocket_ner.sw", "validation")

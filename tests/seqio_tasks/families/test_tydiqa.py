@@ -156,6 +156,7 @@ def test_every_character_is_padded_or_not_as_in_another_engine():
 
 
 # one call of TensorFlow an example is slow, one for many texts is not
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, database=None, derandomize=True)
 @given(
     st.lists(

@@ -317,6 +317,7 @@ def sentences(world: World, task: str, language: str, split: str) -> Iterator[st
         yield from text.replace(" . ", " .\n").split("\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", [*TASKS, "text"])
 def test_no_sentence_is_in_two_splits_in_any_language(task):
     # In this world all ten languages are the same, so that equal meanings are equal texts.
@@ -369,6 +370,7 @@ def ring_distances(world: World) -> dict[tuple[str, str], float]:
     return {pair: min(n, len(ring) - n) / len(ring) for pair, n in steps.items()}
 
 
+@pytest.mark.slow
 def test_neighbours_share_as_many_words_as_the_isoglosses_leave_them():
     shares: dict[float, list[float]] = {}
     for seed in range(30):

@@ -15,6 +15,8 @@ from tests.support.tiny import TINY_MODEL, TINY_WORLD
 from xfer_jax.analysis import xtreme_r as xtreme_scores
 from xfer_jax.cli import main as cli
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = """
 TASK_FEATURE_LENGTHS = {'inputs': 32, 'targets': 12}
 VOCAB_FILE = 'pocket'

@@ -1001,6 +1001,7 @@ cli.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_conversion_that_is_killed_leaves_nothing_that_looks_finished(forms, answer, tmp_path):
     arguments = {to: [forms["hf"], tmp_path / to / "out", "--to", to] for to in convert.FORMS}
     processes = [
@@ -1030,6 +1031,7 @@ def test_a_disk_that_fails_is_one_sentence_and_leaves_nothing(forms, refused, tm
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["t5x", "hf"])
 def test_a_few_arrays_are_in_memory_not_all(tmp_path, monkeypatch, to):
     large = 16 << 20  # bytes of each array below, many times what the rest takes

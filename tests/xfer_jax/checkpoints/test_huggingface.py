@@ -15,6 +15,8 @@ from xfer_jax.checkpoints import hf_config as hf_config_module
 from xfer_jax.checkpoints.arrays import TARGET, Contents, Stored
 from xfer_jax.mt5 import decoding, model
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch", reason="PyTorch comes with the extra `parity`")
 transformers = pytest.importorskip(
     "transformers", reason="Transformers comes with the extra `parity`"

@@ -142,6 +142,7 @@ def test_saving_a_step_again_replaces_it(saved, state):
     assert run_file.about(path) == {"again": True}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["native", "t5x", "t5x-legacy", "hf"])
 def test_a_flipped_bit_is_refused_wherever_it_is(forms, form):
     """As many in small files as in large ones, in SHA256SUMS and run.json too."""
@@ -205,6 +206,7 @@ except RequestError as error:
 """
 
 
+@pytest.mark.slow
 def test_if_one_of_two_processes_reads_damage_both_say_so(saved, tmp_path):
     path, _ = saved
     damaged = shutil.copytree(path, tmp_path / "damaged" / path.name)
@@ -367,6 +369,7 @@ def test_orbax_s_list_of_arrays_is_written_as_orbax_does(tmp_path, forms, truth)
     assert ours == theirs
 
 
+@pytest.mark.slow
 def test_training_from_any_form_is_the_same_training(command, tmp_path, tiny_world):
     """Hugging Face's has no moments and T5X's has those of step 0: both begin at 0."""
     sizes = {"emb_dim": 32, "num_heads": 2, "head_dim": 16, "mlp_dim": 48}

@@ -54,6 +54,7 @@ def test_debug_shows_the_traceback_too(command, capsys, tmp_path):
     assert err.splitlines()[-1].startswith("xfer-jax: unknown task")
 
 
+@pytest.mark.slow
 def test_a_real_process_says_one_line_too(command, tmp_path):
     out = tmp_path / "out"
     result = start(*command("train", MODEL_DIR=str(out), TRAIN_STEPS=2, SOURCE="xx"))

@@ -175,6 +175,7 @@ def test_a_checkpoint_must_be_of_the_vocabulary(earlier_run, refused):
     refused(pattern, "eval", CHECKPOINT_PATH=str(folder))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_must_fit_the_model(earlier_run, refused):
     folder, _ = earlier_run
     pattern = r"checkpoint_5 does not fit the model: .*is \(32, 48\), the model has \(32, 64\)"

@@ -57,6 +57,7 @@ def test_an_epoch_holds_every_example_once_and_the_next_in_another_order(tiny_wo
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+@pytest.mark.slow
 def test_batches_are_packed_into_few_shapes_and_shifted_right(tiny_world):
     training = ner_batches(tiny_world, batch_size=8)
     batches = [training.batches[step] for step in range(len(training.batches))]
@@ -86,6 +87,7 @@ def test_batches_are_packed_into_few_shapes_and_shifted_right(tiny_world):
             np.testing.assert_array_equal(batch[f"{name}_segment_ids"] > 0, tokens > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shares", [1, 2, 4])
 @pytest.mark.parametrize(("longest", "rare"), [(2, 2), (24, 2), (24, 24)])
 def test_the_loss_is_told_of_every_target_token_once(shares, longest, rare):
@@ -165,6 +167,7 @@ def test_a_mixture_has_equal_parts_of_its_tasks(tiny_world):
     assert set(counts) == set(names)
 
 
+@pytest.mark.slow
 def test_span_corruption_may_be_kept_beside_a_task(tiny_world):
     tasks = catalogue.tasks("xfer_intermediate.pocket_ner_and_text.indic.n16.s0")
     found = training(tiny_world, tasks, 4, 20, long_targets="trim")

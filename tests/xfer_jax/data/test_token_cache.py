@@ -55,6 +55,7 @@ def test_a_second_opening_builds_nothing(tiny_world, builds):
     assert second.folder == first.folder
 
 
+@pytest.mark.slow
 def test_a_cache_that_exists_needs_no_tensorflow(tiny_world):
     folder = open_ner(tiny_world).folder
     code = f"""
@@ -71,6 +72,7 @@ assert not {{"tensorflow", "seqio"}} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
 
 
+@pytest.mark.slow
 def test_another_vocabulary_or_world_is_another_cache(tiny_world, tmp_path, builds):
     folders = [open_ner(tiny_world).folder]
     other = sentencepiece_model.train(
@@ -88,6 +90,7 @@ def test_another_vocabulary_or_world_is_another_cache(tiny_world, tmp_path, buil
     assert len({(folder / "inputs.npy").read_bytes() for folder in folders}) == 4
 
 
+@pytest.mark.slow
 def test_changed_files_are_another_cache(tiny_world, tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
     (tmp_path / "panx").mkdir()
@@ -226,6 +229,7 @@ def test_a_flipped_bit_changes_no_token(tiny_world, builds, tmp_path, monkeypatc
     assert [path.name for path in whole.folder.parent.iterdir()] == [whole.folder.name]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_cache")
 def test_a_cache_that_lost_a_file_or_is_another_s_is_made_again(tiny_world, builds):
     cache = open_ner(tiny_world, split="test")
@@ -273,7 +277,7 @@ def test_a_damaged_cache_that_cannot_be_made_again_is_refused(tiny_world, monkey
 
 def test_a_cache_is_read_once_a_process(tiny_world, monkeypatch):
     first = open_ner(tiny_world, split="test")
-    monkeypatch.setattr(digests.sources, "file_digest", None)
+    monkeypatch.setattr(digests.data_files, "file_digest", None)
     assert contents(open_ner(tiny_world, split="test")) == contents(first)
 
 
@@ -281,7 +285,6 @@ def test_a_cache_folder_that_cannot_be_written_is_named(tiny_world, tmp_path, mo
     file = tmp_path / "file"
     file.write_text("no folder")
     monkeypatch.setattr(token_cache.data_files, "cache_dir", lambda: file / "cache")
-    monkeypatch.setattr(vocabulary, "file", None)  # the vocabulary is loaded already
     with pytest.raises(RequestError) as caught:
         open_ner(tiny_world, split="test")
     message = str(caught.value)

@@ -9,6 +9,8 @@ from seqio_tasks import sentencepiece_model
 from xfer_jax.cli import main as cli
 from xfer_jax.results import probe_table
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def trained(command, tmp_path_factory) -> Path:

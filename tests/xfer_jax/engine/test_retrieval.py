@@ -218,6 +218,7 @@ def scores(folder: Path) -> list[dict[str, str]]:
     return read_rows(folder / "retrieval.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [None, 0, 1])
 def test_the_command_finds_what_reads_the_same(retrieve, tmp_path, capsys, layer):
     similarity = "dot" if layer is None else "cosine"

@@ -57,6 +57,7 @@ def test_a_run_does_not_go_on_with_other_data(earlier_run, command, capsys):
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_a_run_that_was_moved_or_is_linked_goes_on(
     earlier_run, command, tmp_path, monkeypatch, capsys
 ):

@@ -27,7 +27,10 @@ from xfer_jax.engine import evaluation, run_folder
 from xfer_jax.mt5 import decoding, model
 
 # The checkpoints are read back here on the devices that wrote them.
-pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
+]
 
 STEPS, SAVE_PERIOD, EVAL_PERIOD = 12, 4, 8
 MACROS = {

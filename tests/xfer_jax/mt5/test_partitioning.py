@@ -15,6 +15,8 @@ from tests.support.command_line import free_port
 from xfer_jax.checkpoints import store
 from xfer_jax.mt5 import partitioning
 
+pytestmark = pytest.mark.slow
+
 STEPS = 20
 LOSS_TOLERANCE, PARAMETER_TOLERANCE = (
     1e-5,
