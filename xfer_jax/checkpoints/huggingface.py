@@ -39,10 +39,7 @@ from xfer_jax.mt5 import model
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # first choice first
 _INDEX = ".index.json"  # suffix of the index of weights in several files
 _EMBEDDING, _LOGITS = hf_config.EMBEDDING, hf_config.LOGITS
-_ALIASES = (
-    "encoder.embed_tokens.weight",
-    "decoder.embed_tokens.weight",
-)  # other names of the embedding
+_ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # of the embedding
 # Old versions of the library save it, but no version reads it.
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}

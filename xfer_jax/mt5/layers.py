@@ -40,7 +40,7 @@ class Config:
     def __post_init__(self):
         if self.dtype in ("float16", "fp16", "half"):
             raise RequestError(
-                "dtype float16 is not supported: mT5's activations overflow; use bfloat16"
+                "dtype float16 is not supported: activations overflow; use bfloat16 or float32"
             )
         if self.dtype not in DTYPES:
             raise RequestError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
