@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from seqio_tasks.data_config import DataConfig
+from seqio_tasks.errors import RequestError
 
 PREFIX = "xfer_"
 PROBE = "probe."  # between the prefix and a family's name
@@ -110,6 +111,12 @@ class Task:
     def full_name(self) -> str:
         """The name of the task without its subset."""
         return f"{PREFIX}{self.family.name}.{self.language}"
+
+    def check_split(self, split: str, setting: str = "") -> None:
+        """Raises RequestError unless the task has a split; `setting` is what the user has set."""
+        if split not in self.family.source.splits:
+            there = ", ".join(self.family.source.splits)
+            raise RequestError(f"{setting}{self.name} has no split {split!r}; it has {there}")
 
     @property
     def metric(self) -> Metric | None:

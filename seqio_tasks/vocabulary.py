@@ -7,8 +7,8 @@ are the last pieces, in decreasing order of id.
 
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gin
 
@@ -25,14 +25,14 @@ from seqio_tasks.data_config import MT5_FILE, POCKET, DataConfig
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import pocket
 from seqio_tasks.sentencepiece_model import ROW_MULTIPLE, Vocabulary
+from seqio_tasks.settings import Count, Lines, arguments
 
 _TRAINING_FORMAT = 2  # increase it when `train` makes different pieces from the same text
 
 
 @gin.configurable(module="seqio_tasks.vocabulary")
-def trained(
-    tasks: Sequence[str], size: int, languages: Sequence[str] = (), examples: int = 2000
-) -> str:
+@arguments("vocabulary.trained.{}")
+def trained(tasks: Lines, size: Any, languages: Lines = (), examples: Count = 2000) -> str:
     """Returns a vocabulary trained on the text of tasks; trains it on first use, and caches it.
 
     For gin, to train models from scratch: `VOCAB_FILE = @vocabulary.trained()`.
@@ -47,16 +47,6 @@ def trained(
       RequestError: a task or language is unknown, data is missing, or the size does not fit.
     """
     sentencepiece_model.check_size(size)
-    for name, value in (("tasks", tasks), ("languages", languages)):
-        if not isinstance(value, (tuple, list)) or not all(isinstance(x, str) for x in value):
-            raise RequestError(
-                f"vocabulary.trained.{name} must be a tuple of names, ('xfer_panx.sw',) or"
-                f" ('en', 'sw'), not {value!r:.100}"
-            )
-    if type(examples) is not int or examples < 1:
-        raise RequestError(
-            f"vocabulary.trained.examples must be an integer of at least 1, not {examples!r}"
-        )
     chosen = catalogue.of_languages(tasks, languages)
     config = data_config.configured(vocabulary_file=MT5_FILE)  # else it would ask for this one
     origins = [(task.full_name, raw_data.origin(task, "train", config)) for task in chosen]

@@ -200,10 +200,7 @@ def evaluation(
         return None
     mixture = registry.mixture(tasks)
     for task in (task for name in tasks for task in catalogue.tasks(name)):
-        if split not in task.family.source.splits:
-            raise RequestError(
-                f"{task.name} has no split {split!r}; it has {', '.join(task.family.source.splits)}"
-            )
+        task.check_split(split)
         if mode is not None and task.family.format.objective == "probe":
             continue
         prediction.Method().check(task)

@@ -262,16 +262,25 @@ def test_names_are_put_together_for_gin():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: catalogue.name(5, "sw"), "a task must be text, such as 'xfer_panx', not 5"),
-        (lambda: catalogue.name("xfer_panx", None), "a language must be text, such as 'sw', not"),
+        (
+            lambda: catalogue.name(5, "sw"),
+            "TASK must be text in quotation marks, such as 'en', not 5",
+        ),
+        (lambda: catalogue.name("xfer_panx", None), "SOURCE must be text in quotation marks"),
         (
             lambda: catalogue.names("xfer_panx", "en"),
-            "must be a tuple, such as ('en', 'sw') or ('en',), not",
+            "TARGETS must be a list, such as ('en',) with its comma, not 'en'",
         ),
-        (lambda: catalogue.names("xfer_panx", ("en", 5)), "a language must be text"),
-        (lambda: catalogue.probe(None), "a task must be text"),
-        (lambda: catalogue.evaluation_examples(-1), "must be an integer of at least 1, not -1"),
-        (lambda: catalogue.longest_target("x"), "must be a whole number from 1, or None, not 'x'"),
+        (lambda: catalogue.names("xfer_panx", ("en", 5)), "TARGETS[1] must be text"),
+        (lambda: catalogue.probe(None), "TASK must be text"),
+        (
+            lambda: catalogue.evaluation_examples(-1),
+            "EVALUATOR_NUM_EXAMPLES must be at least 1, not -1",
+        ),
+        (
+            lambda: catalogue.longest_target("x"),
+            "the length of a target must be a whole number, not 'x'",
+        ),
         (lambda: catalogue.of_languages("xfer_panx.sw"), "tasks must be a list or tuple of names"),
         (lambda: catalogue.of_languages(["xfer_panx.sw"], [["en"]]), "no language ['en']"),
     ],

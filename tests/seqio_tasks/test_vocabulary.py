@@ -82,9 +82,9 @@ def test_what_a_vocabulary_cannot_be_trained_from_is_refused(panx):
         ((("xfer_panx.sw",), 100_000), "100000 pieces cannot be trained"),
         ((("xfer_panx.s",), 130), "unknown task 'xfer_panx.s'"),
         ((("xfer_panx.sw",), True), "must be an integer of at most"),
-        (("xfer_panx.sw", 130), "vocabulary.trained.tasks must be a tuple of names"),
-        ((("xfer_panx.sw",), 130, "sw"), "vocabulary.trained.languages must be a tuple of names"),
-        ((("xfer_panx.sw",), 130, (), 0), "examples must be an integer of at least 1, not 0"),
+        (("xfer_panx.sw", 130), "vocabulary.trained.tasks must be a list"),
+        ((("xfer_panx.sw",), 130, "sw"), "vocabulary.trained.languages must be a list"),
+        ((("xfer_panx.sw",), 130, (), 0), "vocabulary.trained.examples must be at least 1, not 0"),
     ):
         with pytest.raises(RequestError, match=re.escape(why)):
             vocabulary.trained(*arguments)

@@ -165,9 +165,7 @@ def _vocab(args: argparse.Namespace, bindings: list[str]) -> None:
     if args.examples < 1:
         raise RequestError(f"--examples must be at least 1, not {args.examples}")
     for task in tasks:
-        if args.split not in task.family.source.splits:
-            there = ", ".join(task.family.source.splits)
-            raise RequestError(f"--split: {task.name} has no split {args.split!r}; it has {there}")
+        task.check_split(args.split, "--split: ")
     registry, config = quiet_registry.load(), data_config.configured()
     texts = (t for task in tasks for t in registry.texts(task, args.split, config, args.examples))
     print(f"training {args.size} pieces on {len(tasks)} tasks; this can take minutes", flush=True)

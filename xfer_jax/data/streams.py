@@ -8,7 +8,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from seqio_tasks import catalogue, span_corruption
+from seqio_tasks import span_corruption
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import probes
 from seqio_tasks.sentencepiece_model import EOS_ID, Vocabulary
@@ -184,23 +184,6 @@ def check_lengths(lengths: Lengths, macro: str = "TASK_FEATURE_LENGTHS") -> None
                 f"{macro}[{feature!r}] must be an integer of at least 2 and at most {MOST_TOKENS},"
                 f" not {length!r:.100}"
             )
-
-
-def check_split(macro: str, split: str, names: Sequence[str]) -> None:
-    """Checks that tasks have a split.
-
-    Args:
-      macro: the macro of the split, for the error message.
-      split: the name of the split.
-      names: names of tasks or mixtures.
-
-    Raises:
-      RequestError: a task is unknown, or has no such split.
-    """
-    for task in (task for name in names for task in catalogue.tasks(name)):
-        if split not in task.family.source.splits:
-            there = ", ".join(task.family.source.splits)
-            raise RequestError(f"{macro}: {task.name} has no split {split!r}; it has {there}")
 
 
 # --- Probes --------------------------------------------------------------------------------------

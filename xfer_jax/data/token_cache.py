@@ -108,10 +108,7 @@ def open_cache(task: Task, split: str, config: DataConfig) -> Cache:
         folder cannot be written.
       RunError: the disk is full.
     """
-    if split not in task.family.source.splits:
-        raise RequestError(
-            f"{task.name} has no split {split!r}; it has {', '.join(task.family.source.splits)}"
-        )
+    task.check_split(split)
     key = _key(task, split, config)
     folder = data_files.cache_dir() / "tokens" / f"{task.full_name}-{split}-{_digest(key)[:16]}"
     if not folder.is_dir():

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import gin
 
-from seqio_tasks import catalogue
 from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import Task
@@ -244,10 +243,6 @@ class Evaluation:
         if not self.eval_data.tasks:
             raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
 
-    def tasks(self) -> list[Task]:
-        """Returns the tasks to evaluate on."""
-        return [task for name in self.eval_data.tasks for task in catalogue.tasks(name)]
-
     def _cache(self, task: Task, vocab: Vocabulary) -> Cache:
         data = self.eval_data
         cache = open_cache(task, data.split, self.data_config).sample(data.examples)
@@ -263,7 +258,7 @@ class Evaluation:
         """
         checkpoint = self.checkpoint.find(self.data_config)
         run_folder.check_inputs(self.folder, checkpoint.inputs)
-        tasks = self.tasks()
+        tasks = self.eval_data.resolved()
         for task in tasks:
             if task.family.format.objective != "probe":
                 self.method.check(task)
@@ -292,7 +287,7 @@ def evaluate(request: Evaluation, config_text: str) -> list[TargetScore]:
     """Scores a checkpoint on its targets, in T5X's output layout, and prints the table."""
     folder = request.folder
     run_folder.check(folder, config_text)
-    for task in request.tasks():
+    for task in request.eval_data.resolved():
         request.method.check(task)
     opened = request.open()
     about = opened.checkpoint.about

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import gin
 
-from seqio_tasks import catalogue, sentencepiece_model, span_corruption
+from seqio_tasks import sentencepiece_model, span_corruption
 from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import PREFIX
@@ -58,7 +58,7 @@ def probe(request: Probe, config_text: str) -> None:
     Raises:
       RequestError: a wrong request, or a folder that holds the probe of another checkpoint.
     """
-    folder, first = request.folder, catalogue.tasks(request.eval_data.tasks[0])[0]
+    folder, first = request.folder, request.eval_data.resolved()[0]
     of_family = folder / f"{PREFIX}{first.family.name}"
     run_folder.check(of_family, config_text)
     opened = Evaluation(

@@ -235,13 +235,10 @@ def _average_precision(found: Sequence[Hashable], right: set[Hashable], k: int) 
 @gin.configurable(module="xfer_jax.engine.retrieval")
 @settings(
     {
-        "folder": "RETRIEVAL_OUTPUT_DIR",
-        "languages": "TARGETS",
-        "split": "EVAL_SPLIT",
-        "length": "RETRIEVAL_LENGTH",
-        "batch_size": "EVAL_BATCH_SIZE",
+        "folder": "RETRIEVAL_OUTPUT_DIR", "languages": "TARGETS", "split": "EVAL_SPLIT",
+        "length": "RETRIEVAL_LENGTH", "batch_size": "EVAL_BATCH_SIZE",
     }
-)
+)  # fmt: skip
 class Retrieval:
     """The settings of `xfer-jax retrieve`."""
 

@@ -116,7 +116,7 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
             " that share the data"
         )
     train_tasks = catalogue.tasks(run.training_data.task)
-    target_tasks = [task for name in run.eval_data.tasks for task in catalogue.tasks(name)]
+    target_tasks = run.eval_data.resolved()
     source = train_tasks[0].language if len(train_tasks) == 1 else records.ALL_LANGUAGES
     for task in target_tasks:
         run.method.check(task)
@@ -149,14 +149,9 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     }
 
     def score(params: dict, step: int) -> list[evaluation.TargetScore]:
+        network, data = Transformer(run.model), run.eval_data
         predictor = Predictor(
-            Transformer(run.model),
-            params,
-            mesh,
-            vocab,
-            run.eval_data.lengths,
-            run.eval_data.batch_size,
-            run.method,
+            network, params, mesh, vocab, data.lengths, data.batch_size, run.method
         )
         return evaluation.evaluate_all(predictor, targets, run.folder, step)
 
@@ -186,11 +181,7 @@ def _steps(run: Run, origin: resume.Origin, step: int) -> tuple[int, int]:
 
 
 def _open_data(
-    run: Run,
-    mesh: Mesh,
-    train_tasks: Sequence[Task],
-    target_tasks: Sequence[Task],
-    steps: int,
+    run: Run, mesh: Mesh, train_tasks: Sequence[Task], target_tasks: Sequence[Task], steps: int
 ) -> tuple[loader.TrainingInput, list[token_cache.Cache]]:
     """Returns the training batches, and the examples of each task to evaluate on."""
     shares, data, config = mesh.shape["data"], run.eval_data, run.data_config
