@@ -18,11 +18,14 @@ installed := $(shell cat $(STAMP) 2>/dev/null)
 extras := $(sort $(installed) $(subst $(comma),$(space),$(EXTRAS)) $(filter docs,$(MAKECMDGOALS)))
 listed := $(subst $(space),$(comma),$(extras))
 
+# Files stay whole, in the order of tests/conftest.py: their tests share what is expensive.
+PYTEST := $(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint docs bench clean new-extras
+.PHONY: help install quickstart test test-quick lint docs bench clean new-extras
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv with EXTRAS in it, and nothing else
 
@@ -30,7 +33,10 @@ quickstart: $(STAMP) ## a first look: pre-train, fine-tune and score a pocket mT
 	$(PY) -m xfer_jax.quickstart
 
 test: $(STAMP) ## run the tests; XFER_DATA_DIR=... adds those that read real data
-	$(PY) -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-quick: $(STAMP) ## run the tests of at most a second each, in a minute or two
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 lint: $(STAMP) ## check formatting, style, types, and that imports point one way
 	$(PY) -m ruff format --check .

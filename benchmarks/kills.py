@@ -28,7 +28,7 @@ import gin
 import numpy as np
 
 from benchmarks import kill_resume, record, train_step
-from seqio_tasks import catalogue, sentencepiece_model, vocabulary
+from seqio_tasks import catalogue, data_config
 from seqio_tasks.errors import RequestError
 from xfer_jax.checkpoints import checksums, locations, run_file, store
 from xfer_jax.data import token_cache
@@ -249,10 +249,10 @@ def read_checkpoint(folder: Path) -> dict[str, Any]:
     return arrays | {"step": contents.step, "about": run_file.about(location)}
 
 
-def read_cache(task: str, vocab: sentencepiece_model.Vocabulary, folder: Path) -> list[Any]:
+def read_cache(task: str, config: data_config.DataConfig, folder: Path) -> list[Any]:
     """Returns the tokens and texts of a task's validation split; `folder` is the cache folder."""
     del folder  # the environment names it
-    cache = token_cache.open_cache(catalogue.task(task), "validation", vocab)
+    cache = token_cache.open_cache(catalogue.task(task), "validation", config)
     tokens = [
         cache.tokens(feature, i).tolist()
         for i in range(len(cache))
@@ -282,8 +282,8 @@ def flip_all(folder: Path, run: Path, count: int, seed: int) -> dict[str, Any]:
     with gin.unlock_config():
         gin.parse_config(["World.eval_examples = 60", "World.train_examples = 60",
                           "World.text_sentences = 100"])  # fmt: skip
-    vocab = vocabulary.load(vocabulary.POCKET)
-    read = functools.partial(read_cache, task, vocab)
+    config = data_config.configured(vocabulary_file=data_config.POCKET)
+    read = functools.partial(read_cache, task, config)
     whole, scratch = folder / "whole-cache", folder / "flipped-cache"
     try:
         os.environ["XFER_CACHE_DIR"] = str(whole)

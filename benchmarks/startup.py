@@ -18,13 +18,15 @@ from benchmarks import record
 
 OPEN = """
 import time
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, data_config, vocabulary
 from xfer_jax.data import token_cache
 import gin
 gin.parse_config(["World.train_examples = 2000", "World.text_sentences = 500"])
-task, words = catalogue.task("xfer_pocket_ner.en"), vocabulary.load(vocabulary.POCKET)
+task = catalogue.task("xfer_pocket_ner.en")
+config = data_config.configured(vocabulary_file=data_config.POCKET)
+vocabulary.of(config)
 began = time.perf_counter()
-cache = token_cache.open_cache(task, "train", words)
+cache = token_cache.open_cache(task, "train", config)
 len(cache.token_counts("inputs"))
 print(time.perf_counter() - began)
 """

@@ -20,7 +20,6 @@ Mixtures and variants:
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import gin
 
@@ -39,6 +38,7 @@ from seqio_tasks.families import (
     xnli,
 )
 from seqio_tasks.records import ALL_LANGUAGES, INTERMEDIATE, PREFIX, PROBE, TEXT, Family, Task
+from seqio_tasks.settings import Count, Line, Lines, arguments
 
 AND_TEXT = "_and_text"
 # Kinds of intermediate tasks, and their family of tasks; any other kind is the name of its family.
@@ -221,84 +221,46 @@ def of_languages(names: Sequence[str], languages: Sequence[str] = ()) -> list[Ta
     return [task for task in every if not languages or task.language in languages]
 
 
-def _text(value: Any, what: str, example: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise RequestError(f"{what} must be text, such as {example!r}, not {value!r:.80}")
+@gin.configurable(module="seqio_tasks.catalogue")
+@arguments({"language": "SOURCE"})
+def name(task: Line, language: Line, subset: Line = "") -> str:
+    """Builds the name of a task from its parts, for gin: `xfer_panx`, `sw`, `n100.s0`."""
+    return ".".join(part for part in (task, language, subset) if part)
 
 
 @gin.configurable(module="seqio_tasks.catalogue")
-def name(task: str, language: str, subset: str = "") -> str:
-    """Builds the name of a task from its parts, for gin: `xfer_panx`, `sw`, `n100.s0`.
-
-    Raises:
-      RequestError: a part is not text.
-    """
-    parts = (
-        _text(task, "a task", "xfer_panx"),
-        _text(language, "a language", "sw"),
-        _text(subset, "a subset", "n100.s0"),
-    )
-    return ".".join(part for part in parts if part)
+@arguments({"languages": "TARGETS"})
+def names(task: Line, languages: Lines) -> tuple[str, ...]:
+    """Builds the names of a task in several languages, for gin."""
+    return tuple(f"{task}.{language}" for language in languages)
 
 
 @gin.configurable(module="seqio_tasks.catalogue")
-def names(task: str, languages: Sequence[str]) -> tuple[str, ...]:
-    """Builds the names of a task in several languages, for gin.
-
-    Raises:
-      RequestError: the languages are not a list or tuple of texts.
-    """
-    if not isinstance(languages, list | tuple):
-        raise RequestError(
-            "languages (TARGETS) must be a tuple, such as ('en', 'sw') or ('en',), not"
-            f" {languages!r:.80}"
-        )
-    return tuple(name(task, language, subset="") for language in languages)
-
-
-@gin.configurable(module="seqio_tasks.catalogue")
-def probe(task: str) -> str:
-    """Returns the name of a task's probe, for gin: `xfer_probe.panx` for `xfer_panx`.
-
-    Raises:
-      RequestError: the name is not text.
-    """
-    task = _text(task, "a task", "xfer_panx")
+@arguments()
+def probe(task: Line) -> str:
+    """Returns the name of a task's probe, for gin: `xfer_probe.panx` for `xfer_panx`."""
     return task if task.startswith(PREFIX + PROBE) else PREFIX + PROBE + task.removeprefix(PREFIX)
 
 
 @gin.configurable(module="seqio_tasks.catalogue")
-def evaluation_examples(count: int | None = None) -> int | None:
+@arguments({"count": "EVALUATOR_NUM_EXAMPLES"})
+def evaluation_examples(count: Count | None = None) -> int | None:
     """Returns how many examples of a task SeqIO delivers, see `sample_indices`; None: all.
 
     Args:
       count: the value of EVALUATOR_NUM_EXAMPLES; gin binds it.
-
-    Raises:
-      RequestError: the value is neither None nor an integer of at least 1.
     """
-    if count is not None and (type(count) is not int or count < 1):
-        raise RequestError(
-            f"EVALUATOR_NUM_EXAMPLES must be an integer of at least 1, not {count!r}"
-        )
     return count
 
 
 @gin.configurable(module="seqio_tasks.catalogue")
-def longest_target(tokens: int | None = None) -> int | None:
-    """Returns the most tokens of a target, end of sequence included; SeqIO drops longer examples.
+@arguments({"tokens": "the length of a target"})
+def longest_target(tokens: Count | None = None) -> int | None:
+    """Returns the maximum number of tokens of a target, including end of sequence.
+
+    SeqIO drops longer examples.
 
     Args:
       tokens: the value; gin binds it. None: no example is dropped.
-
-    Raises:
-      RequestError: the value is not a positive whole number.
     """
-    return _positive(tokens, "the length of a target")
-
-
-def _positive(value: Any, what: str) -> int | None:
-    if value is None or (type(value) is int and value > 0):
-        return value
-    raise RequestError(f"{what} must be a whole number from 1, or None, not {value!r:.80}")
+    return tokens

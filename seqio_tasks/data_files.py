@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import gin
 import pydantic
 
 from seqio_tasks import files
@@ -21,29 +20,6 @@ csv.field_size_limit(2**31 - 1)
 XTREME_SPLITS = {"train": "train", "validation": "dev", "test": "test"}  # in names of files
 _TAG = re.compile("[A-Z]+(-[A-Z]+)?")  # the form of most tags
 _SHOWN = 80  # characters of a wrong value in an error message
-
-
-@gin.configurable(module="seqio_tasks.data_files")
-def data_dir(path: str | None = None) -> Path | None:
-    """Returns the folder of files in XTREME's layout to read; None: read from TFDS.
-
-    Args:
-      path: the folder; by default the environment variable `XFER_DATA_DIR`, or None if unset.
-
-    Raises:
-      RequestError: the folder does not exist, or must not be read.
-    """
-    if path is None or path == "":
-        path = os.environ.get("XFER_DATA_DIR")
-    if path is None or path == "":
-        return None
-    folder = files.absolute(path, "DATA_DIR or XFER_DATA_DIR")
-    if not _exists(folder, Path.is_dir):
-        raise RequestError(
-            f"the data folder {folder} (XFER_DATA_DIR) does not exist; name a folder in the layout"
-            " of XTREME's download scripts, or unset it to read from TFDS"
-        )
-    return folder
 
 
 def cache_dir() -> Path:
@@ -92,6 +68,7 @@ def _exists(path: Path, kind: Callable[[Path], bool]) -> bool:
 
 
 def find(
+    folder: Path | None,
     candidates: tuple[str, ...],
     task: str,
     split: str,
@@ -101,6 +78,7 @@ def find(
     """Finds the file of a task in the data folder.
 
     Args:
+      folder: the data folder; None: there is none.
       candidates: possible paths of the split inside the folder, first choice first.
       task: name of the task, for the error message.
       split: name of the split, for the error message.
@@ -116,7 +94,6 @@ def find(
             f"{task} has no data for {split}: train on another language, or evaluate on another"
             " split"
         )
-    folder = data_dir()
     names = " or ".join(candidates)
     if folder is None:
         raise RequestError(

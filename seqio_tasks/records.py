@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from seqio_tasks.data_config import DataConfig
+from seqio_tasks.errors import RequestError
+
 PREFIX = "xfer_"
 PROBE = "probe."  # between the prefix and a family's name
 ALL_LANGUAGES = "all_langs"
@@ -35,9 +38,10 @@ class Source:
     small: Mapping[str, int] = dataclasses.field(default_factory=dict)
     # how to get missing files, for the error message
     remedy: str = "put it there with XTREME's download scripts"
-    # (language, split) -> raw examples that are generated, not read; and a digest of the generator
-    make: Callable[[str, str], Iterator[Example]] | None = None
-    digest: Callable[[], str] | None = None
+    # (language, split, config) -> raw examples that are generated, not read; and a digest of the
+    # generator
+    make: Callable[[str, str, DataConfig], Iterator[Example]] | None = None
+    digest: Callable[[DataConfig], str] | None = None
     # split -> the families whose examples are concatenated, instead of reading files
     parts: Callable[[str], tuple["Family", ...]] | None = None
 
@@ -107,6 +111,12 @@ class Task:
     def full_name(self) -> str:
         """The name of the task without its subset."""
         return f"{PREFIX}{self.family.name}.{self.language}"
+
+    def check_split(self, split: str, setting: str = "") -> None:
+        """Raises RequestError unless the task has a split; `setting` is what the user has set."""
+        if split not in self.family.source.splits:
+            there = ", ".join(self.family.source.splits)
+            raise RequestError(f"{setting}{self.name} has no split {split!r}; it has {there}")
 
     @property
     def metric(self) -> Metric | None:

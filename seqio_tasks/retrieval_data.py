@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated
 
@@ -47,8 +48,8 @@ class Family:
     languages: tuple[str, ...]
     splits: tuple[str, ...]  # splits with relevance labels; the first is the one to report
     metric: str
-    # (languages, split) -> the sets of these languages, in the same order
-    read: Callable[[Sequence[str], str], Iterator[Set]]
+    # (data folder, languages, split) -> the sets of these languages, in the same order
+    read: Callable[[Path, Sequence[str], str], Iterator[Set]]
 
 
 def family(name: str) -> Family:
@@ -64,11 +65,14 @@ def family(name: str) -> Family:
     return FAMILIES[name]
 
 
-def read(name: str, languages: Sequence[str] = (), split: str | None = None) -> Iterator[Set]:
+def read(
+    name: str, data_dir: Path | None, languages: Sequence[str] = (), split: str | None = None
+) -> Iterator[Set]:
     """Yields the sets of a family in some languages, or in all languages.
 
     Args:
       name: name of the family.
+      data_dir: the data folder; None: there is none, which is an error.
       languages: languages of the queries; all by default.
       split: a split of the family; its first by default.
 
@@ -88,12 +92,12 @@ def read(name: str, languages: Sequence[str] = (), split: str | None = None) -> 
         raise RequestError(
             f"{name} has no split {split!r}; EVAL_SPLIT may be {' or '.join(found.splits)}"
         )
-    if data_files.data_dir() is None:
+    if data_dir is None:
         raise RequestError(
             f"{name} is read from files: set DATA_DIR or XFER_DATA_DIR to a folder in the layout of"
             " XTREME's download scripts"
         )
-    yield from found.read(tuple(languages) or found.languages, split or found.splits[0])
+    yield from found.read(data_dir, tuple(languages) or found.languages, split or found.splits[0])
 
 
 def _one_line(text: str) -> str:
@@ -109,7 +113,7 @@ TATOEBA = (
 )  # fmt: skip
 
 
-def _tatoeba_pairs(language: str) -> tuple[list[str], list[str], list[int]]:
+def _tatoeba_pairs(folder: Path, language: str) -> tuple[list[str], list[str], list[int]]:
     """Returns the sentences, the English sentences, and for each of the latter its pair's number.
 
     In LASER's files, line n is the translation of line n. XTREME's script sorts the English side;
@@ -117,12 +121,10 @@ def _tatoeba_pairs(language: str) -> tuple[list[str], list[str], list[int]]:
     """
 
     def lines(name: str) -> list[str]:
-        path = data_files.find((f"tatoeba/{name}",), f"tatoeba.{language}", "test", None)
+        path = data_files.find(folder, (f"tatoeba/{name}",), f"tatoeba.{language}", "test", None)
         return [text.strip() for _, text in data_files.lines(path)]
 
     texts, english = lines(f"{language}-en.{language}"), lines(f"{language}-en.en")
-    folder = data_files.data_dir()
-    assert folder is not None
     if len(texts) != len(english) or not texts:
         raise RequestError(
             f"{folder / 'tatoeba'}: {language}-en.{language} has {len(texts)} lines and"
@@ -154,22 +156,22 @@ def _equal_texts(texts: Sequence[str]) -> list[frozenset[int]]:
     return [frozenset(places[text]) for text in texts]
 
 
-def _tatoeba_to_english(languages: Sequence[str], split: str) -> Iterator[Set]:
+def _tatoeba_to_english(folder: Path, languages: Sequence[str], split: str) -> Iterator[Set]:
     """Queries are sentences, and candidates are English translations."""
     del split
     for language in languages:
-        texts, english, pairs = _tatoeba_pairs(language)
+        texts, english, pairs = _tatoeba_pairs(folder, language)
         line_of = {number: line for line, number in enumerate(pairs)}
         equal = _equal_texts(english)
         gold = tuple(equal[line_of[i]] for i in range(len(texts)))
         yield Set(language, tuple(texts), _numbered(english), gold)
 
 
-def _tatoeba(languages: Sequence[str], split: str) -> Iterator[Set]:
+def _tatoeba(folder: Path, languages: Sequence[str], split: str) -> Iterator[Set]:
     """Queries are English sentences, and candidates are translations, as in XTREME's script."""
     del split
     for language in languages:
-        texts, english, pairs = _tatoeba_pairs(language)
+        texts, english, pairs = _tatoeba_pairs(folder, language)
         equal = _equal_texts(texts)
         yield Set(language, tuple(english), _numbered(texts), tuple(equal[i] for i in pairs))
 
@@ -211,9 +213,11 @@ class _Document(data_files.Form):
     mentions: list[_Mention]
 
 
-def _mewslix(languages: Sequence[str], split: str) -> Iterator[Set]:
+def _mewslix(folder: Path, languages: Sequence[str], split: str) -> Iterator[Set]:
     """Queries are mentions of entities in news, and candidates are entity descriptions."""
-    path = data_files.find(("mewslix/candidate_set_entities.jsonl",), "mewslix", split, None)
+    path = data_files.find(
+        folder, ("mewslix/candidate_set_entities.jsonl",), "mewslix", split, None
+    )
     descriptions: dict[str, str] = {}  # by entity; there are a million
     for where, record in data_files.records(path):
         entity = data_files.formed(_Entity, record, f"{where}: not of Mewsli-X's form")
@@ -227,7 +231,7 @@ def _mewslix(languages: Sequence[str], split: str) -> Iterator[Set]:
     index = {entity: i for i, entity in enumerate(candidates.ids)}
     for language in languages:
         name = f"mewslix/wikinews_mentions/{data_files.XTREME_SPLITS[split]}-{language}.jsonl"
-        path = data_files.find((name,), f"mewslix.{language}", split, None)
+        path = data_files.find(folder, (name,), f"mewslix.{language}", split, None)
         queries, gold = [], []
         for where, record in data_files.records(path):
             document = data_files.formed(_Document, record, f"{where}: not of Mewsli-X's form")
@@ -299,7 +303,7 @@ class _File(data_files.Form):
     data: list[_Article]
 
 
-def _lareqa(languages: Sequence[str], split: str) -> Iterator[Set]:
+def _lareqa(folder: Path, languages: Sequence[str], split: str) -> Iterator[Set]:
     """Queries are questions, and candidates are sentences in all eleven languages."""
     texts: list[str] = []
     ids: list[str] = []
@@ -307,7 +311,7 @@ def _lareqa(languages: Sequence[str], split: str) -> Iterator[Set]:
     questions: dict[str, list[tuple[str, str]]] = {}  # by language: (text, id)
     for language in LAREQA:
         path = data_files.find(
-            (f"lareqa/xquad-r/{language}.json",), f"lareqa.{language}", split, None
+            folder, (f"lareqa/xquad-r/{language}.json",), f"lareqa.{language}", split, None
         )
         content = files.parse_json(files.read_text(path), str(path), unique_keys=True)
         found = data_files.formed(_File, content, f"{path}: not of XQuAD-R's form")

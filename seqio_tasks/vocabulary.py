@@ -7,48 +7,32 @@ are the last pieces, in decreasing order of id.
 
 import hashlib
 import json
-import os
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import gin
 
 from seqio_tasks import (
     catalogue,
+    data_config,
     data_files,
     files,
     quiet_registry,
     raw_data,
     sentencepiece_model,
 )
+from seqio_tasks.data_config import MT5_FILE, POCKET, DataConfig
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import pocket
 from seqio_tasks.sentencepiece_model import ROW_MULTIPLE, Vocabulary
+from seqio_tasks.settings import Count, Lines, arguments
 
-MT5_FILE = "gs://t5-data/vocabs/mc4.250000.100extra/sentencepiece.model"
-POCKET = "pocket"  # instead of a file: the vocabulary of the miniature languages, made on first use
 _TRAINING_FORMAT = 2  # increase it when `train` makes different pieces from the same text
 
 
 @gin.configurable(module="seqio_tasks.vocabulary")
-def file(path: str | None = None) -> str:
-    """Returns the file of the vocabulary: a local path or gs:// address.
-
-    Args:
-      path: the file, such as Hugging Face's `spiece.model`, or `pocket` for the vocabulary of the
-        miniature languages. By default the environment variable `XFER_VOCAB`, or else the public
-        vocabulary of mT5.
-    """
-    path = path or os.environ.get("XFER_VOCAB") or MT5_FILE
-    if path == POCKET:
-        return str(pocket.vocabulary_file())
-    return path if str(path).startswith("gs://") else str(files.absolute(path, "VOCAB_FILE"))
-
-
-@gin.configurable(module="seqio_tasks.vocabulary")
-def trained(
-    tasks: Sequence[str], size: int, languages: Sequence[str] = (), examples: int = 2000
-) -> str:
+@arguments("vocabulary.trained.{}")
+def trained(tasks: Lines, size: Any, languages: Lines = (), examples: Count = 2000) -> str:
     """Returns a vocabulary trained on the text of tasks; trains it on first use, and caches it.
 
     For gin, to train models from scratch: `VOCAB_FILE = @vocabulary.trained()`.
@@ -63,18 +47,9 @@ def trained(
       RequestError: a task or language is unknown, data is missing, or the size does not fit.
     """
     sentencepiece_model.check_size(size)
-    for name, value in (("tasks", tasks), ("languages", languages)):
-        if not isinstance(value, (tuple, list)) or not all(isinstance(x, str) for x in value):
-            raise RequestError(
-                f"vocabulary.trained.{name} must be a tuple of names, ('xfer_panx.sw',) or"
-                f" ('en', 'sw'), not {value!r:.100}"
-            )
-    if type(examples) is not int or examples < 1:
-        raise RequestError(
-            f"vocabulary.trained.examples must be an integer of at least 1, not {examples!r}"
-        )
     chosen = catalogue.of_languages(tasks, languages)
-    origins = [(task.full_name, raw_data.origin(task, "train")) for task in chosen]
+    config = data_config.configured(vocabulary_file=MT5_FILE)  # else it would ask for this one
+    origins = [(task.full_name, raw_data.origin(task, "train", config)) for task in chosen]
     key = json.dumps([_TRAINING_FORMAT, size, examples, origins])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
 
@@ -82,7 +57,9 @@ def trained(
         print(f"training a vocabulary of {size} pieces on {len(chosen)} tasks, once", flush=True)
         registry = quiet_registry.load()
         sentencepiece_model.train(
-            (t for task in chosen for t in registry.texts(task, "train", examples)), size, path
+            (t for task in chosen for t in registry.texts(task, "train", config, examples)),
+            size,
+            path,
         )
 
     return str(
@@ -90,36 +67,36 @@ def trained(
     )
 
 
-def load(path: str | None = None) -> Vocabulary:
-    """Loads a vocabulary, once per process.
-
-    Args:
-      path: as in `file`.
+def load(path: str) -> Vocabulary:
+    """Loads a vocabulary from a local path or gs:// address, once per process.
 
     Raises:
       RequestError: the file cannot be read, or is not a T5 vocabulary.
     """
-    if path is None:
-        path = file()
-    elif path == POCKET:
-        path = file(path)
     remote = isinstance(path, str) and path.startswith("gs://")
     return sentencepiece_model.read(path if remote else str(files.absolute(path)))
+
+
+def of(config: DataConfig) -> Vocabulary:
+    """Loads the vocabulary of a configuration, see `load`; `pocket` is trained on first use."""
+    if config.vocabulary_file == POCKET:
+        return load(str(pocket.vocabulary_file(config.world, config.pocket_pieces)))
+    return load(config.vocabulary_file)
 
 
 @gin.configurable(module="seqio_tasks.vocabulary")
 def vocab_size() -> int:
     """Returns the embedding rows for the vocabulary, for gin: `VOCAB_SIZE = @vocab_size()`."""
-    return sentencepiece_model.rows(load())
+    return sentencepiece_model.rows(of(data_config.configured()))
 
 
-def load_for(model_rows: int) -> Vocabulary:
-    """Loads the current vocabulary, for a model with `model_rows` rows in its embedding.
+def load_for(config: DataConfig, model_rows: int) -> Vocabulary:
+    """Loads the vocabulary of a configuration, for a model with `model_rows` rows in its embedding.
 
     Raises:
       RequestError: there are fewer rows than pieces, or at least 128 unused rows.
     """
-    loaded = load()
+    loaded = of(config)
     if not 0 <= model_rows - loaded.size < ROW_MULTIPLE:
         raise RequestError(
             f"the vocabulary {loaded.name} has {loaded.size} pieces and needs VOCAB_SIZE"

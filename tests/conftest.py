@@ -2,7 +2,12 @@
 
 import os
 
+import hypothesis
 import pytest
+
+# The same examples on every machine and in every run, however slow the machine.
+hypothesis.settings.register_profile("same", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("same")
 
 # Most of the tests' time goes into compiling small programs; unoptimised, by one thread (test
 # processes share the cores) and by XLA's older emitter, that takes a third of it. Only set where
@@ -12,14 +17,25 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
     " --xla_cpu_use_fusion_emitters=false",
 )
-# What takes minutes is begun first, or one process would still be at it when the others are done.
-_FIRST = ("test_study.py", "test_partitioning.py", "test_train.py", "test_optimizer.py",
-          "test_model.py", "test_decoding.py", "test_xtreme_r.py", "test_loss.py", "test_runs.py",
-          "test_store.py", "test_convert.py", "test_speed.py")  # fmt: skip
+# What takes minutes is begun first, the longest before the others, or one process would still be at
+# it when the others are done. Names of files, and of a folder.
+_FIRST = ("study", "test_study", "test_partitioning", "test_xtreme_r", "test_train", "test_page",
+          "test_registry", "test_optimizer", "test_analyze", "test_model", "test_odd_but_right",
+          "test_decoding", "test_probes", "test_huggingface", "test_loss")  # fmt: skip
+_SLOW = ("study", "test_study", "test_emission")  # as a whole
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.name not in _FIRST)
+    def places(item: pytest.Item) -> tuple[str, str]:
+        return item.path.parent.name, item.path.stem
+
+    def turn(item: pytest.Item) -> int:
+        return min((_FIRST.index(name) for name in places(item) if name in _FIRST), default=99)
+
+    for item in items:
+        if set(places(item)) & set(_SLOW):
+            item.add_marker(pytest.mark.slow)
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session", autouse=True)

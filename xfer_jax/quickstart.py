@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from seqio_tasks import miniature
+from seqio_tasks import data_config, miniature
 from xfer_jax import configuration, report
 from xfer_jax.analysis import analyze
 from xfer_jax.cli import exit_codes
@@ -33,6 +33,7 @@ def main(out: Path = OUT) -> None:
     out = out.absolute()
     configuration.load("study", [FILE], [])
     study = configuration.build(definition.Study)
+    world = data_config.configured().world
     workers = execution.machine_workers()
     progress.say(
         f"the pocket study: {len(job_graph.lay_out(study))} runs by {workers} workers, into {out}\n"
@@ -41,10 +42,10 @@ def main(out: Path = OUT) -> None:
     execution.run(study, out, workers)
     table = score_table.read(out / collect.FILE).table
     cells = table.set_index(["source", "target"])["score"].to_dict()
-    picture = draw(cells, out / "transfer.png")
+    picture = draw(cells, world, out / "transfer.png")
     why = analyze.analyze(analyze.Request([out], out / "analysis"))
     page = report.report(out / "analysis")
-    alike, unlike = collect.thirds(cells, miniature.World().syntactic_similarity)
+    alike, unlike = collect.thirds(cells, world.syntactic_similarity)
     progress.say(f"\n{why}")
     progress.say(
         "\nThese languages are invented: their word order and affixes are those of ar, bn, … hi in"
@@ -55,9 +56,8 @@ def main(out: Path = OUT) -> None:
     )
 
 
-def draw(cells: Mapping[tuple[str, str], float], path: Path) -> Path:
+def draw(cells: Mapping[tuple[str, str], float], world: miniature.World, path: Path) -> Path:
     """Draws the matrix of scores; languages with similar grammars are neighbours."""
-    world = miniature.World()
     grammars = {code: world.grammar(code) for code in miniature.LANGUAGES}
     order = sorted(grammars, key=lambda c: (grammars[c].order, grammars[c].adposition))
     labels = {}

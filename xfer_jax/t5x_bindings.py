@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 
-from seqio_tasks import catalogue, registry, vocabulary
+from seqio_tasks import catalogue, data_config, registry, vocabulary
 from seqio_tasks.errors import RequestError
 from xfer_jax import configuration
 from xfer_jax.checkpoints import checksums, locations, run_file, store
@@ -44,7 +44,7 @@ def checked(model: Any, remat: bool = False) -> Any:
             " --gin_file=t5x_configs/native_network.gin, or leave it out"
         )
     configuration.check_macros(gin.config_str(), "gin/runs", "t5x_configs")
-    vocabulary.load_for(model.module.config.vocab_size)
+    vocabulary.load_for(data_config.configured(), model.module.config.vocab_size)
     return model
 
 
@@ -88,8 +88,9 @@ def checkpoint(path: str | None) -> str | None:
             f"{location} is a checkpoint of Hugging Face's, which T5X does not read; convert it:"
             " xfer-jax convert --from hf --to t5x"
         )
+    used = vocabulary.of(data_config.configured())
     with checksums.verified(location):  # T5X itself compares no hashes
-        run_file.check_vocabulary(location, run_file.about(location), vocabulary.load())
+        run_file.check_vocabulary(location, run_file.about(location), used)
     return str(location)
 
 
@@ -179,9 +180,10 @@ def training_task(
             " checkpoints by KEEP_CHECKPOINTS = None, and evaluate them with `xfer-jax eval`"
         )
     registry.get(name)
+    tasks, config = catalogue.tasks(name), data_config.configured()
     data = selection.TrainingData(name, dict(lengths), split, long_targets=long_targets)
     with partitioning.first_goes_first():
-        found = loader.training_input(catalogue.tasks(name), data, vocabulary.load(), 1, 0)
+        found = loader.training_input(tasks, data, config, 1, 0)
     logging.info(
         "%s: %d examples, %d inputs are cut to %d tokens, %d targets are too long (%s)",
         *(name, found.examples, found.truncated_inputs, lengths["inputs"]),
@@ -223,16 +225,13 @@ def evaluation(
         return None
     mixture = registry.mixture(tasks)
     for task in (task for name in tasks for task in catalogue.tasks(name)):
-        if split not in task.family.source.splits:
-            raise RequestError(
-                f"{task.name} has no split {split!r}; it has {', '.join(task.family.source.splits)}"
-            )
+        task.check_split(split)
         if mode is not None and task.family.format.objective == "probe":
             continue
         prediction.Method().check(task)
         if mode == "score" and lengths is not None:
             with partitioning.first_goes_first():
-                cache = token_cache.open_cache(task, split, vocabulary.load())
+                cache = token_cache.open_cache(task, split, data_config.configured())
                 streams.Supervised(cache, dict(lengths))
     return dataset(mixture_or_task_name=mixture, split=split, task_feature_lengths=lengths)
 

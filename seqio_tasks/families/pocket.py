@@ -9,25 +9,23 @@ about real languages.
 from collections.abc import Iterator
 from pathlib import Path
 
-import gin
-
 from seqio_tasks import data_files, metrics, miniature, sentencepiece_model
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.families import panx, tydiqa, xnli
 from seqio_tasks.records import Example, Family, Format, Scoring, Source
 
 
-@gin.configurable(module="seqio_tasks.families.pocket")
-def vocabulary_file(size: int = 512) -> Path:
+def vocabulary_file(world: miniature.World, size: int) -> Path:
     """Returns the vocabulary of the miniature languages, trained on first use.
 
     Args:
+      world: which languages.
       size: most pieces, including sentinels; a small world may yield fewer.
 
     Raises:
       RequestError: the size does not fit, or the cache folder cannot be written.
     """
     sentencepiece_model.check_size(size)
-    world = miniature.World()
     path = data_files.cache_dir() / "miniature" / world.fingerprint() / f"{size}.model"
 
     def make(path: Path) -> None:
@@ -51,11 +49,10 @@ def _all_text(world: miniature.World) -> Iterator[str]:
 
 
 def _make(task: str):
-    def make(language: str, split: str) -> Iterator[Example]:
-        world = miniature.World()
+    def make(language: str, split: str, config: DataConfig) -> Iterator[Example]:
         if task == "text":
-            return ({"targets": text} for text in world.text(language, split))
-        return iter(world.examples(task, language, split))
+            return ({"targets": text} for text in config.world.text(language, split))
+        return iter(config.world.examples(task, language, split))
 
     return make
 
@@ -65,7 +62,7 @@ def _family(task: str, format: Format, scoring: Scoring) -> Family:
         name=f"pocket_{task}",
         title=f"{task.upper()} in miniature languages",
         languages=miniature.LANGUAGES,
-        source=Source(make=_make(task), digest=lambda: miniature.World().fingerprint()),
+        source=Source(make=_make(task), digest=lambda config: config.world.fingerprint()),
         format=format,
         scoring=scoring,
     )

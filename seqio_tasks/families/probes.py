@@ -10,26 +10,9 @@ predicted exactly is its LM_EM.
 import dataclasses
 from typing import Any
 
-import gin
-
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import PROBE, Family, Format, Scoring
 from seqio_tasks.sentencepiece_model import NUM_SENTINELS, Vocabulary
-
-
-@gin.configurable(module="seqio_tasks.families.probes")
-def mask_seed(seed: int = 0) -> int:
-    """Returns the seed of the probes' masks.
-
-    Args:
-      seed: the value of MASK_SEED; gin binds it.
-
-    Raises:
-      RequestError: the value is not a whole number, or is negative.
-    """
-    if type(seed) is not int or seed < 0:
-        raise RequestError(f"MASK_SEED must be a whole number of at least 0, not {seed!r:.80}")
-    return seed
 
 
 def sentinels(vocabulary: Vocabulary) -> tuple[int, ...]:

@@ -10,6 +10,8 @@ from benchmarks import kill_resume, worlds
 from xfer_jax.checkpoints import store
 from xfer_jax.mt5 import model, optimizer
 
+pytestmark = pytest.mark.slow
+
 CONFIG = model.Config(
     vocab_size=128, emb_dim=8, num_heads=1, head_dim=8, mlp_dim=8,
     num_encoder_layers=1, num_decoder_layers=1,

@@ -7,6 +7,8 @@ from benchmarks import __main__ as bench
 from benchmarks import peers, train_step
 from xfer_jax.mt5 import model
 
+pytestmark = pytest.mark.slow
+
 TINY = train_step.SIZES | {
     "vocab_size": 640, "emb_dim": 32, "num_heads": 2, "head_dim": 16, "mlp_dim": 48,
     "num_encoder_layers": 2, "num_decoder_layers": 1, "dropout_rate": 0.0,

@@ -194,11 +194,11 @@ def test_gin_files_exist(path):
 @each_page()
 def test_targets_of_make_exist(path):
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.M))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.M))
     code = [*inline(MARKDOWN[path]), *(line for b in blocks(MARKDOWN[path]) for line in lines(b))]
     for line in code:
         bare = re.sub(r"^(?:[A-Z_]+=\S+ )*", "", line)
-        called = re.match(r"make(?: +([a-z]+))?(?![\w-])", bare)
+        called = re.match(r"make(?: +([a-z-]+))?(?![\w-])", bare)
         if called and called[1]:
             assert called[1] in targets, line
 

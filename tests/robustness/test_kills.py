@@ -2,8 +2,12 @@
 
 import random
 
+import pytest
+
 from benchmarks import kills
 from seqio_tasks.errors import RequestError
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_bit_is_flipped_in_one_file(tmp_path):

@@ -1,10 +1,11 @@
 """Odd requests that are right: they are done, and nothing is said on standard error."""
 
-import csv
-
 import pytest
 
 from benchmarks.bad_input import FOLDER, Case, Link
+from tests.support.files import read_rows
+
+pytestmark = pytest.mark.slow
 
 SCORES = ("scores.csv",)
 ANALYZE = ["analyze", "--permutations=10", "--scores"]
@@ -96,10 +97,8 @@ def test_tables_of_other_programs_are_read(accepted, tmp_path, name):
         name, [*ANALYZE, "t.csv", "--out", "out"], "out/scores.csv", {"t.csv": TABLES[name]}
     )
     accepted(case)
-    with (tmp_path / "here" / "out" / "scores.csv").open(encoding="utf-8", newline="") as file:
-        found = {
-            (row["source"], row["target"]): float(row["score"]) for row in csv.DictReader(file)
-        }
+    rows = read_rows(tmp_path / "here" / "out" / "scores.csv")
+    found = {(row["source"], row["target"]): float(row["score"]) for row in rows}
     half = 0.5 if name == "decimal-comma" else 0.0
     expected = {(a, b): s + half for a, b, s in ROWS if not (name == "gaps" and a == "fi")}
     assert found == expected

@@ -1,5 +1,6 @@
 """What only a process of its own shows: its locale, its pipes, its mask."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -7,13 +8,11 @@ import sys
 
 import pytest
 
+from tests.support import command_line
 
-def start(*arguments: str, shell: str = "", **environment: str) -> subprocess.CompletedProcess:
-    """Runs the command line in a process of its own; `shell` comes after it."""
-    command = [sys.executable, "-m", "xfer_jax.cli", *arguments]
-    if shell:
-        command = ["bash", "-c", f'set -o pipefail; "$@" {shell}', "bash", *command]
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, check=False)
+pytestmark = pytest.mark.slow
+
+start = functools.partial(command_line.start, text=False)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Readers hold for any bytes: valid examples, or one sentence that names the file."""
 
+import functools
 import json
 from collections.abc import Callable
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from seqio_tasks import catalogue, records, retrieval_data
 from seqio_tasks.errors import RequestError
+from tests.support.files import squad as squad_json
 
 # What tears files apart: bytes that are no text, line ends that are none, JSON that is none.
 FRAGMENTS = (
@@ -20,10 +22,7 @@ FRAGMENTS = (
 )
 
 
-def squad(*questions: dict) -> str:
-    return json.dumps({"data": [{"paragraphs": [{"context": "a b", "qas": list(questions)}]}]})
-
-
+squad = functools.partial(squad_json, context="a b")
 QUESTION = {"id": "1", "question": "q?", "answers": [{"text": "a"}], "is_impossible": False}
 COPA = {"premise": "p", "choice1": "a", "choice2": "b", "question": "cause", "label": 1}
 SIQA = {"context": "c", "question": "q", "answerA": "a", "answerB": "b", "answerC": "c"}
@@ -180,7 +179,7 @@ def test_any_retrieval_file_is_read_or_refused(name, scratch, monkeypatch):
 
     def read(content: bytes) -> retrieval_data.Set:
         (folder / file).write_bytes(content)
-        (found,) = retrieval_data.read(name.partition(" ")[0], (language,))
+        (found,) = retrieval_data.read(name.partition(" ")[0], folder, (language,))
         return found
 
     assert read(right.encode()).queries

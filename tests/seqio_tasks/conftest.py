@@ -1,9 +1,11 @@
-"""What the tasks' tests share: a data folder, and the inverse of span corruption."""
+"""What the tasks' tests share: data, a small vocabulary, the inverse of span corruption."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+
+from seqio_tasks import sentencepiece_model
 
 
 @pytest.fixture
@@ -11,6 +13,14 @@ def folder(tmp_path, monkeypatch) -> Path:
     """The data folder."""
     monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def vocabulary_file(tmp_path_factory) -> str:
+    """A vocabulary of 147 pieces, of the formats' words and some Swahili."""
+    path = tmp_path_factory.mktemp("vocabulary") / "small.model"
+    texts = [f"tag: jina{i} Asha Juma alikwenda Nairobi jana PER: LOC: $$" for i in range(20)] * 3
+    return str(sentencepiece_model.train(texts, 170, path, exact=False))
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from seqio_tasks import catalogue, data_files, registry
+from seqio_tasks import catalogue, data_config, data_files, registry
 from seqio_tasks.errors import RequestError
 from tests.support.files import write
 from tests.support.tasks import complaint, read
@@ -12,16 +12,16 @@ from tests.support.tasks import complaint, read
 
 def test_no_folder_means_tfds(monkeypatch):
     monkeypatch.delenv("XFER_DATA_DIR", raising=False)
-    assert data_files.data_dir() is None
+    assert data_config.configured().data_dir is None
     monkeypatch.setenv("XFER_DATA_DIR", "")
-    assert data_files.data_dir() is None
+    assert data_config.configured().data_dir is None
 
 
 def test_the_argument_goes_before_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", "/nowhere")
-    assert data_files.data_dir(str(tmp_path)) == tmp_path
+    assert data_config.configured(str(tmp_path)).data_dir == tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert data_files.data_dir("~") == tmp_path
+    assert data_config.configured("~").data_dir == tmp_path
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])
@@ -38,7 +38,7 @@ def test_a_missing_data_folder_is_named(tmp_path, monkeypatch, kind):
     assert "unset it to read from TFDS" in message
 
 
-def test_a_missing_data_folder_is_complained_of_in_one_sentence(monkeypatch):
+def test_what_gin_adds_to_a_refusal_stands_below_its_sentence(monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", "/nowhere")
     with pytest.raises(RequestError) as caught:
         read("xfer_panx.sw", "train")
@@ -47,7 +47,7 @@ def test_a_missing_data_folder_is_complained_of_in_one_sentence(monkeypatch):
     assert gins_own[0].startswith("  In call to configurable")
 
 
-def test_cache_dir(tmp_path, monkeypatch):
+def test_the_cache_is_where_the_first_that_is_set_says(tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "mine"))
     assert data_files.cache_dir() == tmp_path / "mine"
     monkeypatch.delenv("XFER_CACHE_DIR")
@@ -106,17 +106,16 @@ def test_a_missing_file_of_a_subset_is_missed_in_its_name(folder):
 
 
 def test_the_first_choice_is_taken(folder):
-    assert folder  # set
     for name in ("b", "c"):
         write(folder / name, name)
-    assert data_files.find(("a", "b", "c"), "t", "train", None) == folder / "b"
+    assert data_files.find(folder, ("a", "b", "c"), "t", "train", None) == folder / "b"
     with pytest.raises(RequestError) as caught:
-        data_files.find(("a", "d"), "t", "train", None)
+        data_files.find(folder, ("a", "d"), "t", "train", None)
     assert "t (train) needs a or d in" in str(caught.value)
     assert "TFDS" not in str(caught.value)  # which has nothing to offer
 
 
-def test_lines(tmp_path):
+def test_lines_are_numbered_and_end_at_line_feeds_alone(tmp_path):
     path = write(tmp_path / "f", "ein\r\n\n zwei \t\ndr\u2028ei\x85")
     assert list(data_files.lines(path)) == [
         (1, "ein"),
@@ -204,7 +203,7 @@ def test_a_home_that_nobody_knows_is_answered_with_the_remedy(monkeypatch):
         data_files.cache_dir()
 
 
-def test_file_digest(tmp_path):
+def test_a_file_s_digest_is_its_sha256(tmp_path):
     path = write(tmp_path / "f", "abc")
     expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
     assert data_files.file_digest(path) == expected
@@ -232,7 +231,7 @@ def test_what_is_not_utf8_is_named(folder, name, split, file):
 def test_an_empty_file_is_refused(folder):
     write(folder / "panx/train-en.tsv", "\n\n")
     with pytest.raises(RequestError, match=r"xfer_panx\.en"):
-        list(registry.texts(catalogue.task("xfer_panx.en"), "train"))
+        list(registry.texts(catalogue.task("xfer_panx.en"), "train", data_config.configured()))
 
 
 QUOTE = 'quote it as in CSV, with quotation marks inside doubled: "He said ""no"""'

@@ -106,7 +106,7 @@ def test_typology_is_borrowed_where_uriel_knows_too_little():
     assert set(language_codes.borrowed("pt-PT").values()) == {"por"}
 
 
-def test_names_and_families():
+def test_a_code_has_a_name_and_a_family():
     assert language_codes.name_of("sv") == "Swedish"
     assert language_codes.name_of("pt-PT") == "Portuguese (PT)"
     assert language_codes.name_of("ne") == "Nepali"

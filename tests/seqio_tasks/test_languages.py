@@ -99,7 +99,7 @@ def test_coverage_of_the_study_languages(code, known):
 
 
 @pytest.mark.parametrize("query", ["ar", "AR", "arb", "ara", "Arabic", " arabic "])
-def test_get(query):
+def test_a_language_is_found_however_it_is_written(query):
     assert languages.get(query) is LANGUAGES["ar"]
 
 

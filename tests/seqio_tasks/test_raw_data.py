@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from seqio_tasks import catalogue, raw_data, records, registry
+from seqio_tasks import catalogue, data_config, raw_data, records, registry
 from seqio_tasks.errors import RequestError
 
 
@@ -64,7 +64,7 @@ def test_every_data_set_gets_as_far_as_the_download(builder, no_network):
     """With nothing installed but what setup.py names: TFDS declares not all that it imports."""
     task, split = BUILDERS[builder]
     with pytest.raises(RequestError) as caught:
-        registry._preprocessed(task, split)
+        registry._preprocessed(task, split, data_config.configured())
     assert isinstance(caught.value.__cause__, DownloadError)
     files = " or ".join(task.family.source.files(task.language, split))
     said = str(caught.value)
@@ -78,7 +78,7 @@ def test_wikipedia_is_refused_before_gigabytes_are_downloaded(no_network):
     with pytest.raises(
         RequestError, match=r"TFDS needs the packages apache_beam, .*, which are not installed"
     ):
-        registry._preprocessed(*BUILDERS["wikipedia"])
+        registry._preprocessed(*BUILDERS["wikipedia"], data_config.configured())
 
 
 def test_no_connection_is_said_in_a_few_words():
@@ -142,7 +142,7 @@ FILES = {
 
 def as_tfds(task: records.Task, split: str) -> list[dict]:
     """Returns a task's examples from its file with the fields that TFDS has besides."""
-    examples = list(raw_data.read(task, split))
+    examples = list(raw_data.read(task, split, data_config.configured().data_dir))
     if task.family.name == "xnli":
         for example in examples:
             for field in ("premise", "hypothesis"):

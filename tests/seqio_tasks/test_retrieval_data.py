@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seqio_tasks import languages, retrieval_data
+from seqio_tasks import data_config, languages, retrieval_data
 from seqio_tasks.errors import RequestError
 
 DATA_DIR = os.environ.get("XFER_DATA_DIR")  # at import: tests change the environment
@@ -28,8 +28,12 @@ def write(path: Path, *lines: str) -> None:
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
 
+def data_dir() -> Path | None:
+    return data_config.configured().data_dir
+
+
 def only(name: str, language: str, split: str | None = None) -> retrieval_data.Set:
-    (found,) = retrieval_data.read(name, (language,), split)
+    (found,) = retrieval_data.read(name, data_dir(), (language,), split)
     return found
 
 
@@ -67,7 +71,7 @@ def test_translations_that_read_the_same_are_all_right(folder):
     assert right(only("tatoeba", "sw")) == [["0"], ["1", "2"], ["1", "2"], ["3"]]
 
 
-def test_a_file_of_pairs(folder):
+def test_a_file_of_pairs_says_what_is_right(folder):
     tatoeba(folder, ["tatu", "mbili", "moja"], ["one", "three", "two"])
     write(folder / "tatoeba" / "test-sw.tsv", "2", "0", "1")
     assert right(only("tatoeba_to_en", "sw")) == [
@@ -208,7 +212,7 @@ def test_answers_are_the_sentences_of_every_language(folder):
             # the answer of q3 begins between two sentences: only in German
             (["Aa.", "Bb."], [("q3", "third", 3 if language == "de" else 5)]),
         )
-    found = list(retrieval_data.read("lareqa", ("de", "en")))
+    found = list(retrieval_data.read("lareqa", data_dir(), ("de", "en")))
     de, en = found
     assert (de.language, en.language) == ("de", "en")
     assert de.candidates is en.candidates
@@ -237,7 +241,7 @@ def test_files_that_are_not_xquad_r_are_refused(folder):
         only("lareqa", "ar")
 
 
-def test_wrong_names(monkeypatch, folder):
+def test_wrong_names_are_refused(monkeypatch, folder):
     with pytest.raises(RequestError, match=r"unknown retrieval task 'mewsli'.*mewslix"):
         only("mewsli", "de")
     with pytest.raises(RequestError, match="mewslix has no language sw"):
@@ -250,13 +254,13 @@ def test_wrong_names(monkeypatch, folder):
 
 
 @pytest.mark.skipif(not DATA_DIR, reason="XFER_DATA_DIR names no folder of XTREME-layout files")
-def test_the_real_tatoeba(monkeypatch):
+def test_the_real_tatoeba_has_its_pairs(monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", str(DATA_DIR))
     folder = Path(str(DATA_DIR)) / "tatoeba"
     here = [code for code in PAIRS if (folder / f"{code}-en.en").is_file()]
     if not here:
         pytest.skip("there is no Tatoeba")
-    for found in retrieval_data.read("tatoeba_to_en", here):
+    for found in retrieval_data.read("tatoeba_to_en", data_dir(), here):
         assert len(found.queries) == PAIRS[found.language]
         assert all(found.queries)
         assert all(found.candidates.texts)

@@ -48,7 +48,7 @@ def test_counts_follow_from_the_length():
 
 @pytest.mark.parametrize("density", [0.05, 0.15, 0.5, 0.9])
 @pytest.mark.parametrize("mean", [1.0, 3.0, 10.0])
-def test_counts_of_other_settings(density, mean):
+def test_counts_follow_from_other_settings_too(density, mean):
     rng = np.random.default_rng(1)
     for length in (2, 3, 5, 17, 100, 513):
         mask = noise_mask(length, rng, density, mean)
@@ -70,6 +70,7 @@ def test_the_generator_decides():
     assert draw(3) != draw(4)
 
 
+@pytest.mark.slow
 def test_all_segmentations_are_equally_likely():
     length, noise, n_spans = 12, 6, 3
     possible = [
@@ -84,7 +85,7 @@ def test_all_segmentations_are_equally_likely():
     assert stats.chisquare([drawn[mask] for mask in possible]).pvalue > 0.01
 
 
-def test_statistics_of_long_texts():
+def test_long_texts_have_the_density_and_spans_that_are_set():
     rng = np.random.default_rng(0)
     masks = [noise_mask(1137, rng) for _ in range(1000)]
     every = [length for mask in masks for length in spans(mask)]
@@ -98,7 +99,7 @@ def test_statistics_of_long_texts():
     assert often.max() < 0.20
 
 
-def test_an_example_by_hand():
+def test_an_example_is_as_worked_out_by_hand():
     tokens = np.array([10, 11, 12, 13, 14, 15, 16, 17])
     mask = np.array([0, 0, 1, 1, 0, 1, 0, 1], bool)
     inputs, targets = corrupt(tokens, mask, [99, 98, 97])
@@ -146,7 +147,7 @@ def test_the_tokens_are_left_as_they_were():
     assert (mask == before).all()
 
 
-def test_spans_by_hand():
+def test_spans_are_those_worked_out_by_hand():
     def read(*tokens: int) -> dict[int, tuple[int, ...]]:
         return span_corruption.spans(tokens, range(999, 899, -1))
 
@@ -220,10 +221,11 @@ def test_a_long_text_is_cut_to_what_fills_the_inputs():
     ("inputs", "tokens", "targets"),
     [(1024, 1137, 229), (512, 568, 114)],  # mT5's; T5's
 )
-def test_published_lengths(inputs, tokens, targets):
+def test_lengths_are_the_published_ones(inputs, tokens, targets):
     assert lengths(inputs) == (tokens, targets)
 
 
+@pytest.mark.slow
 def test_lengths_are_the_most_that_fits():
     rng = np.random.default_rng(0)
 
@@ -238,7 +240,7 @@ def test_lengths_are_the_most_that_fits():
 
 
 @pytest.mark.parametrize(("inputs", "targets"), [(1024, 229), (1024, 512), (512, 114), (64, 15)])
-def test_lengths_that_suit(inputs, targets):
+def test_lengths_that_suit_give_the_length_of_the_text(inputs, targets):
     assert text_length({"inputs": inputs, "targets": targets}) == lengths(inputs)[0]
 
 
@@ -254,11 +256,12 @@ def test_lengths_that_suit(inputs, targets):
         (None, r"needs TASK_FEATURE_LENGTHS\['inputs'\], .*not None"),
     ],
 )
-def test_lengths_that_do_not_suit(given, message):
+def test_lengths_that_do_not_suit_are_refused(given, message):
     with pytest.raises(RequestError, match=message):
         text_length(given)
 
 
+@pytest.mark.slow
 def test_as_many_spans_as_there_are_sentinels():
     longest = max(n for n in range(1750, 1850) if len(spans(_mask_that_fills(n))) <= 100)
     assert longest < 1849
@@ -271,7 +274,7 @@ def _mask_that_fills(inputs_length: int) -> np.ndarray:
     return noise_mask(lengths(inputs_length)[0], np.random.default_rng(0))
 
 
-def test_other_densities():
+def test_other_densities_fit_their_lengths_too():
     tokens, targets = lengths(512, noise_density=0.5, mean_span_length=2.0)
     mask = noise_mask(tokens, np.random.default_rng(0), 0.5, 2.0)
     inputs, outputs = corrupt(np.arange(tokens), mask, counted_down(10**6))
@@ -281,3 +284,13 @@ def test_other_densities():
 
 def test_defaults_are_mt5s():
     assert (span_corruption.NOISE_DENSITY, span_corruption.MEAN_SPAN_LENGTH) == (0.15, 3.0)
+
+
+@pytest.mark.parametrize("inputs_length", range(10, 40))
+def test_no_part_of_a_chunk_is_cut_however_short(inputs_length):
+    tokens, targets_length = span_corruption.lengths(inputs_length)
+    for length in range(1, tokens + 1):  # the last chunk is shorter
+        mask = span_corruption.noise_mask(length, np.random.default_rng(0))
+        inputs, targets = span_corruption.corrupt(np.arange(length) + 2, mask, range(1000, 900, -1))
+        assert len(inputs) + 1 <= inputs_length, length
+        assert len(targets) + 1 <= targets_length, length

@@ -36,7 +36,7 @@ def test_languages_share_their_branches_of_the_family_tree():
     assert not (german * finnish).any()
 
 
-def test_which_languages_there_are():
+def test_it_says_which_languages_there_are():
     assert uriel.known("eng")
     assert uriel.known("ara")  # that lang2vec's list of languages lacks
     assert not uriel.known("hyw")

@@ -46,6 +46,7 @@ def test_characters_keep_their_marks(text, expected):
     assert tokens.characters(text) == expected
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_nothing_is_lost_and_no_character_begins_with_a_mark(text):
     found = tokens.characters(text)

@@ -1,5 +1,6 @@
 """Files that tests write."""
 
+import csv
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,24 @@ def fill(folder: Path, files: Mapping[str, str]) -> None:
 def lines(*records: object) -> str:
     """Returns records as lines of JSON."""
     return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def jsonl(path: Path) -> list[dict]:
+    """Reads lines of JSON."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Reads a CSV file."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def flip(path: Path, place: int) -> None:
+    """Flips a bit of a file, given its number."""
+    content = bytearray(path.read_bytes())
+    content[place // 8] ^= 1 << place % 8
+    path.write_bytes(content)
 
 
 def squad(*questions: object, context: str = "c") -> str:

@@ -6,14 +6,14 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from seqio_tasks import catalogue, registry
+from seqio_tasks import catalogue, data_config, registry
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import Family, Task
 
 
 def read(name: str, split: str) -> list[dict]:
     """Returns the raw examples of a task."""
-    return list(registry.raw_examples(catalogue.task(name), split))
+    return list(registry.raw_examples(catalogue.task(name), split, data_config.configured()))
 
 
 def texts(name: str, split: str) -> list[tuple[str, str]]:

@@ -9,13 +9,18 @@ from pathlib import Path
 
 import gin
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 from tensorboardX.proto.event_pb2 import Event
 
-from seqio_tasks import catalogue, vocabulary
-from xfer_jax.mt5 import model
+from seqio_tasks import catalogue, data_config, vocabulary
+from tests.support.tiny import TINY_MODEL, TINY_TASK, TINY_WORLD
+from xfer_jax import configuration
+from xfer_jax.checkpoints import store
+from xfer_jax.engine import run_folder, train
+from xfer_jax.mt5 import model, optimizer
 
 T5X_FOLDER = Path(__file__).parents[1] / "fixtures" / "t5x"
 
@@ -117,40 +122,12 @@ def _no_bindings_of_other_tests():
     gin.clear_config()
 
 
-# A world of 64 training examples a task and language: 32 batches of 2, whole windows of the stream.
-TINY_WORLD = """
-World.train_examples = 64
-World.eval_examples = 20
-World.text_sentences = 200
-pocket.vocabulary_file.size = 400
-"""
-TINY_MODEL = """
-EMB_DIM = 32
-NUM_HEADS = 2
-HEAD_DIM = 16
-MLP_DIM = 48
-NUM_ENCODER_LAYERS = 1
-NUM_DECODER_LAYERS = 1
-DTYPE = 'float32'
-"""
-TINY_TASK = """
-TASK = 'xfer_pocket_nli'
-SOURCE = 'en'
-TARGETS = ('en', 'sw')
-VOCAB_FILE = 'pocket'
-TASK_FEATURE_LENGTHS = {'inputs': 24, 'targets': 4}
-BATCH_SIZE = 4
-EVAL_BATCH_SIZE = 16
-DROPOUT_RATE = 0.1
-"""
-
-
 @pytest.fixture
 def tiny_world():
     """Makes the miniature languages tiny for one test; returns their vocabulary."""
     catalogue.families()  # imports the modules that the bindings are of
     gin.parse_config(TINY_WORLD)
-    return vocabulary.load(vocabulary.POCKET)
+    return vocabulary.of(data_config.configured(vocabulary_file=data_config.POCKET))
 
 
 @pytest.fixture(scope="session")
@@ -170,6 +147,26 @@ def command(tiny_gin):
         return [name, f"--gin_file={tiny_gin}", *bindings]
 
     return arguments
+
+
+@pytest.fixture
+def earlier_run(command, tmp_path, tiny_world):
+    """A run's folder as training leaves it at step 5, and the macros that it was made with."""
+    folder = tmp_path / "earlier"
+    macros = {"MODEL_DIR": str(folder), "TRAIN_STEPS": 8}
+    _, file, *bindings = command("train", **macros)
+    text = configuration.load(
+        "train",
+        [file.removeprefix("--gin_file=")],
+        [binding.removeprefix("--gin.") for binding in bindings],
+    )
+    run_folder.claim(folder, text, {})
+    request = configuration.build(train.Run)
+    params = jax.tree.map(lambda x: jnp.ones(x.shape), model.parameter_shapes(request.model))
+    tree = store.to_tree(params, optimizer.init(params), 5)
+    about = {"first_step": 0, "task": request.task, "vocabulary_file": tiny_world.name}
+    store.save(folder, tree, about | {"vocabulary": tiny_world.digest})
+    return folder, macros
 
 
 @pytest.fixture(scope="session")

@@ -176,3 +176,19 @@ def test_a_settings_class_names_what_is_missing_unknown_or_refused():
     ):
         with pytest.raises(RequestError, match=re.escape(sentence)):
             Two(**wrong)
+
+
+def test_later_settings_win(tmp_path):
+    first, second = tmp_path / "a.gin", tmp_path / "b.gin"
+    first.write_text("BATCH_SIZE = 3\nEMB_DIM = 48\n")
+    second.write_text("BATCH_SIZE = 4\n")
+    bindings = [*REQUIRED, "EMB_DIM = 56"]
+    text = configuration.load("train", [str(first), "b.gin"], bindings, [str(tmp_path)])
+    assert "BATCH_SIZE = 4" in text
+    assert "EMB_DIM = 56" in text
+
+
+def test_the_configuration_s_text_does_not_depend_on_the_order_of_settings():
+    settings = [*REQUIRED, "BATCH_SIZE = 3", "EMB_DIM = 48"]
+    a, b = (configuration.load("train", [], order) for order in (settings, settings[::-1]))
+    assert a == b

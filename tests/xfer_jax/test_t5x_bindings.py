@@ -5,10 +5,7 @@ once for the module, and the native engine beside them.
 """
 
 import concurrent.futures
-import contextlib
-import csv
 import importlib.util
-import io
 import json
 import re
 import subprocess
@@ -18,16 +15,17 @@ from pathlib import Path
 
 import gin
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from flax.traverse_util import flatten_dict
 from gin import config_parser
 
 from seqio_tasks import metrics, miniature, registry, sentencepiece_model
 from seqio_tasks.errors import RequestError
+from tests.support.checkpoints import arrays
+from tests.support.command_line import run as run_here
+from tests.support.files import jsonl, read_rows
 from xfer_jax import configuration, t5x_bindings
 from xfer_jax.checkpoints import locations, store
-from xfer_jax.cli import main as cli
 from xfer_jax.engine import prediction
 from xfer_jax.mt5 import model
 from xfer_jax.results import probe_table
@@ -91,7 +89,7 @@ def test_every_macro_of_the_native_engine_has_the_same_default(ours, native):
 
 def test_a_misspelt_or_missing_macro_and_another_vocabulary_are_refused(tiny_world):
     def check(rows: int, *bindings: str) -> object:
-        gin.parse_config(["vocabulary.file.path = 'pocket'", *bindings])
+        gin.parse_config(["data_config.configured.vocabulary_file = 'pocket'", *bindings])
         network = types.SimpleNamespace(config=types.SimpleNamespace(vocab_size=rows))
         made = types.SimpleNamespace(module=network)
         assert t5x_bindings.checked(made) is made
@@ -143,8 +141,9 @@ def test_periods_suit_t5x():
                 assert max(found) % min(found) == 0
 
 
+@pytest.mark.slow
 def test_the_last_step_counts_from_the_initial_checkpoint(tiny_world, t5x_config, tmp_path):
-    gin.parse_config("vocabulary.file.path = 'pocket'")
+    gin.parse_config("data_config.configured.vocabulary_file = 'pocket'")
     tree = {"target": model.initialise(t5x_config, 0), "state": {"step": np.int32(1_000_000)}}
     store.save(tmp_path, tree, {})
     initial = t5x_bindings.checkpoint(str(tmp_path))
@@ -160,7 +159,7 @@ def test_the_last_step_counts_from_the_initial_checkpoint(tiny_world, t5x_config
 
 def test_checkpoints_that_do_not_do_are_refused(tiny_world, tmp_path):
     gin.parse_config("vocabulary.file.path = 'pocket'")
-    with pytest.raises(RequestError, match="is no checkpoint"):
+    with pytest.raises(RequestError, match="is not a checkpoint"):
         t5x_bindings.checkpoint(str(tmp_path))
     other = tmp_path / "checkpoint_3"
     (other / "state").mkdir(parents=True)
@@ -176,7 +175,7 @@ def test_checkpoints_that_do_not_do_are_refused(tiny_world, tmp_path):
 
 
 def test_what_to_train_on_is_registered_and_looked_through(tiny_world, caplog):
-    gin.parse_config("vocabulary.file.path = 'pocket'")
+    gin.parse_config("data_config.configured.vocabulary_file = 'pocket'")
     lengths = {"inputs": 24, "targets": 3}
     name = "xfer_pocket_ner.sw.n8.s3"
     with pytest.raises(RequestError, match=r"\d of 8 targets are longer than the 3 tokens"):
@@ -194,7 +193,7 @@ def test_what_to_train_on_is_registered_and_looked_through(tiny_world, caplog):
 
 
 def test_what_to_evaluate_on_is_looked_through(tiny_world):
-    gin.parse_config("vocabulary.file.path = 'pocket'")
+    gin.parse_config("data_config.configured.vocabulary_file = 'pocket'")
     lengths = {"inputs": 24, "targets": 12}
 
     def evaluation(*tasks: str, split: str = "validation", lengths=lengths, mode=None):
@@ -222,6 +221,7 @@ def test_what_to_evaluate_on_is_looked_through(tiny_world):
         evaluation("xfer_pocket_ner.sw", lengths=cut, mode="score")
 
 
+@pytest.mark.slow
 def test_the_network_decodes_step_by_step_in_the_cache_of_t5x(t5x, t5x_config):
     """One token after another as T5X asks for them gives T5X's own logits of the whole."""
     network, batch = t5x_bindings.Network(t5x_config), t5x.batch("unpacked")
@@ -305,23 +305,9 @@ class T5XCommands:
 
 def native(*arguments: str) -> None:
     """Runs the native engine's command line here."""
-    with (
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()) as err,
-    ):
-        code = cli.main(list(arguments))
+    code, _, err = run_here(list(arguments))
     gin.clear_config()
-    assert code == 0, err.getvalue()
-
-
-def jsonl(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def arrays(checkpoint: Path) -> dict[str, np.ndarray]:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.restore(checkpoint / "state")
-    return {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
+    assert code == 0, err
 
 
 def losses(printed: str) -> list[tuple[int, float]]:
@@ -409,6 +395,7 @@ def ran(pretrained, tiny_gin, tmp_path_factory) -> T5XCommands:
     return commands
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_t5x_starts_from_a_native_checkpoint_with_its_moments(ran, pretrained):
     first = f"checkpoint_{PRETRAINED_STEPS}"
@@ -428,6 +415,7 @@ def test_t5x_starts_from_a_native_checkpoint_with_its_moments(ran, pretrained):
             np.testing.assert_array_equal(found[name], array, err_msg=name)
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_our_network_trains_in_t5x_as_t5x_s_own(ran):
     expected, found = (losses(ran.printed(run)) for run in ("finetuned", "own_network"))
@@ -447,6 +435,7 @@ def test_our_network_trains_in_t5x_as_t5x_s_own(ran):
             assert len(texts[0]) == 20
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_both_engines_predict_the_same_from_t5x_s_checkpoint(ran, command, tmp_path):
     checkpoint = {"CHECKPOINT_PATH": str(ran.folder / "finetuned")}
@@ -476,6 +465,7 @@ def test_both_engines_predict_the_same_from_t5x_s_checkpoint(ran, command, tmp_p
     assert len(different) > 1  # else there would be little to compare
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_both_engines_search_alike(ran, command, tmp_path):
     """T5X's beam search, in it this project's network, and this project's own."""
@@ -491,6 +481,7 @@ def test_both_engines_search_alike(ran, command, tmp_path):
         assert (ran.folder / "beam" / f"{name}.COMPLETED").is_file()
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_both_engines_score_alike(ran, command, tmp_path):
     whole = NER | {"TASK_FEATURE_LENGTHS": WHOLE, "INFER_MODE": "score"}
@@ -507,6 +498,7 @@ def test_both_engines_score_alike(ran, command, tmp_path):
         assert len(set(scores[0])) > 10
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_a_probe_gives_the_same_table_under_both_engines(ran, command, tiny_world, tmp_path):
     for run in ("probe", "probe_spans"):
@@ -531,6 +523,7 @@ def test_a_probe_gives_the_same_table_under_both_engines(ran, command, tiny_worl
     assert (ours["n_spans"] > 5).all()
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_t5x_pretrains_the_pocket_model_by_span_corruption(ran):
     (_, first), _, (step, last) = losses(ran.printed("pretrain_pocket"))
@@ -539,6 +532,7 @@ def test_t5x_pretrains_the_pocket_model_by_span_corruption(ran):
     assert locations.steps(ran.folder / "pretrain_pocket") == [16, 24]  # KEEP_CHECKPOINTS
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_the_native_engine_goes_on_from_t5x_s_checkpoint(ran, command, tmp_path):
     last = PRETRAINED_STEPS + STEPS
@@ -620,6 +614,7 @@ def looked(tiny_gin) -> tuple[dict, dict]:
     return parameters, examples
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_t5x_s_network_of_every_size_has_our_parameters(looked):
     parameters, _ = looked
@@ -636,6 +631,7 @@ def test_t5x_s_network_of_every_size_has_our_parameters(looked):
         assert theirs == ours, size
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_t5x_trains_on_the_examples_that_long_targets_leaves(looked, tiny_world):
     _, examples = looked
@@ -645,6 +641,7 @@ def test_t5x_trains_on_the_examples_that_long_targets_leaves(looked, tiny_world)
     assert 10 < examples["drop"] < 60
 
 
+@pytest.mark.slow
 @needs_t5x
 def test_a_study_is_done_by_t5x_s_binary_and_scored_from_its_outputs(
     pretrained, tiny_gin, tmp_path
@@ -663,8 +660,7 @@ def test_a_study_is_done_by_t5x_s_binary_and_scored_from_its_outputs(
     )
     out = tmp_path / "out"
     native("study", "run", str(file), "--out", str(out))
-    with (out / "scores.csv").open(encoding="utf-8", newline="") as table:
-        rows = list(csv.DictReader(table))
+    rows = read_rows(out / "scores.csv")
     assert [(row["source"], row["target"], row["engine"]) for row in rows] == [
         ("en", "en", "t5x"),
         ("en", "hi", "t5x"),

@@ -23,7 +23,8 @@ ANALYSIS_TABLES = (
 )  # fmt: skip
 _TEXT_COLUMNS = (  # columns of those tables that hold names, even if they look like numbers
     "task", "source", "target", "language", "feature", "name", "same", "collinear", "intermediate",
-    "subset", "family", "genus", "outcome", "metric", "model", "run", "arm", "engine", "axis", "rule", "split", "selected_by",
+    "subset", "family", "genus", "outcome", "metric", "model", "run", "arm", "engine", "axis",
+    "rule", "split", "selected_by",
 )  # fmt: skip
 
 

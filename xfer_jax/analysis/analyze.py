@@ -15,9 +15,9 @@ import pandas as pd
 
 from seqio_tasks.errors import RequestError
 from xfer_jax.analysis import (
-    checkpoints,
     alignment,
     analysis_folder,
+    checkpoints,
     correlations,
     features,
     gains,
@@ -64,8 +64,7 @@ def analyze(request: Request) -> str:
             "the probes are not used, because they belong to other tasks"
             f" ({', '.join(sorted(set(probe['task'])))})"
         )
-    enough = len(codes) >= score_table.FEWEST
-    if not enough:
+    if not (enough := len(codes) >= score_table.FEWEST):
         notes.append(
             f"there are only {len(codes)} languages: with fewer than {score_table.FEWEST} no"
             " correlations are computed"

@@ -1,4 +1,4 @@
-"""A checkpoint's arrays, each read when it is asked for: what every format is turned into."""
+"""The arrays of a checkpoint of any format; each is read only when it is needed."""
 
 import dataclasses
 import itertools
@@ -14,22 +14,22 @@ import tensorstore as ts
 from seqio_tasks.errors import RequestError
 
 Index = tuple[slice, ...]
-TARGET, MOMENTS, STEP = "target/", "state/param_states/", "state/step"  # how names begin, in T5X
-_CHUNK_BYTES = 64 << 20  # that arrays are stored in, so that parts can be read; T5X's size
+TARGET, MOMENTS, STEP = "target/", "state/param_states/", "state/step"  # prefixes of T5X's names
+_CHUNK_BYTES = 64 << 20  # of a stored chunk, so that parts can be read; T5X's size
 _BATCH_BYTES = 64 << 20  # of arrays that are written at the same time
-_REMOTE_SECONDS = 60  # to wait for an answer from gs://
+_REMOTE_SECONDS = 60  # timeout for gs://
 _CACHE_BYTES = 32 << 20  # for the index of an OCDBT checkpoint; large arrays do not stay in it
-_SHOWN = 4  # broken arrays that an error spells out
-_LARGEST_FILE = 1 << 30  # bytes of a file that is read whole; those of weights are read in parts
+_SHOWN = 4  # damaged arrays that an error message lists
+_LARGEST_FILE = 1 << 30  # bytes of a file that is read at once; weights are read in parts
 _PIECE = 16 << 20  # bytes of a remote file in memory
-_MOST_TIMES = 1100  # that an array may be larger than all files of its checkpoint: gzip's limit
+_MOST_TIMES = 1100  # largest array, relative to its files: the limit of gzip
 _LONGEST_NAME = 200  # characters of an array's name; mT5's have 70
 MOST_STEPS = 2**31 - 1  # T5X keeps the step in an int32
 
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """An array that has not been read yet."""
+    """An array that is read on request."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
@@ -40,12 +40,12 @@ class Stored:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def as_float32(self) -> "Stored":
-        """Returns the array as T5X keeps parameters."""
+        """Returns the array in float32, as in T5X."""
         if self.dtype == np.float32:
             return self
 
         def read(index: Index) -> np.ndarray:
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
+            with np.errstate(over="ignore"):  # too large values become infinity
                 return self.read(index).astype(np.float32)
 
         return Stored(self.shape, np.dtype(np.float32), read)
@@ -53,13 +53,13 @@ class Stored:
 
 @dataclasses.dataclass(frozen=True)
 class Contents:
-    """A checkpoint of any format, its arrays by their names in T5X."""
+    """A checkpoint of any format; arrays have T5X's names."""
 
     location: str
     form: str  # 'native', 't5x', 't5x-legacy' or 'hf'
     step: int
     arrays: dict[str, Stored]
-    note: str = ""  # what a reader of the checkpoint should know
+    note: str = ""  # remark for the user
 
     def part(self, prefix: str) -> dict[str, Stored]:
         """Returns the arrays whose names begin with TARGET or MOMENTS, under their full names."""
@@ -67,7 +67,7 @@ class Contents:
 
 
 def is_remote(location: str | Path) -> bool:
-    """Whether a location is an address such as gs://bucket/folder."""
+    """Returns whether a location is an address such as gs://bucket/folder."""
     return "://" in str(location)
 
 
@@ -82,7 +82,7 @@ def kvstore(location: str | Path) -> str | dict[str, str]:
 
 
 def exists(folder: str | Path, name: str) -> bool:
-    """Whether a folder, local or gs://, has a file; raises as `read_file` does."""
+    """Returns whether a folder, local or gs://, has a file; raises the errors of `read_file`."""
     if is_remote(folder):
         return _fetch(folder, name, slice(0, 0)) is not None
     path = Path(folder) / name
@@ -96,10 +96,10 @@ def read_file(folder: str | Path, name: str) -> bytes | None:
     """Reads a file of a folder, local or gs://.
 
     Returns:
-      Its bytes; None if it is not there.
+      Its bytes; None if it does not exist.
 
     Raises:
-      RequestError: it is no file, it may not be read, or its server cannot be reached.
+      RequestError: it is not a file, it cannot be read, or its server cannot be reached.
     """
     if is_remote(folder):
         return _fetch(folder, name, None)
@@ -108,7 +108,7 @@ def read_file(folder: str | Path, name: str) -> bytes | None:
         if not path.exists():
             return None
         if not path.is_file():
-            raise RequestError(f"{path} is damaged: it is no file")
+            raise RequestError(f"{path} is damaged: it is not a file")
         if path.stat().st_size > _LARGEST_FILE:
             raise RequestError(f"{path} is damaged: it is {path.stat().st_size:,} bytes long")
         return path.read_bytes()
@@ -123,7 +123,7 @@ def read_bytes(folder: str | Path, name: str, start: int, size: int) -> np.ndarr
       uint8 [size].
 
     Raises:
-      RequestError: the file ends before, may not be read, or its server cannot be reached.
+      RequestError: the file is too short, it cannot be read, or its server cannot be reached.
     """
     try:
         if is_remote(folder):
@@ -139,13 +139,13 @@ def read_bytes(folder: str | Path, name: str, start: int, size: int) -> np.ndarr
 
 
 def read_pieces(folder: str | Path, name: str) -> Iterator[bytes] | None:
-    """Reads a file of a gs:// folder a piece at a time.
+    """Reads a file of a gs:// folder piece by piece.
 
     Returns:
-      Its pieces; None if it is not there.
+      Its pieces; None if it does not exist.
 
     Raises:
-      RequestError: its server cannot be reached; the iterator raises it, too.
+      RequestError: its server cannot be reached; the iterator can raise it too.
     """
     if not exists(folder, name):
         return None
@@ -164,7 +164,7 @@ def read_pieces(folder: str | Path, name: str) -> Iterator[bytes] | None:
 
 
 def list_files(folder: str | Path) -> list[str]:
-    """Returns the names of all files of a folder and of those in it, local or gs://.
+    """Returns the names of all files of a folder and its subfolders, local or gs://.
 
     Raises:
       RequestError: the server cannot be reached.
@@ -172,7 +172,7 @@ def list_files(folder: str | Path) -> list[str]:
     if is_remote(folder):
         try:
             keys = _remote(folder).list().result(timeout=_REMOTE_SECONDS)
-        except Exception as error:  # tensorstore raises what its drivers raise
+        except Exception as error:  # errors of TensorStore's drivers
             raise RequestError(f"{folder} cannot be listed: {reason(error)}") from None
         return [key.decode("utf-8", "replace") for key in keys]
     root = Path(folder)
@@ -186,7 +186,7 @@ def _remote(folder: str | Path) -> ts.KvStore:
 def _fetch(folder: str | Path, name: str, part: slice | None) -> bytes | None:
     try:
         found = _remote(folder).read(name, byte_range=part).result(timeout=_REMOTE_SECONDS)
-    except Exception as error:  # tensorstore raises what its drivers raise
+    except Exception as error:  # errors of TensorStore's drivers
         raise RequestError(f"{folder}/{name} cannot be fetched: {reason(error)}") from None
     return found.value if found.state == "value" else None
 
@@ -197,24 +197,23 @@ def _fetch(folder: str | Path, name: str, part: slice | None) -> bytes | None:
 def open_zarr(
     location: str, stores: Mapping[str, Any], driver: str = "zarr", sparse: bool = False
 ) -> dict[str, Stored]:
-    """Opens a checkpoint's arrays, all at once since they may be far away.
+    """Opens the arrays of a checkpoint, in parallel because they may be remote.
 
     Args:
-      location: the checkpoint, for errors.
-      stores: TensorStore's spec of the folder of each, by its name.
+      location: the checkpoint, for error messages.
+      stores: TensorStore's spec of the folder of each array, by name.
       driver: 'zarr' (version 2) or 'zarr3'.
-      sparse: whether their writer left zeros out; else what is not there is lost.
+      sparse: whether chunks of zeros are not stored; otherwise a missing chunk is an error.
 
     Raises:
-      RequestError: some are not there, damaged, or of impossible sizes; their `read` raises it,
-        too.
+      RequestError: an array is missing, damaged, or of impossible size; `read` can raise it too.
     """
     refuse_odd_names(location, stores)
     most = _largest(location, sparse)
     context = ts.Context({"cache_pool": {"total_bytes_limit": _CACHE_BYTES}})
-    how = {"recheck_cached_data": "open", "fill_missing_data_reads": sparse}
+    options = {"recheck_cached_data": "open", "fill_missing_data_reads": sparse}
     opening = {
-        name: ts.open({"driver": driver, "kvstore": store} | how, open=True, context=context)
+        name: ts.open({"driver": driver, "kvstore": store} | options, open=True, context=context)
         for name, store in stores.items()
     }
     opened, problems = {}, []
@@ -224,7 +223,7 @@ def open_zarr(
         except ValueError as error:
             problems.append(f"{name} ({reason(error)})")
         else:
-            # TensorStore ends the whole process when it cannot have the memory to read something.
+            # TensorStore ends the process if there is not enough memory for an array.
             problems += _too_large(name, opened[name], most)
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
@@ -233,19 +232,19 @@ def open_zarr(
 
 
 def refuse_odd_names(location: str, names: Iterable[str]) -> None:
-    """Raises RequestError if there are names that no array of a model has."""
+    """Raises RequestError if a name cannot be the name of a model's array."""
     for name in names:
         if not name.isprintable() or len(name) > _LONGEST_NAME:
-            raise RequestError(f"{location} is damaged: an array is called {ascii(name)[:100]}")
+            raise RequestError(f"{location} is damaged: an array is named {ascii(name)[:100]}")
 
 
 def memory() -> int:
-    """Returns the bytes of this machine's memory."""
+    """Returns the size of this machine's memory in bytes."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _largest(location: str, sparse: bool) -> int:
-    """Returns the most bytes that an array of a checkpoint can have."""
+    """Returns the largest possible size of an array of a checkpoint, in bytes."""
     if sparse or is_remote(location):
         return memory()
     root = Path(location)
@@ -254,11 +253,11 @@ def _largest(location: str, sparse: bool) -> int:
 
 
 def _too_large(name: str, store: ts.TensorStore, most: int) -> list[str]:
-    """Returns a complaint if an array or one of its chunks is larger than it can be."""
+    """Returns a message if the size of an array or of its chunks is impossible."""
     itemsize = store.dtype.numpy_dtype.itemsize
     size = math.prod(store.shape) * itemsize
     if size > most:
-        return [f"{name} (a shape of {tuple(store.shape)} is more than its files can hold)"]
+        return [f"{name} (the shape {tuple(store.shape)} is too large for its files)"]
     layout = store.chunk_layout
     chunk = layout.write_chunk.shape or layout.read_chunk.shape or ()
     if math.prod(side or 1 for side in chunk) * itemsize > max(size, _CHUNK_BYTES):
@@ -270,18 +269,20 @@ def checked_step(location: str | Path, step: Any) -> int:
     """Returns a checkpoint's step.
 
     Args:
-      location: of the checkpoint, for the error.
-      step: as it was found, e.g. an array of one element.
+      location: the checkpoint, for the error message.
+      step: the stored step, e.g. an array of one element.
 
     Raises:
-      RequestError: it is no step.
+      RequestError: it is not a valid step.
     """
     found = np.asarray(step)
-    if found.size == 1 and found.dtype.kind in "iuf":  # T5X may cast it as it does weights
+    if found.size == 1 and found.dtype.kind in "iuf":  # T5X may cast it like weights
         value = found.reshape(())[()]
         if 0 <= value <= MOST_STEPS and value == int(value):
             return int(value)
-    raise RequestError(f"{location} is damaged: its step is no integer from 0 to {MOST_STEPS:,}")
+    raise RequestError(
+        f"{location} is damaged: its step is not an integer from 0 to {MOST_STEPS:,}"
+    )
 
 
 def _stored(location: str, name: str, store: ts.TensorStore) -> Stored:
@@ -295,16 +296,16 @@ def _stored(location: str, name: str, store: ts.TensorStore) -> Stored:
 
 
 def write_zarr(arrays: Mapping[str, Stored], store: Callable[[str], Any]) -> dict[str, dict]:
-    """Writes arrays to the disk; in memory are no more than `_BATCH_BYTES` of them, or one.
+    """Writes arrays to the disk; at most `_BATCH_BYTES` of them, or one array, are in memory.
 
-    Several at a time, since each waits for the disk and most of the moments are tiny.
+    Writes several at a time, because each waits for the disk and most of the moments are small.
 
     Args:
-      arrays: by name.
-      store: returns TensorStore's spec of the folder of the array of a name.
+      arrays: arrays by name.
+      store: (name) -> TensorStore's spec of the folder of the array.
 
     Returns:
-      What TensorStore has to know of each besides its folder, by name.
+      TensorStore's spec of each array without its folder, by name.
 
     Raises:
       ValueError: TensorStore cannot write them.
@@ -325,10 +326,10 @@ def _write_batch(
 ) -> dict[str, dict]:
     values = {name: array.read(()) for name, array in arrays.items()}
     specs = {name: _zarr_spec(array) for name, array in values.items()}
-    how = {"store_data_equal_to_fill_value": True}  # else zeros look like a file that was lost
-    # All at once, so that what goes into one OCDBT database is committed together.
+    options = {"store_data_equal_to_fill_value": True}  # so that zeros do not look like lost files
+    # In parallel, so that the arrays of one OCDBT database are committed together.
     opening = {
-        name: ts.open(spec | how | {"kvstore": store(name)}, create=True, context=context)
+        name: ts.open(spec | options | {"kvstore": store(name)}, create=True, context=context)
         for name, spec in specs.items()
     }
     pending: list[Any] = list(opening.values())
@@ -338,7 +339,7 @@ def _write_batch(
                 values[name], can_reference_source_data_indefinitely=True
             )
             pending.append(written)
-    finally:  # whoever is told of an error may remove what is being written
+    finally:  # waits for all: after an error, the caller may remove the files
         errors = [future.exception() for future in pending]
     for error in filter(None, errors):
         raise error
@@ -349,7 +350,7 @@ def _zarr_spec(values: np.ndarray) -> dict[str, Any]:
     metadata = {
         "shape": list(values.shape),
         "chunks": _chunks(values),
-        "compressor": None,  # weights hardly compress, and it takes longer than a disk
+        "compressor": None,  # weights hardly compress, and compression is slower than a disk
     }
     return {"driver": "zarr", "dtype": values.dtype.name, "metadata": metadata}
 
@@ -363,9 +364,9 @@ def _chunks(values: np.ndarray) -> list[int]:
 
 
 def reason(error: BaseException) -> str:
-    """Returns what an error of TensorStore or another library says, short enough for a sentence."""
+    """Returns the message of an error of TensorStore or another library, without details."""
     if isinstance(error, TimeoutError):
         return f"no answer in {_REMOTE_SECONDS} s"
-    said = (str(error).splitlines() or [type(error).__name__])[0]
-    said = said.partition(" [")[0]  # TensorStore appends its spec and source lines
-    return said.rpartition('": ')[2][:240]  # and puts before the cause what it was doing, to what
+    message = (str(error).splitlines() or [type(error).__name__])[0]
+    message = message.partition(" [")[0]  # TensorStore appends its spec and source lines
+    return message.rpartition('": ')[2][:240]  # and begins with the operation and the file

@@ -1,8 +1,8 @@
 """SHA256SUMS: the hashes of a checkpoint's files, compared whenever the checkpoint is read.
 
-The file has the format of `sha256sum --check`. It lists every file of the checkpoint but itself.
-Its own damage is seen because it must be exactly as it is written here, and because each file that
-it lists must exist. Checkpoints of other tools have no such file and are read as they are.
+The file has the format of `sha256sum --check`. It lists every other file of the checkpoint. Damage
+to it is detected, because its form must be exactly that of `write`, and because each file that it
+lists must exist. Checkpoints of other tools have no such file and are not checked.
 """
 
 import contextlib
@@ -22,27 +22,27 @@ SUMS_FILE = "SHA256SUMS"
 _LINE = re.compile(r"([0-9a-f]{64})  ([^\n\0]+)\n")
 _AT_ONCE = 4  # files hashed at the same time; hashlib releases the interpreter's lock
 _PIECE = 1 << 20  # bytes of a local file in memory
-_READ = ("config.json", "model.safetensors", "checkpoint")  # files that a reader would look for
-_FOLDERS = ("state/", "state.", "target.")  # how the names begin of all files that hold arrays
+_READ = ("config.json", "model.safetensors", "checkpoint")  # files that are read if they exist
+_FOLDERS = ("state/", "state.", "target.")  # prefixes of the names of files with arrays
 
 
 # --- Writing --------------------------------------------------------------------------------------
 
 
 def write(folder: Path) -> None:
-    """Writes the hashes of all files of a new checkpoint, and waits until all is on the disk.
+    """Writes the hashes of all files of a new checkpoint, and waits until all data is on the disk.
 
-    A loss of power after the checkpoint has got its name then leaves no empty files.
+    Then a power failure after the checkpoint gets its name leaves no empty files.
 
     Args:
-      folder: the checkpoint before it has its name.
+      folder: the checkpoint before it gets its name.
 
     Raises:
       OSError: the disk is full or fails.
     """
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        digests = list(pool.map(functools.partial(_digest, settle=True), found))
+        digests = list(pool.map(functools.partial(_digest, sync=True), found))
     lines = (
         f"{digest}  {path.relative_to(folder).as_posix()}\n"
         for digest, path in zip(digests, found, strict=True)
@@ -53,11 +53,11 @@ def write(folder: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     for path in [*(path for path in folder.rglob("*") if path.is_dir()), folder]:
-        settle(path)
+        sync_folder(path)
 
 
-def settle(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
+def sync_folder(folder: Path) -> None:
+    """Waits until the directory entries of a folder are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -65,13 +65,13 @@ def settle(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _digest(path: Path, stop: threading.Event | None = None, settle: bool = False) -> str:
+def _digest(path: Path, stop: threading.Event | None = None, sync: bool = False) -> str:
     sha256, piece = hashlib.sha256(), bytearray(_PIECE)
     view = memoryview(piece)
     with path.open("rb", buffering=0) as file:
         while (count := file.readinto(piece)) and not (stop and stop.is_set()):
             sha256.update(view[:count])
-        if settle:
+        if sync:
             os.fsync(file.fileno())
     return sha256.hexdigest()
 
@@ -83,14 +83,14 @@ def _digest(path: Path, stop: threading.Event | None = None, settle: bool = Fals
 def verified(location: str | Path) -> Iterator[Callable[[], None]]:
     """Hashes a checkpoint's files while the body reads them; without SHA256SUMS does nothing.
 
-    If the files are damaged, that is raised in place of any error of the body, and when the body
-    ends. What the body has read must not be used before.
+    If a file is damaged, raises an error at the end of the body, or in place of an error of the
+    body. What the body reads must not be used before its end.
 
     Args:
-      location: a checkpoint of any form, local or gs://.
+      location: a checkpoint of any format, local or gs://.
 
     Yields:
-      A function that waits for the hashes, for a body that must know before its end.
+      A function that waits for the hashes, to get the error before the end of the body.
 
     Raises:
       RequestError: a file is damaged or missing; names it.
@@ -103,25 +103,25 @@ def verified(location: str | Path) -> Iterator[Callable[[], None]]:
             problem = _first(checks)
             if problem:
                 raise RequestError(
-                    f"{location} is damaged: {problem}; take another copy of it, or remove"
-                    f" {SUMS_FILE} if the change was meant"
+                    f"{location} is damaged: {problem}; copy it again, or remove {SUMS_FILE} if"
+                    " the change is intended"
                 ) from None
 
         try:
             yield finish
             finish()
         except Exception:
-            finish()  # what was damaged can fail in any way
+            finish()  # damaged files can cause any error
             raise
         finally:
             stop.set()
 
 
 def damage(location: str | Path) -> str | None:
-    """Compares a checkpoint's files with the hashes that it was saved with.
+    """Compares a checkpoint's files with its hashes.
 
     Returns:
-      What is wrong; None if nothing is, or if the checkpoint came without hashes.
+      The first problem; None if there is none, or if the checkpoint has no hashes.
     """
     stop = threading.Event()
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -132,15 +132,15 @@ def damage(location: str | Path) -> str | None:
 
 
 def has(location: str | Path) -> bool:
-    """Whether a checkpoint came with hashes."""
+    """Returns whether a checkpoint has hashes."""
     return arrays.exists(_folder(location), SUMS_FILE)
 
 
 def check_content(location: str | Path, name: str, content: bytes) -> None:
-    """Compares one file that has been read.
+    """Compares the content of one file with its hash.
 
     Raises:
-      RequestError: it is not as it was written.
+      RequestError: they differ.
     """
     sums = _read(location)
     if isinstance(sums, str):
@@ -150,12 +150,12 @@ def check_content(location: str | Path, name: str, content: bytes) -> None:
 
 
 def _read(location: str | Path) -> dict[str, str] | str | None:
-    """Returns the hashes by file, or what is wrong with SHA256SUMS, or None if there is none."""
+    """Returns the hashes by file, or the problem with SHA256SUMS, or None if there is none."""
     folder = _folder(location)
     if not arrays.is_remote(folder):
         path = Path(folder) / SUMS_FILE
         if os.path.lexists(path) and not path.is_file():
-            return f"{SUMS_FILE} is no file"
+            return f"{SUMS_FILE} is not a file"
     content = arrays.read_file(folder, SUMS_FILE)
     if content is None:
         return None
@@ -172,7 +172,7 @@ def _read(location: str | Path) -> dict[str, str] | str | None:
 def _checks(
     location: str | Path, pool: ThreadPoolExecutor, stop: threading.Event
 ) -> list[Future[str | None]]:
-    """Starts to compare every file; each result says what is wrong, or None."""
+    """Starts the comparison of every file; each result is a problem, or None."""
     folder, sums = _folder(location), _read(location)
     if sums is None:
         return []
@@ -218,24 +218,24 @@ def _remote_digest(folder: str | Path, name: str) -> str | None:
 
 
 def _unlisted(folder: str | Path, sums: dict[str, str]) -> str | None:
-    """Returns that a file is there which would be read although it has no hash."""
+    """Returns a problem if a file that would be read has no hash."""
 
     def counts(name: str) -> bool:
         base = name.rpartition("/")[2]
         if base.startswith(".") and not base.startswith(".z"):
-            return False  # what file systems and desktops leave, e.g. .nfs0004, .DS_Store
+            return False  # of file systems and desktops, e.g. .nfs0004, .DS_Store
         return name in _READ or ("/" in name and name.startswith(_FOLDERS))
 
     try:
         names = sorted(filter(counts, arrays.list_files(folder)))
     except RequestError as error:
         return str(error)
-    # `run.json` is not asked for: earlier versions gave hashes to `state/` alone.
+    # `run.json` is not required: earlier versions hashed only `state/`.
     return next((f"{name} has no hash in {SUMS_FILE}" for name in names if name not in sums), None)
 
 
 def _folder(location: str | Path) -> str | Path:
-    """Returns a checkpoint's folder; of Hugging Face's, a file of weights may stand for it."""
+    """Returns a checkpoint's folder; the location may be a weights file of Hugging Face."""
     if not str(location).endswith((".safetensors", ".bin")):
         return location
     if arrays.is_remote(location):
@@ -243,14 +243,14 @@ def _folder(location: str | Path) -> str | Path:
     return Path(location).parent if Path(location).is_file() else location
 
 
-# --- What tells a checkpoint from others ----------------------------------------------------------
+# --- Identity -------------------------------------------------------------------------------------
 
 
 def identity(location: str | Path) -> str:
-    """Returns a digest that tells a checkpoint from others, wherever it is.
+    """Returns a digest that identifies a checkpoint, wherever it is.
 
-    It is that of the checkpoint's list of hashes; where there is no such list, of the sizes and the
-    first and last part of its files; of an address without a list, the address.
+    It is the digest of SHA256SUMS. Without that file, it is the digest of the sizes and of the
+    first and last part of all files; of a remote checkpoint, it is the address.
 
     Args:
       location: from `locations.locate`.

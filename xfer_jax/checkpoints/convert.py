@@ -1,4 +1,4 @@
-"""Converts a checkpoint to another format, a few arrays at a time, and says what is in it."""
+"""Converts a checkpoint to another format, a few arrays at a time, and prints its contents."""
 
 import contextlib
 import dataclasses
@@ -36,13 +36,13 @@ from xfer_jax.mt5 import model
 from xfer_jax.runtime import progress
 
 FORMS = {
-    "native": "this tool's own: Orbax, with run.json",
-    "t5x": "T5X's present one: Orbax",
-    "t5x-legacy": "T5X's older one, of the public mT5 checkpoints: zarr and msgpack",
+    "native": "this tool's format: Orbax, with run.json",
+    "t5x": "T5X's current format: Orbax",
+    "t5x-legacy": "T5X's older format, of the public mT5 checkpoints: zarr and msgpack",
     "hf": "Hugging Face's MT5ForConditionalGeneration: safetensors, or .bin to read",
 }
 _OPTIMIZER = "optimizer state"
-_UNFINISHED = ".converting"  # how the names of folders end that are being filled
+_UNFINISHED = ".converting"  # suffix of an unfinished folder
 
 
 def convert(
@@ -52,22 +52,22 @@ def convert(
     came_from: str | None = None,
     step: int | None = None,
 ) -> Path | None:
-    """Converts a checkpoint and prints what it holds; without a destination only prints.
+    """Converts a checkpoint and prints its contents; without a destination only prints.
 
     Args:
-      source: a checkpoint of any form, or a run's folder; local or gs://.
-      destination: the folder to make; of T5X's forms and the native one, if it is not named
-        checkpoint_<step>, the folder to make that in.
+      source: a checkpoint of any format, or a run's folder; local or gs://.
+      destination: the folder of the new checkpoint; except for `hf`, a folder checkpoint_<step> is
+        made inside it if it has no such name itself.
       to: one of FORMS.
-      came_from: what the source must be, if given; `t5x` means either of T5X's.
-      step: the step that the new checkpoint stands at; by default the source's, 0 if it has none.
+      came_from: the required format of the source, if any; `t5x` allows both formats of T5X.
+      step: the step of the new checkpoint; by default that of the source, or 0.
 
     Returns:
-      The checkpoint made.
+      The new checkpoint.
 
     Raises:
-      RequestError: the source is damaged or no mT5, or the destination exists.
-      RunError: the destination's disk is full or fails. In either case nothing is left.
+      RequestError: the source is damaged or not an mT5, or the destination exists.
+      RunError: the destination's disk is full or fails. An error leaves no files.
     """
     location = locations.locate(source)
     with checksums.verified(location) as finish:
@@ -78,10 +78,10 @@ def convert(
             )
         config = infer_config(contents)
         check(contents, config)
-        said = f"read {contents.location}: {contents.form}, step {contents.step}"
-        said += f"; {contents.note}" if contents.note else ""
+        report = f"read {contents.location}: {contents.form}, step {contents.step}"
+        report += f"; {contents.note}" if contents.note else ""
         if not checksums.has(location):
-            said += f"; it has no {checksums.SUMS_FILE}, so that damage may go unnoticed"
+            report += f"; it has no {checksums.SUMS_FILE} to detect damage"
         final = None
         with contextlib.closing(_Ledger(contents)) as ledger:
             if destination is None:
@@ -98,41 +98,41 @@ def convert(
                     ledger.wait()
                     finish()
                     checksums.write(folder)
-                said += f"\nwrote {final}: {to}{_fate(contents, to, step)}"
-    progress.say(f"{ledger.table(config)}\n{said}")
+                report += f"\nwrote {final}: {to}{_fate(contents, to, step)}"
+    progress.say(f"{ledger.table(config)}\n{report}")
     return final
 
 
 def _fate(contents: Contents, to: str, step: int) -> str:
-    """Says what became of the step and of the optimizer's state."""
+    """Returns a remark on the step and the optimizer state of the new checkpoint."""
     has = bool(contents.part(MOMENTS))
     if to == "hf":
-        lost = f"; the {_OPTIMIZER} and the step are left out, the format has none"
-        return lost if has else ""
+        dropped = f"; the {_OPTIMIZER} and the step are left out, the format has none"
+        return dropped if has else ""
     return f", step {step}" + ("" if has else f"; with a fresh {_OPTIMIZER}: the source has none")
 
 
 def _final(destination: str, to: str, step: int, source: str | Path) -> Path:
-    """Returns the folder to make.
+    """Returns the folder of the new checkpoint.
 
     Raises:
-      RequestError: it exists, lies in the source, or its name tells another step.
+      RequestError: it exists, is inside the source, or has another step in its name.
     """
     if is_remote(destination):
-        raise RequestError(f"{destination}: checkpoints are read from afar, not written there")
+        raise RequestError(f"{destination} is remote: choose a local folder to write to")
     final = files.absolute(destination)
     if to != "hf":
         named = locations.step_of(final.name)
         if named is not None and named != step:
             raise RequestError(
-                f"{final} is named for step {named}, but the checkpoint stands at {step}: name it"
-                " so, or give --step"
+                f"{final} has step {named} in its name, but the checkpoint is at step {step}:"
+                " rename it, or set --step"
             )
         final = final if named is not None else final / f"checkpoint_{step}"
     if os.path.lexists(final):
         raise RequestError(f"{final} exists; remove it or choose another destination")
     if not is_remote(source) and Path(os.path.realpath(source)) in _resolved(final).parents:
-        raise RequestError(f"{final} lies in the checkpoint that is read; choose another place")
+        raise RequestError(f"{final} is inside the source checkpoint; choose another destination")
     return final
 
 
@@ -142,11 +142,11 @@ def _resolved(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _whole(final: Path) -> Iterator[Path]:
-    """Gives a folder to fill that has its name once it is whole; of a failure nothing is left.
+    """Yields a temporary folder, which gets its final name after the body; an error removes it.
 
     Raises:
-      RequestError: the folder cannot be made, or another process has made it meanwhile.
-      RunError: it cannot be filled.
+      RequestError: the folder cannot be made, or another process has made it.
+      RunError: it cannot be written.
     """
     added = [folder for folder in final.parents if not os.path.exists(folder)]
     temporary, held = None, None
@@ -163,8 +163,8 @@ def _whole(final: Path) -> Iterator[Path]:
             yield temporary
             if os.path.lexists(final):
                 raise FileExistsError
-            temporary.rename(final)  # fails if there is a checkpoint by now
-            checksums.settle(final.parent)
+            temporary.rename(final)  # fails if another process has made the checkpoint
+            checksums.sync_folder(final.parent)
         except RequestError:  # of the source
             raise
         except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
@@ -175,7 +175,7 @@ def _whole(final: Path) -> Iterator[Path]:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
         for folder in added:
-            with contextlib.suppress(OSError):  # another process may be using it by now
+            with contextlib.suppress(OSError):  # another process may use it
                 folder.rmdir()
         raise
     finally:
@@ -184,15 +184,15 @@ def _whole(final: Path) -> Iterator[Path]:
 
 
 def _begin(final: Path) -> tuple[Path, int | None]:
-    """Makes the folder to fill, under a name that nobody can foresee, and locks it.
+    """Makes and locks a temporary folder with an unpredictable name.
 
     Returns:
-      It, and the descriptor that holds the lock; None where the file system knows no locks.
+      The folder, and the descriptor of the lock; None if the file system has no locks.
     """
-    for _ in range(3):  # another process may take it for abandoned before it is locked
+    for _ in range(3):  # before the lock, another process may remove the folder
         temporary = final.with_name(f".{final.name}.{secrets.token_hex(6)}{_UNFINISHED}")
         temporary.mkdir()
-        held = _hold(temporary)
+        held = _lock(temporary)
         if held is not None and temporary.exists():
             return temporary, held
         if held is not None:
@@ -201,11 +201,11 @@ def _begin(final: Path) -> tuple[Path, int | None]:
     return temporary, None
 
 
-def _hold(folder: Path) -> int | None:
-    """Locks a folder for as long as this process lives, if it is not locked.
+def _lock(folder: Path) -> int | None:
+    """Locks a folder until this process ends.
 
     Returns:
-      The descriptor that holds the lock; None if another process has it, or it is no folder.
+      The descriptor of the lock; None if another process has it, or it is not a folder.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -220,9 +220,9 @@ def _hold(folder: Path) -> int | None:
 
 
 def _remove_abandoned(final: Path) -> None:
-    """Removes what conversions to the same folder have left that were killed."""
+    """Removes the temporary folders of killed conversions to the same destination."""
     for folder in final.parent.glob(f".{glob.escape(final.name)}.*{_UNFINISHED}"):
-        held = _hold(folder)
+        held = _lock(folder)
         if held is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(held)
@@ -246,13 +246,13 @@ def _write(contents: Contents, config: model.Config, to: str, folder: Path) -> N
 
 @functools.cache
 def _shapes(config: model.Config) -> dict[str, jax.ShapeDtypeStruct]:
-    """Returns what every array of a checkpoint of the model is like, by name."""
+    """Returns shape and dtype of every array of a model's checkpoint, by name."""
     names = flatten_dict(store.shapes(config), sep="/")
     return {name: leaf for name, leaf in names.items() if name.startswith((TARGET, MOMENTS))}
 
 
 def _no_moments(config: model.Config) -> dict[str, Stored]:
-    """Returns an Adafactor state that has seen nothing: T5X restores no checkpoint without one."""
+    """Returns a new state of Adafactor, because T5X cannot restore a checkpoint without one."""
 
     def zeros(leaf: jax.ShapeDtypeStruct) -> Stored:
         dtype = np.dtype(leaf.dtype)
@@ -262,27 +262,27 @@ def _no_moments(config: model.Config) -> dict[str, Stored]:
     return {name: zeros(leaf) for name, leaf in every.items() if name.startswith(MOMENTS)}
 
 
-# --- What is in a checkpoint ----------------------------------------------------------------------
+# --- Contents -------------------------------------------------------------------------------------
 
 
 def infer_config(contents: Contents) -> model.Config:
-    """Returns the sizes of the mT5 that a checkpoint holds.
+    """Returns the sizes of the mT5 in a checkpoint.
 
     Raises:
-      RequestError: it lacks the arrays that tell.
+      RequestError: an array that shows the sizes is missing.
     """
     shapes = {name.removeprefix(TARGET): x.shape for name, x in contents.part(TARGET).items()}
     layer = "layers_0/attention/query/kernel"
-    telling = (
+    needed = (
         "token_embedder/embedding",
         "encoder/relpos_bias/rel_embedding",
         f"encoder/{layer}",
         "encoder/layers_0/mlp/wi_0/kernel",
     )
-    lost = [name for name in telling if len(shapes.get(name, ())) != 2 or 0 in shapes[name]]
-    if lost:
+    missing = [name for name in needed if len(shapes.get(name, ())) != 2 or 0 in shapes[name]]
+    if missing:
         raise RequestError(
-            f"{contents.location} is no mT5: it has no {TARGET}{f', no {TARGET}'.join(lost)}"
+            f"{contents.location} is not an mT5: it has no {TARGET}{f', no {TARGET}'.join(missing)}"
         )
     vocab_size, emb_dim = shapes["token_embedder/embedding"]
     heads = shapes["encoder/relpos_bias/rel_embedding"][0]
@@ -302,10 +302,10 @@ def infer_config(contents: Contents) -> model.Config:
 
 
 def check(contents: Contents, config: model.Config) -> None:
-    """Checks that a checkpoint is a whole mT5 of these sizes, with moments or without.
+    """Checks that a checkpoint is a complete mT5 of these sizes, with or without moments.
 
     Raises:
-      RequestError: what is missing, left over or of another shape, all at once.
+      RequestError: arrays are missing, unknown, or of another shape; the message lists them.
     """
     wanted = _shapes(config)
     if not contents.part(MOMENTS):
@@ -318,7 +318,7 @@ def check(contents: Contents, config: model.Config) -> None:
 
 
 class _Ledger:
-    """Hands out a checkpoint's arrays and keeps account of each one that is read."""
+    """Gives access to a checkpoint's arrays, and records the hash of each one that is read."""
 
     def __init__(self, contents: Contents):
         self._contents = contents
@@ -333,7 +333,7 @@ class _Ledger:
 
     def _watched(self, name: str, array: Stored) -> Stored:
         def read(index: Index) -> np.ndarray:
-            self.wait()  # else more than one would be in memory
+            self.wait()  # so that only one array is in memory
             values = np.ascontiguousarray(array.read(()))
             self._last = self._digests[name] = self._beside.submit(self._digest_of, name, values)
             self._bar.advance(values.nbytes)
@@ -342,28 +342,28 @@ class _Ledger:
         return Stored(array.shape, array.dtype, read)
 
     def _digest_of(self, name: str, values: np.ndarray) -> bytes:
-        with np.errstate(invalid="ignore"):  # infinity less infinity
+        with np.errstate(invalid="ignore"):  # infinity - infinity
             total = values.sum(dtype=np.float64)
         if not np.isfinite(total):
             store.refuse_not_finite(self._contents.location, [name])
         return hashlib.sha256(values.data).digest()
 
     def wait(self) -> None:
-        """Waits until the last array that was read is accounted for.
+        """Waits for the hash of the last array that was read.
 
         Raises:
-          RequestError: it holds NaN or infinity.
+          RequestError: the array contains NaN or infinity.
         """
         if self._last is not None:
             self._last.result()
 
     def close(self) -> None:
-        """Ends the account."""
+        """Ends the thread and the progress bar."""
         self._beside.shutdown()
         self._bar.close()
 
     def table(self, config: model.Config) -> str:
-        """Renders sizes and hashes; these do not depend on the format, nor on the dtype stored."""
+        """Returns a table of sizes and hashes; hashes are the same in all formats and dtypes."""
         parts: dict[str, list[str]] = {}
         for name in sorted(self._digests):
             parts.setdefault(_part(name), []).append(name)

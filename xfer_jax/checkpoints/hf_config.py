@@ -1,4 +1,4 @@
-"""Hugging Face's `config.json`: whether its model is computed as this tool's is, and writing it."""
+"""Hugging Face's `config.json`: checks that it describes the model of this tool, and writes it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from xfer_jax.mt5 import layers, model
 
 FILE = "config.json"
 EMBEDDING, LOGITS = "shared.weight", "lm_head.weight"
-_KINDS = ("mt5", "t5")  # of the second those like T5 1.1, e.g. ByT5
-_FIXED = {  # what `model` computes, by its name in `config.json`
+_KINDS = ("mt5", "t5")  # 't5' only for models like T5 1.1, e.g. ByT5
+_FIXED = {  # constants of `model`, by their names in `config.json`
     "feed_forward_proj": "gated-gelu",
     "layer_norm_epsilon": layers.NORM_EPSILON,
     "relative_attention_num_buckets": layers.NUM_BUCKETS,
@@ -21,17 +21,17 @@ _FIXED = {  # what `model` computes, by its name in `config.json`
 
 
 def check(folder: str, found: Mapping[str, Stored], layers: Sequence[int]) -> None:
-    """Refuses a model that is computed otherwise, and weights that `config.json` does not fit.
+    """Checks that `config.json` describes the model of this tool, with these weights.
 
-    What is missing there has its default of Hugging Face's library, which for an mT5 is right.
+    A missing setting has the default of Hugging Face's library, which is right for mT5.
 
     Args:
-      folder: that has the file, or not.
-      found: the weights by their names in Hugging Face.
-      layers: numbers of them, the encoder's first.
+      folder: the folder of the file, which may be missing.
+      found: the weights by Hugging Face's names.
+      layers: numbers of layers of encoder and decoder.
 
     Raises:
-      RequestError: names every setting that is wrong; or the file is damaged.
+      RequestError: settings are wrong (the message lists them), or the file is damaged.
     """
     content = read_file(folder, FILE)
     if content is None:  # weights alone
@@ -41,7 +41,7 @@ def check(folder: str, found: Mapping[str, Stored], layers: Sequence[int]) -> No
     except RequestError as error:
         raise RequestError(f"{folder}/{FILE} is damaged: {error}") from None
     if not isinstance(config, dict):
-        raise RequestError(f"{folder}/{FILE} is damaged: it holds no settings")
+        raise RequestError(f"{folder}/{FILE} is damaged: it is not a JSON object")
     wrong = [
         f"{key} is {_shown(config[key])} instead of {value!r}"
         for key, value in (computed() | _sizes(found, layers)).items()
@@ -57,12 +57,12 @@ def check(folder: str, found: Mapping[str, Stored], layers: Sequence[int]) -> No
     wrong += _scaling(config, kind)
     if wrong:
         raise RequestError(
-            f"{folder}/{FILE} is not of an mT5 with these weights: {'; '.join(wrong)}"
+            f"{folder}/{FILE} does not describe an mT5 with these weights: {'; '.join(wrong)}"
         )
 
 
 def computed() -> dict[str, Any]:
-    """Returns the settings that decide what is computed from given weights, as `model` has them."""
+    """Returns the settings of `model` that do not follow from the weights."""
     return _FIXED | {
         "dense_act_fn": "gelu_new",
         "is_gated_act": True,
@@ -75,7 +75,7 @@ def computed() -> dict[str, Any]:
 
 
 def _sizes(found: Mapping[str, Stored], layers: Sequence[int]) -> dict[str, int]:
-    """Returns the settings that the weights tell."""
+    """Returns the settings that follow from the weights."""
     names = ("num_layers", "num_decoder_layers")
     sizes = {name: count for name, count in zip(names, layers, strict=True) if count}
     table = found.get("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight")
@@ -92,14 +92,14 @@ def _sizes(found: Mapping[str, Stored], layers: Sequence[int]) -> dict[str, int]
 
 
 def _scaling(config: dict[str, Any], kind: Any) -> list[str]:
-    """Returns the setting by which Hugging Face's library scales the logits by d_model^-0.5.
+    """Returns the setting that makes Hugging Face's library scale the logits by d_model^-0.5.
 
-    In transformers 5 a T5's `scale_decoder_outputs`, by default that `tie_word_embeddings` is not
-    false; an mT5 scales nothing. Before, either scaled if `tie_word_embeddings`, by default true
-    for a T5 and false for an mT5.
+    In transformers 5 it is `scale_decoder_outputs` of a T5, by default true unless
+    `tie_word_embeddings` is false; an mT5 scales nothing. In earlier versions it is
+    `tie_word_embeddings`, by default true for a T5 and false for an mT5.
     """
     scale, tied = config.get("scale_decoder_outputs"), config.get("tie_word_embeddings")
-    means = ", by which the logits are scaled by d_model^-0.5"
+    means = ", which scales the logits by d_model^-0.5"
     if scale is not None and scale is not False:
         return [f"scale_decoder_outputs is {_shown(scale)}{means}"]
     if scale is False:
@@ -114,7 +114,7 @@ def _scaling(config: dict[str, Any], kind: Any) -> list[str]:
 
 
 def _same(value: Any, expected: Any) -> bool:
-    """Whether a setting has a value; `[1]` is 1, and 1.0 and True are not 1."""
+    """Returns whether a setting has a value; `[1]` equals 1, but 1.0 and True do not."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if isinstance(expected, float):
@@ -123,11 +123,11 @@ def _same(value: Any, expected: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    return ascii(value)[:60] if isinstance(value, str | int | float | None) else "no plain value"
+    return ascii(value)[:60] if isinstance(value, str | int | float | None) else "not a plain value"
 
 
 def render(config: model.Config) -> dict[str, Any]:
-    """Returns what `config.json` says of a model of ours."""
+    """Returns the content of `config.json` for a model."""
     return {
         "architectures": ["MT5ForConditionalGeneration"],
         "model_type": "mt5",

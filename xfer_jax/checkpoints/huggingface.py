@@ -1,7 +1,7 @@
 """Hugging Face's `MT5ForConditionalGeneration` checkpoints: their names, reading, writing.
 
 A folder holds `config.json` and the weights, `model.safetensors` or `pytorch_model.bin`, in one
-file or in several with an index. Weights only: there is neither step nor optimizer state.
+file or in several with an index. It has no step and no optimizer state.
 """
 
 import itertools
@@ -37,23 +37,23 @@ from xfer_jax.checkpoints.arrays import (
 from xfer_jax.mt5 import model
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # first choice first
-_INDEX = ".index.json"  # behind such a name, of weights in several files
+_INDEX = ".index.json"  # suffix of the index of weights in several files
 _EMBEDDING, _LOGITS = hf_config.EMBEDDING, hf_config.LOGITS
 _ALIASES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # of the embedding
-# Old versions of the library saved it and none has ever read it.
+# Old versions of the library save it, but no version reads it.
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 _ATTENTION = {"query": "q", "key": "k", "value": "v", "out": "o"}
-_ALIGNMENT = 64  # of the data behind a safetensors header, so that it can be memory-mapped
+_ALIGNMENT = 64  # of the data after a safetensors header, for memory-mapping
 _BLOCK = 256  # rows and columns that are transposed at a time
 _LARGEST_HEADER = 100_000_000  # bytes that safetensors allows
-_SHOWN = 8  # missing files that an error spells out
+_SHOWN = 8  # missing files that an error message lists
 _LONGEST_NAME = 200  # characters of a file's name
 MOST_LAYERS = 256  # of a stack; mT5-xxl has 24
-_SAFE_TORCH = (2, 6)  # before it, weights_only=True ran a file's code (CVE-2025-32434)
+_SAFE_TORCH = (2, 6)  # before, weights_only=True can run code (CVE-2025-32434)
 
 
 def names(encoder_layers: int, decoder_layers: int) -> dict[str, str]:
-    """Returns every parameter's name in Hugging Face by its name in T5X, without `target/`."""
+    """Returns Hugging Face's name of every parameter by its T5X name, without `target/`."""
     table = {
         "token_embedder/embedding": _EMBEDDING,
         "decoder/logits_dense/kernel": _LOGITS,
@@ -86,7 +86,7 @@ def _layer(stack: str, t5x: str, hf: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_transposed(name: str) -> bool:
-    """Whether the two disagree on the order of axes: PyTorch's kernels are [out, in]."""
+    """Returns whether the order of axes differs: PyTorch's kernels are [out, in]."""
     return name.endswith(("/kernel", "/rel_embedding"))
 
 
@@ -95,7 +95,7 @@ def _transposed(array: Stored) -> Stored:
 
 
 def _transpose(values: np.ndarray) -> np.ndarray:
-    """Copies a matrix by blocks that fit the processor's cache, several times faster than NumPy."""
+    """Transposes a matrix in blocks that fit the CPU's cache, several times faster than NumPy."""
     out = np.empty(values.shape[::-1], values.dtype)
     for rows, columns in itertools.product(*(range(0, size, _BLOCK) for size in values.shape)):
         block = values[rows : rows + _BLOCK, columns : columns + _BLOCK]
@@ -107,7 +107,7 @@ def _transpose(values: np.ndarray) -> np.ndarray:
 
 
 def recognise(location: str | Path) -> bool:
-    """Whether a location, local or gs://, is such a checkpoint: its folder, or a file of weights.
+    """Returns whether a location, local or gs://, is a folder or a weights file of this format.
 
     Raises:
       RequestError: its server cannot be reached.
@@ -116,7 +116,7 @@ def recognise(location: str | Path) -> bool:
 
 
 def _find(location: str | Path) -> tuple[str, str] | None:
-    """Returns a folder and the file in it that holds the weights, or the index of such files."""
+    """Returns a folder and its weights file, or the index of its weights files."""
     folder, _, file = str(location).rpartition("/")
     if file.endswith((".safetensors", ".bin")) and exists(folder, file):
         return folder, file
@@ -125,13 +125,13 @@ def _find(location: str | Path) -> tuple[str, str] | None:
 
 
 def read(location: str | Path) -> Contents:
-    """Opens a checkpoint; without `lm_head.weight` the logits' kernel is the embedding's.
+    """Opens a checkpoint; without `lm_head.weight`, the embedding is the output kernel.
 
     Args:
-      location: its folder, or a file of weights; local or gs:// (safetensors only).
+      location: its folder, or a weights file; local or gs:// (safetensors only).
 
     Raises:
-      RequestError: it is damaged, holds more than weights, or is of another kind of model.
+      RequestError: it is damaged, contains more than weights, or is another kind of model.
     """
     place = _find(location)
     assert place is not None, "recognised by this file"
@@ -153,13 +153,13 @@ def read(location: str | Path) -> Contents:
     note = ""
     if _LOGITS not in found and _EMBEDDING in found:
         found[_LOGITS] = found[_EMBEDDING]
-        note = f"it has no {_LOGITS}: the embedding stands for it, as in Hugging Face's library"
+        note = f"it has no {_LOGITS}: the embedding replaces it, as in Hugging Face's library"
     arrays = {}
     for ours, theirs in names(*layers).items():
         if theirs in found:
             array = found.pop(theirs)
             arrays[TARGET + ours] = _transposed(array) if _is_transposed(ours) else array
-    # What is left over is listed, with what is missing, when the checkpoint is compared to a model.
+    # Unknown arrays are reported, like missing ones, by the comparison with a model.
     arrays |= {TARGET + name: array for name, array in found.items()}
     return Contents(str(location), "hf", 0, arrays, note)
 
@@ -168,12 +168,12 @@ def count_layers(location: str | Path, names: Iterable[str], prefix: str) -> int
     """Returns the number of a stack's layers, 0 if it has none.
 
     Args:
-      location: of the checkpoint, for the error.
-      names: of all arrays.
-      prefix: what stands before the number in their names, e.g. `encoder.block.`.
+      location: the checkpoint, for the error message.
+      names: names of all arrays.
+      prefix: the text before the number in their names, e.g. `encoder.block.`.
 
     Raises:
-      RequestError: there are absurdly many.
+      RequestError: there are more than MOST_LAYERS.
     """
     layer = re.compile(rf"{re.escape(prefix)}([0-9]+)[./]")
     numbers = {match[1] for match in map(layer.match, names) if match}
@@ -181,14 +181,14 @@ def count_layers(location: str | Path, names: Iterable[str], prefix: str) -> int
     if longest > len(str(MOST_LAYERS)) or any(int(number) >= MOST_LAYERS for number in numbers):
         last = max(numbers, key=lambda number: (len(number), number))
         raise RequestError(
-            f"{location} is no mT5: it has an array {prefix}{last[:20]}, and at most {MOST_LAYERS}"
-            " layers are read"
+            f"{location} is not an mT5: it has an array {prefix}{last[:20]}, but at most"
+            f" {MOST_LAYERS} layers are supported"
         )
     return max((int(number) + 1 for number in numbers), default=0)
 
 
 def _parts(folder: str, file: str) -> list[str]:
-    """Returns the names of the files that hold the weights."""
+    """Returns the names of the weights files."""
     if not file.endswith(_INDEX):
         return [file]
     try:
@@ -199,12 +199,12 @@ def _parts(folder: str, file: str) -> list[str]:
     for part in parts:
         if not _is_beside(folder, part):
             raise RequestError(
-                f"{folder}/{file} names {ascii(part)[:100]}, which is no file of weights in the"
+                f"{folder}/{file} names {ascii(part)[:100]}, which is not a weights file in the"
                 " same folder"
             )
     lost = [part for part in parts if not exists(folder, part)]
     if lost:
-        raise RequestError(f"{folder} lacks {', '.join(lost[:_SHOWN])}, which {file} names")
+        raise RequestError(f"{folder} has no {', '.join(lost[:_SHOWN])}, which {file} names")
     return parts
 
 
@@ -215,20 +215,20 @@ class _Index(pydantic.BaseModel):
 
 
 def _is_beside(folder: str, part: str) -> bool:
-    """Whether a name that an index gives is that of a file of weights in the same folder."""
+    """Returns whether a name in an index is the name of a weights file in the same folder."""
     if not part.endswith((".safetensors", ".bin")) or "/" in part or "\\" in part:
         return False
     if not part.isprintable() or len(part) > _LONGEST_NAME:
         return False
     if is_remote(folder):
         return True
-    # The Hub's cache keeps the files themselves in ../../blobs.
+    # The Hub's cache links to files in ../../blobs.
     home, target = Path(folder).resolve(), (Path(folder) / part).resolve()
     return target.parent in (home, home.parent.parent / "blobs")
 
 
 def _first(error: Exception) -> str:
-    """Returns what is wrong in one line."""
+    """Returns the message of an error in one line."""
     if not isinstance(error, pydantic.ValidationError):
         return reason(error)
     first = error.errors(include_url=False, include_input=False)[0]
@@ -240,9 +240,9 @@ def _first(error: Exception) -> str:
 
 
 def _read_safetensors(folder: str, file: str) -> dict[str, Stored]:
-    """The format (huggingface/safetensors, README): header length, JSON header, the arrays' bytes.
+    """Reads the format of huggingface/safetensors: length of the header, JSON header, arrays.
 
-    Read here, since the library reads local files only.
+    It is read here, because the library reads only local files.
     """
     path = f"{folder}/{file}"
     size = int.from_bytes(read_bytes(folder, file, 0, 8).tobytes(), "little")
@@ -272,11 +272,11 @@ def _read_safetensors(folder: str, file: str) -> dict[str, Stored]:
         raise RequestError(f"{path} is damaged: {_first(error)}") from None
     odd = sorted({entry.dtype for entry in entries.values()} - _DTYPES.keys())
     if odd:
-        raise RequestError(f"{path} holds arrays of type {odd[0][:20]!a}, which are no weights")
+        raise RequestError(f"{path} has arrays of type {odd[0][:20]!a}, which are not weights")
     if end:
         read_bytes(folder, file, 8 + size + end - 1, 1)  # raises if the file is truncated
     if not is_remote(folder) and Path(path).stat().st_size != 8 + size + end:
-        raise RequestError(f"{path} is damaged: there is more behind its last array")
+        raise RequestError(f"{path} is damaged: there are bytes after its last array")
     return {name: stored(entry) for name, entry in entries.items()}
 
 
@@ -284,7 +284,7 @@ _Size = Annotated[int, pydantic.Field(ge=0, lt=2**62)]
 
 
 class _Entry(pydantic.BaseModel):
-    """What a header says of an array."""
+    """The entry of an array in a header."""
 
     model_config = pydantic.ConfigDict(strict=True, extra="forbid")
 
@@ -301,18 +301,18 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"two entries are called {ascii(twice)[:100]}")
+        raise ValueError(f"two entries are named {ascii(twice)[:100]}")
     return found
 
 
 def _check_offsets(entries: Mapping[str, _Entry]) -> int:
-    """Checks that arrays have the bytes that they need, one after the other, as the format asks.
+    """Checks that arrays have the right sizes, and follow each other without gaps.
 
     Returns:
-      Where the last one ends.
+      The end of the last array.
 
     Raises:
-      ValueError: they do not.
+      ValueError: an offset is wrong.
     """
     last = 0
     for entry in sorted(entries.values(), key=lambda entry: entry.data_offsets):
@@ -320,7 +320,7 @@ def _check_offsets(entries: Mapping[str, _Entry]) -> int:
         itemsize = _DTYPES[entry.dtype].itemsize if entry.dtype in _DTYPES else None
         if end < start or (itemsize and end - start != math.prod(entry.shape) * itemsize):
             raise ValueError(
-                f"bytes {start} to {end} are no {entry.dtype[:20]} array of shape"
+                f"bytes {start} to {end} are not an {entry.dtype[:20]} array of shape"
                 f" {tuple(entry.shape)}"
             )
         if start != last:
@@ -338,17 +338,17 @@ _DTYPES = {
 
 
 def _read_bin(folder: str, file: str) -> dict[str, Stored]:
-    """Reads PyTorch's own format by its weights-only loader, which runs no code of the file."""
+    """Reads PyTorch's format with its weights-only loader, which runs no code of the file."""
     if is_remote(folder):
-        raise RequestError(f"{folder}/{file} cannot be read from afar: copy the folder here first")
+        raise RequestError(f"{folder}/{file} is remote: copy the folder to this machine first")
     path = Path(folder) / file
-    mapped = zipfile.is_zipfile(path)  # else, from before PyTorch 1.6, all of it is in memory
+    mapped = zipfile.is_zipfile(path)  # files of PyTorch before 1.6 are completely in memory
     tensors = _load(path, mapped)
     kept = {} if mapped else tensors
 
     def stored(name: str) -> Stored:
         def read_part(index: Index) -> np.ndarray:
-            # Opened anew: what is mapped counts as this process's memory while it is open.
+            # Opened again, because a mapped file counts as memory of this process while it is open.
             tensor = kept[name] if kept else _load(path, mapped)[name]
             return np.array(_as_numpy(tensor)[index])
 
@@ -360,11 +360,11 @@ def _read_bin(folder: str, file: str) -> dict[str, Stored]:
             raise TypeError
         return {name: stored(name) for name in tensors}
     except (AttributeError, TypeError, ValueError, RuntimeError):  # of PyTorch, for odd tensors
-        raise RequestError(f"{path} holds more than arrays of weights") from None
+        raise RequestError(f"{path} contains more than weights") from None
 
 
 def _is_whole(tensor: Any) -> bool:
-    """Whether a tensor is stored whole: a few bytes can stand for any shape."""
+    """Returns whether a tensor is stored completely: with stride 0, few bytes have any shape."""
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
@@ -373,21 +373,21 @@ def _load(path: Path, mapped: bool) -> dict[str, Any]:
         import torch
     except ImportError:
         raise RequestError(
-            f"{path} can be read with PyTorch only: pip install torch, or have the weights saved as"
+            f"{path} can only be read with PyTorch: pip install torch, or save the weights as"
             f" {WEIGHTS[0]}"
         ) from None
     version = re.match(r"([0-9]+)\.([0-9]+)", torch.__version__)
     if version is None or tuple(map(int, version.groups())) < _SAFE_TORCH:
         raise RequestError(
-            f"{path} is not loaded: PyTorch {torch.__version__} can be made to run a file's code;"
-            f" install PyTorch 2.6 or later, or have the weights saved as {WEIGHTS[0]}"
+            f"{path} is not loaded: PyTorch {torch.__version__} can run code of a file; install"
+            f" PyTorch 2.6 or later, or save the weights as {WEIGHTS[0]}"
         )
     try:
         with warnings.catch_warnings(action="ignore"):  # of old pickles
             return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=mapped))
     except Exception:  # of pickle, zipfile and PyTorch, with advice to run the file's code
         raise RequestError(
-            f"{path} is not loaded: it is damaged, or holds more than weights, which could run code"
+            f"{path} is not loaded: it is damaged, or has objects that can run code"
         ) from None
 
 
@@ -404,12 +404,12 @@ def _as_numpy(tensor: Any) -> np.ndarray:
 
 
 def write(contents: Contents, config: model.Config, folder: Path) -> None:
-    """Writes `config.json` and `model.safetensors`, an array at a time.
+    """Writes `config.json` and `model.safetensors`, one array at a time.
 
     Args:
       contents: its parameters are written, in float32.
       config: the model's sizes.
-      folder: an empty one; is taken for a checkpoint only once it is whole.
+      folder: an empty folder; it is recognised as a checkpoint only when it is complete.
     """
     arrays = {}
     for ours, theirs in names(config.num_encoder_layers, config.num_decoder_layers).items():
@@ -424,7 +424,7 @@ def write(contents: Contents, config: model.Config, folder: Path) -> None:
 
 
 def _write_safetensors(arrays: dict[str, Stored], file: Path) -> None:
-    """Written here, since the library wants all arrays in memory at once."""
+    """Writes the format here, because the library needs all arrays in memory."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Where checkpoints are: a run's steps, the latest whole one, and what kind a folder holds."""
+"""Finds checkpoints: the steps of a run, the latest undamaged one, and the format of a folder."""
 
 import os
 import re
@@ -25,7 +25,7 @@ _LEFTOVER = re.compile(r"\.(checkpoint_[0-9]+)\.(new|old|gone)")
 
 
 def tidy(model_dir: Path) -> None:
-    """Removes what a save that was killed has left, and gives back what it was replacing."""
+    """Removes the leftovers of a killed save, and restores the checkpoint that it was replacing."""
     for leftover in model_dir.glob(".checkpoint_*"):
         match = _LEFTOVER.fullmatch(leftover.name)
         if not match:
@@ -38,7 +38,7 @@ def tidy(model_dir: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a folder, a file, or a link but not what it leads to."""
+    """Removes a folder, a file, or a link (not its target)."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -55,38 +55,38 @@ def step_of(name: str) -> int | None:
 
 
 def named(model_dir: Path) -> list[int]:
-    """Returns the steps in the names of a folder's checkpoints, and of what is called like one."""
+    """Returns the steps in the names `checkpoint_<step>` in a folder, whatever has the name."""
     found = (step_of(path.name) for path in model_dir.glob("checkpoint_*"))
     return sorted(step for step in found if step is not None)
 
 
 def steps(model_dir: Path) -> list[int]:
-    """Returns the steps of a folder's checkpoints, damaged ones among them, in order.
+    """Returns the steps of a folder's checkpoints in order, including damaged ones.
 
-    A file, an empty folder, a link that leads nowhere, or a folder without arrays is none.
+    A file, an empty folder, a broken link, or a folder without arrays is not a checkpoint.
     """
-    return [step for step in named(model_dir) if _is_one(model_dir / f"checkpoint_{step}")]
+    return [step for step in named(model_dir) if _is_checkpoint(model_dir / f"checkpoint_{step}")]
 
 
-def _is_one(path: Path) -> bool:
-    """Whether a folder is a checkpoint, or what is left of one."""
+def _is_checkpoint(path: Path) -> bool:
+    """Returns whether a folder is a checkpoint, even a damaged one."""
     return form(path) is not None or any((path / name).is_file() for name in (SUMS_FILE, RUN_FILE))
 
 
-def _passed_over(checkpoint: Path) -> str:
-    return f"{checkpoint} is no checkpoint and is passed over"
+def _skipped(checkpoint: Path) -> str:
+    return f"{checkpoint} is not a checkpoint and is skipped"
 
 
 def form(location: str | Path) -> str | None:
-    """Recognises a checkpoint.
+    """Returns the format of a checkpoint.
 
     Args:
       location: local or gs://.
 
     Returns:
-      `native`, `t5x` (Orbax), `t5x-legacy`, `hf`, or None if it is none.
+      `native`, `t5x` (Orbax), `t5x-legacy`, `hf`, or None if it is not a checkpoint.
     """
-    # Locally the folder is enough: without the list it is a damaged checkpoint, not none.
+    # A local folder is enough: without the list of arrays, it is a damaged checkpoint.
     if exists(location, t5x_orbax.TREE) or (
         not is_remote(location) and (Path(location) / "state").is_dir()
     ):
@@ -97,16 +97,16 @@ def form(location: str | Path) -> str | None:
 
 
 def locate(path: str | Path) -> str | Path:
-    """Resolves a checkpoint of any form, or a run's folder to its chosen or latest checkpoint.
+    """Returns the location of a checkpoint, or of the chosen or latest one in a run's folder.
 
-    It is taken even if it is damaged, and then refused by whoever reads it: an older one in
-    its place would give an older step's results in silence.
+    This can be a damaged one, which raises an error when it is read: an older checkpoint instead
+    would silently give the results of an older step.
 
     Args:
       path: local, or an address gs://….
 
     Raises:
-      RequestError: there is none.
+      RequestError: there is no checkpoint.
     """
     if is_remote(path):
         location: str | Path = str(path).rstrip("/")
@@ -116,29 +116,28 @@ def locate(path: str | Path) -> str | Path:
             chosen = selection.read(location)
             for step in [chosen.step] if chosen else reversed(named(location)):
                 checkpoint = location / f"checkpoint_{step}"
-                if _is_one(checkpoint):
+                if _is_checkpoint(checkpoint):
                     location = checkpoint
                     break
-                progress.say(f"warning: {_passed_over(checkpoint)}")
+                progress.say(f"warning: {_skipped(checkpoint)}")
     if form(location) is None and damage(location) is None:
         raise RequestError(
-            f"{location} is no checkpoint: neither one of this tool's or of T5X's"
-            " (checkpoint_<step>), nor of Hugging Face's (config.json and model.safetensors), nor a"
-            " run's folder that holds one"
+            f"{location} is not a checkpoint: name a folder checkpoint_<step> of this tool or of"
+            " T5X, a folder of Hugging Face (config.json and model.safetensors), or a run's folder"
         )
     return location
 
 
 def latest(model_dir: Path) -> tuple[Path | None, list[str]]:
-    """Finds a run's latest checkpoint that is whole.
+    """Finds the latest undamaged checkpoint of a run.
 
-    Of several processes, all call this; the first looks, and tells the others.
+    All processes must call this; the first one searches, and sends its result to the others.
 
     Returns:
-      It, or None if there is no checkpoint at all; and what is wrong with those after it.
+      The checkpoint, or None if there is none; and the problems of later checkpoints.
 
     Raises:
-      RequestError: there are checkpoints and all are damaged.
+      RequestError: all checkpoints are damaged.
     """
     model_dir = files.absolute(model_dir)
     found: list[tuple[int | None, list[str]]] = []
@@ -157,8 +156,8 @@ def _latest(model_dir: Path) -> tuple[int | None, list[str]]:
     complaints, damaged = [], False
     for step in reversed(named(model_dir)):
         checkpoint = model_dir / f"checkpoint_{step}"
-        if not _is_one(checkpoint):
-            complaints.append(_passed_over(checkpoint))
+        if not _is_checkpoint(checkpoint):
+            complaints.append(_skipped(checkpoint))
             continue
         problem = damage(checkpoint)
         if problem is None and form(checkpoint) is None:
@@ -168,19 +167,19 @@ def _latest(model_dir: Path) -> tuple[int | None, list[str]]:
         damaged = True
         complaints.append(f"{checkpoint} is damaged: {problem}")
     if damaged:
-        raise RequestError(f"{'; '.join(complaints)}; remove {model_dir} to begin anew")
+        raise RequestError(f"{'; '.join(complaints)}; remove {model_dir} to start again")
     return None, complaints
 
 
 def keep(model_dir: Path, count: int | None) -> None:
-    """Removes a run's oldest checkpoints. One that is half removed when it is killed is none.
+    """Removes the oldest checkpoints of a run; a partly removed one does not count as a checkpoint.
 
     Args:
       model_dir: the run's folder.
-      count: how many of the latest stay, 0: none of them; None: all.
+      count: number of latest checkpoints to keep; None: all.
     """
     found = steps(model_dir)
-    keep_only(model_dir, set(found) if count is None else set(found[len(found) - count :]))
+    keep_only(model_dir, set(found) if count is None else set(found[max(len(found) - count, 0) :]))
 
 
 def keep_only(model_dir: Path, kept: Set[int]) -> None:
@@ -188,6 +187,6 @@ def keep_only(model_dir: Path, kept: Set[int]) -> None:
     for step in steps(model_dir):
         if step in kept:
             continue
-        # Renamed first: a checkpoint that is half removed must not look like one.
+        # Renamed first, because a partly removed checkpoint must not look like one.
         gone = (model_dir / f"checkpoint_{step}").rename(model_dir / f".checkpoint_{step}.gone")
         remove(gone)

@@ -1,4 +1,4 @@
-"""`run.json`: what a checkpoint knows of its training besides arrays."""
+"""`run.json`: the metadata of a checkpoint's training run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +22,7 @@ _Flat = _Scalar | list[_Scalar] | dict[str, _Scalar]
 
 
 class _About(pydantic.BaseModel):
-    """What `run.json` must hold, if it holds it; whatever else is there must be flat."""
+    """The fields of `run.json`; each is optional, and other fields must be flat."""
 
     model_config = pydantic.ConfigDict(strict=True, extra="allow")
     __pydantic_extra__: dict[str, _Flat]
@@ -40,14 +40,14 @@ class _About(pydantic.BaseModel):
 
 
 def about(location: str | Path) -> dict[str, Any]:
-    """Returns what `save` was told of the run; empty for a checkpoint of another tool's.
+    """Returns the metadata of a checkpoint; empty for a checkpoint of another tool.
 
     Returns:
       Its `first_step`, `vocabulary` (SHA-256), `vocabulary_file`, `task`, `source`, `n_shots`,
       `examples`, `seed`, `data` and `microbatches`, as far as they are known.
 
     Raises:
-      RequestError: its file is damaged.
+      RequestError: the file is damaged.
     """
     content = read_file(location, RUN_FILE)
     if content is None:
@@ -59,24 +59,24 @@ def about(location: str | Path) -> dict[str, Any]:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
-        said = f"{where}: {first['msg']}" if where else first["msg"]
-        raise RequestError(f"{location}/{RUN_FILE} is damaged: {said}") from None
+        problem = f"{where}: {first['msg']}" if where else first["msg"]
+        raise RequestError(f"{location}/{RUN_FILE} is damaged: {problem}") from None
     except RequestError as error:
         raise RequestError(f"{location}/{RUN_FILE} is damaged: {error}") from None
     return found
 
 
 def check_vocabulary(location: str | Path, about: Mapping[str, Any], used: Vocabulary) -> None:
-    """Raises RequestError if a checkpoint says that it was trained with another vocabulary.
+    """Raises RequestError if a checkpoint was trained with another vocabulary, as far as known.
 
     Args:
-      location: of the checkpoint.
-      about: from `about`.
-      used: the vocabulary that it is to be used with.
+      location: the checkpoint.
+      about: its metadata, from `about`.
+      used: the vocabulary to use it with.
     """
     if about.get("vocabulary", used.digest) != used.digest:
         its_own = about.get("vocabulary_file") or f"SHA-256 {about['vocabulary']}"
         raise RequestError(
-            f"{location} was trained with another vocabulary ({its_own}) than {used.name}; name its"
-            " own by VOCAB_FILE"
+            f"{location} was trained with another vocabulary ({its_own}) than {used.name}; set"
+            " VOCAB_FILE to its own"
         )

@@ -1,9 +1,9 @@
-"""Checkpoints: the state of a run, in T5X's tree, written whole or not at all by Orbax.
+"""Checkpoints: the state of a run in T5X's tree, written atomically by Orbax.
 
-A checkpoint is a folder `checkpoint_<step>` with `state/` (Orbax) and `run.json` (what the run must
-know besides arrays). Its tree is T5X's: `target` holds the parameters, `state/step` the step and
-`state/param_states` Adafactor's moments by parameter. T5X reads it as its own; this module reads,
-besides, what T5X wrote, new or old, and what Hugging Face's library wrote.
+A checkpoint is a folder `checkpoint_<step>` with `state/` (Orbax) and `run.json` (metadata of the
+run). Its tree is T5X's: `target` has the parameters, `state/step` the step and `state/param_states`
+Adafactor's moments by parameter. T5X can read it. This module also reads checkpoints of T5X, in its
+current and its older format, and of Hugging Face's library.
 """
 
 import contextlib
@@ -39,26 +39,26 @@ from xfer_jax.checkpoints.arrays import (
 )
 from xfer_jax.mt5 import model, optimizer, partitioning
 
-_DISK_SPARE = 1.2  # times a checkpoint's arrays is what must be free before it is written
-_SHOWN = 8  # mismatches that an error spells out
-_COMPARED = 2000  # names that one which is missing may be a misspelling of
-_AT_ONCE = 8  # arrays read at the same time, which matters when they come from gs://
+_DISK_SPARE = 1.2  # free disk space for a checkpoint, relative to its arrays
+_SHOWN = 8  # mismatches that an error message lists
+_COMPARED = 2000  # names that a missing name is compared with
+_AT_ONCE = 8  # arrays that are read at the same time, for gs://
 
 
 # --- A run's state and T5X's tree -----------------------------------------------------------------
 
 
 def to_tree(params: dict, state: optax.FactoredState, step: int) -> dict[str, Any]:
-    """Arranges a run's state as T5X does.
+    """Returns the state of a run as T5X's tree.
 
     Args:
       params: the parameters.
-      state: the optimizer's.
+      state: the optimizer's state.
       step: the next step.
     """
     param_states = jax.tree.map(
         lambda v_row, v_col, v: {
-            "m": np.zeros((1,), np.float32),  # T5X has a slot for momentum, mT5 has none
+            "m": np.zeros((1,), np.float32),  # T5X has a slot for momentum, which mT5 does not use
             "v": v,
             "v_col": v_col,
             "v_row": v_row,
@@ -72,11 +72,11 @@ def to_tree(params: dict, state: optax.FactoredState, step: int) -> dict[str, An
 
 
 def optimizer_state(tree: dict[str, Any], step: Any) -> optax.FactoredState:
-    """Takes the optimizer's state out of T5X's arrangement.
+    """Returns the optimizer's state from T5X's tree.
 
     Args:
-      tree: from `restore` or `to_tree`, with moments; of arrays, shapes or anything else.
-      step: what its counter is set to.
+      tree: from `restore` or `to_tree`, with moments; of arrays, shapes or other values.
+      step: the value of its counter.
     """
 
     def slot(name: str) -> dict:
@@ -90,7 +90,7 @@ def optimizer_state(tree: dict[str, Any], step: Any) -> optax.FactoredState:
 
 
 def shapes(config: model.Config) -> dict[str, Any]:
-    """Returns the tree of `jax.ShapeDtypeStruct` that a checkpoint of a model has."""
+    """Returns the tree of a model's checkpoint, of `jax.ShapeDtypeStruct`."""
     return jax.eval_shape(
         lambda params: to_tree(params, optimizer.init(params), 0), model.parameter_shapes(config)
     )
@@ -100,17 +100,17 @@ def shapes(config: model.Config) -> dict[str, Any]:
 
 
 def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
-    """Writes `checkpoint_<step>`; it has its name only once it is whole and on the disk.
+    """Writes `checkpoint_<step>`; it gets its name only when it is whole and on the disk.
 
-    Of several processes, all call this, and each writes the parts that it holds.
+    All processes must call this; each writes its own parts of the arrays.
 
     Args:
       model_dir: the run's folder.
       tree: from `to_tree`.
-      about: what `run.json` holds, JSON; see `about`.
+      about: the content of `run.json`, see `run_file.about`.
 
     Raises:
-      OSError: the disk is full. Orbax, which would find out too, prints much before it says so.
+      OSError: the disk is full; checked first, because Orbax prints much before it fails.
       RunError: the disk fails while Orbax writes.
     """
     model_dir = files.absolute(model_dir)
@@ -124,7 +124,7 @@ def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
     first = partitioning.is_first()
     if first:
         locations.tidy(model_dir)
-    partitioning.meet("leftovers are gone")
+    partitioning.meet("leftovers are removed")
     try:
         with ocp.PyTreeCheckpointer() as checkpointer:
             checkpointer.save(temporary / "state", tree)
@@ -134,10 +134,10 @@ def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
         text = json.dumps(about, indent=1, sort_keys=True)
         (temporary / run_file.RUN_FILE).write_text(text, encoding="utf-8")
         checksums.write(temporary)
-        if os.path.lexists(final):  # a run that resumed from an older checkpoint comes by again
+        if os.path.lexists(final):  # the run resumed from an older checkpoint
             final.rename(replaced)
         temporary.rename(final)
-        checksums.settle(model_dir)
+        checksums.sync_folder(model_dir)
         locations.remove(replaced)
     partitioning.meet("the checkpoint has its name")
     return final
@@ -147,15 +147,15 @@ def save(model_dir: Path, tree: dict[str, Any], about: dict[str, Any]) -> Path:
 
 
 def read(location: str | Path) -> Contents:
-    """Opens a checkpoint of any form; its arrays are read when they are asked for.
+    """Opens a checkpoint of any format; its arrays are read on request.
 
-    Its hashes are not compared: whoever uses the arrays reads within `checksums.verified`.
+    Does not compare its hashes: read the arrays within `checksums.verified`.
 
     Args:
       location: from `locate`.
 
     Raises:
-      RequestError: it is damaged.
+      RequestError: the checkpoint is damaged.
     """
     kind = locations.form(location)
     if kind is None:
@@ -171,7 +171,7 @@ def read(location: str | Path) -> Contents:
 
 
 def _check_arrays(contents: Contents) -> None:
-    """Refuses arrays that are no weights, or that no model has."""
+    """Raises RequestError if an array cannot be a model's weights."""
     location = contents.location
     refuse_odd_names(location, contents.arrays)
     for name, array in contents.arrays.items():
@@ -184,36 +184,35 @@ def _check_arrays(contents: Contents) -> None:
     ]
     if odd:
         dtype = contents.arrays[odd[0]].dtype
-        raise RequestError(f"{location}: {odd[0]} holds {dtype} numbers, which are no weights")
+        raise RequestError(f"{location}: {odd[0]} has {dtype} numbers, which are not weights")
 
 
 def restore(
     location: str | Path, like: dict[str, Any], compare_hashes: bool = True
 ) -> dict[str, Any]:
-    """Reads a checkpoint of any form, laid out over devices as asked.
+    """Reads a checkpoint of any format onto the devices, and compares the hashes of its files.
 
-    Its files are hashed meanwhile. Of several processes, all call this; if one cannot read the
-    checkpoint, all raise that.
+    All processes must call this; an error of one process is raised in all.
 
     Args:
       location: from `locate`.
-      like: tree of `jax.ShapeDtypeStruct` (with shardings) that the checkpoint must match; of
-        `state`, `step` alone is enough.
-      compare_hashes: False where `latest` has just done so.
+      like: tree of `jax.ShapeDtypeStruct` (with shardings) that the checkpoint must match; in
+        `state`, only `step` is required.
+      compare_hashes: False if `latest` has just compared them.
 
     Returns:
-      The tree, with `param_states` left out where the checkpoint has none.
+      The tree, without `param_states` if the checkpoint has none.
 
     Raises:
-      RequestError: files that are not as they were written; arrays that are missing, left over, or
-        of another shape, all at once; NaNs.
+      RequestError: files are damaged; arrays are missing, unknown, or of another shape (the message
+        lists them); or weights are NaN or infinite.
     """
     with (
         partitioning.together(),
         checksums.verified(location) if compare_hashes else contextlib.nullcontext(),
     ):
         contents = read(location)
-        there = contents.arrays | {STEP: t5x_orbax.held_step(contents.step)}
+        there = contents.arrays | {STEP: t5x_orbax.step_array(contents.step)}
         wanted = _fitting(location, there, flatten_dict(like, sep="/"))
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             placed = list(pool.map(lambda name: _place(there[name], wanted[name]), wanted))
@@ -223,7 +222,7 @@ def restore(
 
 
 def _place(array: Stored, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    """Reads at once what this process's devices hold of an array, and hands each its part."""
+    """Reads the part of an array for this process's devices, and gives each device its own part."""
 
     def ends(index: Index | None) -> list[tuple[int, int]]:
         parts = zip(index or (), leaf.shape, strict=True)
@@ -244,9 +243,9 @@ def _place(array: Stored, leaf: jax.ShapeDtypeStruct) -> jax.Array:
 def _fitting(
     location: str | Path, there: Mapping[str, Any], wanted: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns what of `wanted` is to be read, once the two are found to agree."""
+    """Compares names and shapes; returns the leaves of `wanted` to read."""
     both = [any(name.startswith(MOMENTS) for name in names) for names in (there, wanted)]
-    if not all(both):  # no moments there, or none wanted
+    if not all(both):  # no moments in the checkpoint, or none wanted
         wanted = {name: leaf for name, leaf in wanted.items() if not name.startswith(MOMENTS)}
         there = {name: leaf for name, leaf in there.items() if not name.startswith(MOMENTS)}
     check_fits(location, _shapes(there), _shapes(wanted))
@@ -265,7 +264,7 @@ def check_fits(
     """Compares the names and shapes of a checkpoint's arrays with a model's.
 
     Raises:
-      RequestError: arrays that are missing, left over, or of another shape; all at once.
+      RequestError: arrays are missing, unknown, or of another shape; the message lists them.
     """
     problems = [
         f"{name} is {there[name]}, the model has {shape}"
@@ -277,7 +276,7 @@ def check_fits(
     for name in (name for name in wanted if name not in there):
         hint = did_you_mean(name, near) if len(problems) < _SHOWN else ""  # slow for many names
         problems.append(f"{name} is missing{hint}")
-    problems += [f"{name} is not the model's" for name in left]
+    problems += [f"{name} is not in the model" for name in left]
     if problems:
         more = f"; and {len(problems) - _SHOWN} more" if problems[_SHOWN:] else ""
         shown = "; ".join(problems[:_SHOWN])
@@ -295,10 +294,10 @@ def _check_finite(location: str | Path, params: dict) -> None:
 
 
 def refuse_not_finite(location: str | Path, names: list[str]) -> None:
-    """Raises RequestError if there are names of arrays that hold NaN or infinity."""
+    """Raises RequestError if there are any names, of arrays that contain NaN or infinity."""
     if names:
         more = f" and {len(names) - _SHOWN} more" if names[_SHOWN:] else ""
         raise RequestError(
-            f"{location} holds NaN or infinite weights in {', '.join(names[:_SHOWN])}{more}; it is"
-            " damaged, or was saved after the training had diverged"
+            f"{location} has NaN or infinite weights in {', '.join(names[:_SHOWN])}{more}; it is"
+            " damaged, or the training had diverged: use another checkpoint"
         )

@@ -1,6 +1,6 @@
-"""T5X's present checkpoints, and this tool's own: the arrays as Orbax writes them.
+"""T5X's current checkpoints, and those of this tool: arrays in Orbax's format.
 
-A folder holds `state/`: `_METADATA` (JSON that lists the arrays) and the arrays, in one OCDBT
+A folder has `state/` with `_METADATA` (JSON that lists the arrays) and the arrays, in one OCDBT
 database or as zarr folders.
 """
 
@@ -27,15 +27,15 @@ TREE = "state/_METADATA"
 
 
 def write(contents: Contents, folder: Path) -> None:
-    """Writes a checkpoint as Orbax does, a few arrays at a time; Orbax itself wants all at once.
+    """Writes a checkpoint in Orbax's format, a few arrays at a time; Orbax needs all in memory.
 
     Args:
       contents: parameters and moments.
-      folder: an empty one; is taken for a checkpoint only once it is whole.
+      folder: an empty folder; it is recognised as a checkpoint only when it is complete.
     """
     unfinished = folder.absolute() / ".state"
     base = kvstore(unfinished)
-    leaves = contents.arrays | {STEP: held_step(contents.step)}
+    leaves = contents.arrays | {STEP: step_array(contents.step)}
     write_zarr(leaves, lambda name: _ocdbt(base, name))
     tree = {str(tuple(name.split("/"))): _leaf(name.split("/")) for name in leaves}
     metadata = {
@@ -49,14 +49,14 @@ def write(contents: Contents, folder: Path) -> None:
     unfinished.rename(folder / "state")
 
 
-def held_step(step: int) -> Stored:
-    """Returns the array that a step is stored as."""
+def step_array(step: int) -> Stored:
+    """Returns a step as a stored array."""
     value = np.asarray(step, np.int32)
     return Stored((), value.dtype, lambda index: value)
 
 
 def _ocdbt(base: Any, name: str) -> dict[str, Any]:
-    """Returns TensorStore's spec of an array's folder inside the database that Orbax makes."""
+    """Returns TensorStore's spec of an array's folder inside Orbax's database."""
     return {"driver": "ocdbt", "base": base, "path": f"{name.replace('/', '.')}/"}
 
 
@@ -68,7 +68,7 @@ def _leaf(keys: list[str]) -> dict[str, Any]:
 
 
 def read(location: str | Path, form: str) -> Contents:
-    """Opens a checkpoint by TensorStore: Orbax itself reads gs:// by way of TensorFlow.
+    """Opens a checkpoint with TensorStore, because Orbax needs TensorFlow to read gs://.
 
     Args:
       location: its folder, local or gs://.
@@ -77,7 +77,7 @@ def read(location: str | Path, form: str) -> Contents:
     Raises:
       RequestError: it is damaged.
     """
-    damaged = RequestError(f"{location} is damaged or no checkpoint of a T5X model")
+    damaged = RequestError(f"{location} is damaged, or not a checkpoint of a T5X model")
     try:
         tree = files.parse_json(read_file(location, TREE) or b"", f"{location}/{TREE}")
         names = [

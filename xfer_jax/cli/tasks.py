@@ -1,11 +1,15 @@
 """The commands `tasks` and `vocab`."""
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seqio_tasks import files
 from seqio_tasks.errors import RequestError
 from xfer_jax.cli import options
+
+if TYPE_CHECKING:
+    from seqio_tasks.data_config import DataConfig
+    from seqio_tasks.records import Task
 
 
 def add(commands: Any) -> None:
@@ -50,9 +54,9 @@ def add(commands: Any) -> None:
 
 def _tasks(args: argparse.Namespace, bindings: list[str]) -> None:
     del bindings
-    from seqio_tasks import catalogue, data_files, languages, records
+    from seqio_tasks import catalogue, data_config, languages, records
 
-    folder = data_files.data_dir()
+    config = data_config.configured()
     shown = 0
     for family in catalogue.families().values():
         if args.filter and args.filter not in family.groups:
@@ -62,17 +66,18 @@ def _tasks(args: argparse.Namespace, bindings: list[str]) -> None:
             if args.name not in task.name:
                 continue
             shown += 1
-            origins = [_origin(task, split, args.sizes) for split in family.source.splits]
+            origins = [_origin(task, split, config, args.sizes) for split in family.source.splits]
             print(f"{task.name:<22} {languages.get(code).name:<12} {'  '.join(origins)}")
     if args.filter in (None, records.INTERMEDIATE):
         shown += _mixtures(args.name)
     if args.filter in (None, records.XTREME_R):
-        shown += _retrieval(args.name, args.sizes)
+        shown += _retrieval(args.name, config, args.sizes)
     if not shown:
         group = f" of {args.filter}" if args.filter else ""
         raise RequestError(
             f"no task's name{group} contains {args.name!r}; `xfer-jax tasks` lists all"
         )
+    folder = config.data_dir
     where = f"files in {folder}" if folder else "TFDS (set XFER_DATA_DIR to read files instead)"
     print(f"{shown} tasks; each family has a mixture `.{records.ALL_LANGUAGES}`; data: {where}")
 
@@ -89,9 +94,9 @@ def _mixtures(part: str) -> int:
     return len(names)
 
 
-def _retrieval(part: str, count: bool) -> int:
+def _retrieval(part: str, config: "DataConfig", count: bool) -> int:
     """Prints the retrieval tasks, which `retrieve` reads itself; returns how many there are."""
-    from seqio_tasks import data_files, retrieval_data
+    from seqio_tasks import retrieval_data
 
     shown = 0
     for family in retrieval_data.FAMILIES.values():
@@ -99,11 +104,11 @@ def _retrieval(part: str, count: bool) -> int:
             continue
         shown += 1
         there = "files in XTREME's layout alone"
-        if count and data_files.data_dir() is not None:
+        if count and config.data_dir is not None:
             sizes = []
             for code in family.languages:
                 try:
-                    (of,) = retrieval_data.read(family.name, (code,))
+                    (of,) = retrieval_data.read(family.name, config.data_dir, (code,))
                     sizes.append(f"{code} {len(of.queries):,}")
                 except RequestError:
                     continue
@@ -112,30 +117,31 @@ def _retrieval(part: str, count: bool) -> int:
     return shown
 
 
-def _origin(task, split: str, count: bool) -> str:
-    from seqio_tasks import data_files, raw_data
+def _origin(task: "Task", split: str, config: "DataConfig", count: bool) -> str:
+    from seqio_tasks import raw_data
 
     source = task.family.source
     if source.make is not None:
-        made = sum(1 for _ in source.make(task.language, split)) if count else "made here"
+        made = sum(1 for _ in source.make(task.language, split, config)) if count else "made here"
         return f"{split} {made}"
     size = f" ({source.sizes[split]:,})" if split in source.sizes else ""
     parts = raw_data.parts(task, split)
-    if data_files.data_dir() is None:
+    if config.data_dir is None:
         return f"{split} {'+'.join(_elsewhere(part, split) for part in parts)}{size}"
     try:
-        paths = [raw_data.find(part, split) for part in parts]
+        paths = [raw_data.find(part, split, config.data_dir) for part in parts]
     except RequestError:
         return f"{split} -{size}"
     if not count:
         return f"{split} {'+'.join(path.name for path in paths)}{size}"
     try:
-        return f"{split} {sum(1 for part in parts for _ in raw_data.read(part, split))}"
+        examples = (_ for part in parts for _ in raw_data.read(part, split, config.data_dir))
+        return f"{split} {sum(1 for _ in examples)}"
     except RequestError:
         return f"{split} unreadable"
 
 
-def _elsewhere(task, split: str) -> str:
+def _elsewhere(task: "Task", split: str) -> str:
     """Where a task's data is when there is no data folder."""
     tfds = task.family.source.tfds(task.language, split)
     if tfds:
@@ -148,6 +154,7 @@ def _vocab(args: argparse.Namespace, bindings: list[str]) -> None:
     del bindings
     from seqio_tasks import (
         catalogue,
+        data_config,
         quiet_registry,
         sentencepiece_model,
         vocabulary,
@@ -158,11 +165,9 @@ def _vocab(args: argparse.Namespace, bindings: list[str]) -> None:
     if args.examples < 1:
         raise RequestError(f"--examples must be at least 1, not {args.examples}")
     for task in tasks:
-        if args.split not in task.family.source.splits:
-            there = ", ".join(task.family.source.splits)
-            raise RequestError(f"--split: {task.name} has no split {args.split!r}; it has {there}")
-    registry = quiet_registry.load()
-    texts = (text for task in tasks for text in registry.texts(task, args.split, args.examples))
+        task.check_split(args.split, "--split: ")
+    registry, config = quiet_registry.load(), data_config.configured()
+    texts = (t for task in tasks for t in registry.texts(task, args.split, config, args.examples))
     print(f"training {args.size} pieces on {len(tasks)} tasks; this can take minutes", flush=True)
     path = sentencepiece_model.train(texts, args.size, files.absolute(args.out))
     loaded = vocabulary.load(str(path))

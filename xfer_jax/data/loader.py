@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 import grain
 import numpy as np
 
+from seqio_tasks import vocabulary
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import Task
-from seqio_tasks.sentencepiece_model import Vocabulary
 from xfer_jax.data import streams
 from xfer_jax.data.packing import Layout, round_up
 from xfer_jax.data.selection import TrainingData
@@ -20,7 +21,7 @@ from xfer_jax.data.token_cache import INPUTS, TARGETS, Cache, open_cache
 
 
 def length_ladder(most: int) -> np.ndarray:
-    """Lengths that evaluation pads to, whatever the target: 16, 24, 32, 48, 64, 96 … `most`."""
+    """Returns the lengths that evaluation pads to: 16, 24, 32, 48, 64, 96 … `most`."""
     powers = [1 << i for i in range(4, 20)]
     steps = sorted([*powers, *(p + p // 2 for p in powers)])
     return np.asarray([*(step for step in steps if step < most), int(round_up(np.asarray(most)))])
@@ -34,18 +35,18 @@ def _pad(rows: Sequence[np.ndarray], length: int, filler: int = 0) -> np.ndarray
 
 
 def pad_to_ladder(rows: Sequence[np.ndarray], batch_size: int, most: int) -> np.ndarray:
-    """Returns int32 [batch_size, length of the ladder]: the rows, then rows of padding."""
+    """Pads rows to a length of the ladder, and adds rows of padding: int32 [batch_size, length]."""
     ladder = length_ladder(most)
     length = ladder[np.searchsorted(ladder, max(map(len, rows)))]
     return _pad([*rows, *[np.zeros(0, np.int32)] * (batch_size - len(rows))], length)
 
 
 class TrainingBatches:
-    """Random access to the batch of any step, a pure function of (stream, step), for Grain.
+    """Random access to the batch of any step, for Grain; it depends only on stream and step.
 
-    A batch is the next so many examples of the stream, packed into rows, each example for itself by
-    its segment's number. So every batch is a sample of the data, whatever the lengths: batches
-    sorted by length are of very unequal loss, and Adafactor, fed sums, learns worse from them.
+    A batch has the next examples of the stream, packed into rows; segment ids separate the examples
+    of a row. Batches are not sorted by length: their losses would differ too much for Adafactor,
+    which gets sums.
     """
 
     def __init__(
@@ -55,13 +56,13 @@ class TrainingBatches:
         num_batches: int,
         share: slice = slice(None),
     ):
-        """Lays out the batches.
+        """Prepares the batches.
 
         Args:
-          stream: of `Pick`.
-          layout: of every batch.
-          num_batches: how many.
-          share: those of the layout's shares that this process feeds to its devices.
+          stream: dataset of `Pick`.
+          layout: layout of every batch.
+          num_batches: number of batches.
+          share: the layout's shares that this process feeds to its devices.
         """
         self._stream, self.layout = stream, layout
         self._num_batches, self._share = num_batches, share
@@ -70,12 +71,12 @@ class TrainingBatches:
         return self._num_batches
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        """Returns this process's rows of a step's batch, int32 [rows, length], 0 where nothing is.
+        """Returns this process's rows of the batch of a step, int32 [rows, length]; 0 is padding.
 
-        `encoder_segment_ids` and `decoder_segment_ids` number a row's examples from 1.
-        `target_positions` [shares, positions] says where the tokens of the targets are: in the
-        flattened rows of a share, then -1. The loss takes only those: most of a row of targets is
-        padding where the longest decides, and a step of the vocabulary is dear.
+        `encoder_segment_ids` and `decoder_segment_ids` number the examples of a row from 1.
+        `target_positions` [shares, positions] has the positions of target tokens in the flattened
+        rows of a share, then -1. The loss is computed only there: many positions are padding, and
+        logits over the vocabulary are expensive.
         """
         first = step * self.layout.batch_size
         picks = [self._stream[i] for i in range(first, first + self.layout.batch_size)]
@@ -115,7 +116,7 @@ def _joined(rows: Sequence[Sequence[np.ndarray]], length: int) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingInput:
-    """The training batches of a run, and facts about their data."""
+    """The training batches of a run, and statistics of their examples."""
 
     batches: TrainingBatches
     batch_size: int  # examples of a step
@@ -123,24 +124,24 @@ class TrainingInput:
     examples: int
     truncated_inputs: int
     long_targets: int
-    caches: list[str]  # names of the folders that it is read from: they change with the data
+    caches: list[str]  # names of the folders of the caches, which change with the data
 
     def iterator(self, first_step: int) -> Iterator[dict[str, np.ndarray]]:
-        """Yields the batches from a step on, prepared ahead in a thread."""
+        """Yields the batches from a step on; a thread prepares them ahead."""
         dataset = grain.MapDataset.source(self.batches)[first_step:]
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=16)
         return iter(dataset.to_iter_dataset(options))
 
 
 def _seed_of(seed: int, name: str) -> int:
-    """Returns a 32-bit seed of a task's own, so that tasks are not shuffled alike."""
+    """Returns a 32-bit seed for a task, so that every task has its own order."""
     return int.from_bytes(hashlib.sha256(f"{seed}|{name}".encode()).digest()[:4], "big")
 
 
 def training_input(
     tasks: Sequence[Task],
     data: TrainingData,
-    vocabulary: Vocabulary,
+    config: DataConfig,
     num_batches: int,
     seed: int,
     shares: int = 1,
@@ -152,7 +153,7 @@ def training_input(
     Args:
       tasks: what to train on: the tasks of `data.task`.
       data: split, lengths and batch size.
-      vocabulary: to tokenise with.
+      config: where the examples come from, and the vocabulary.
       num_batches: of the whole run, which starts at batch 0.
       seed: of the order of the data and of the masks of span corruption.
       shares: groups of devices that share the rows of a batch.
@@ -167,20 +168,21 @@ def training_input(
     for task in tasks:
         if task.subset is not None and data.split != "train":
             raise RequestError(
-                f"{task.name} is a subset of the training split; TRAIN_SPLIT is {data.split!r}"
+                f"{task.name} is a subset of 'train'; set TRAIN_SPLIT to 'train', not"
+                f" {data.split!r}"
             )
         if task.family.format.objective == "probe":
-            raise RequestError(f"{task.name} is a probe, which asks and does not teach")
-        cache = open_cache(task, data.split, vocabulary)
+            raise RequestError(f"{task.name} is a probe, only for evaluation: train on other tasks")
+        cache = open_cache(task, data.split, config)
         folders.append(cache.folder.name)
         source: Supervised | Chunks
         if task.family.format.objective == "supervised":
             source = Supervised(cache, data.lengths, data.long_targets)
-            # Subsets are padded like the whole, so that all of them share what is compiled.
+            # Subsets have the layout of the whole task, so that all share a compiled program.
             fits = "drop" if data.long_targets == "error" else data.long_targets
             sizes.append(Supervised(cache.whole(), data.lengths, fits).sizes())
         else:
-            source = Chunks(cache, data.lengths, vocabulary.sentinels)
+            source = Chunks(cache, data.lengths, vocabulary.of(config).sentinels)
             sizes.append(source.sizes())
         streams.append(source.stream(_seed_of(seed, task.name)))
         all_sources.append(source)
@@ -219,16 +221,16 @@ def training_input(
 def evaluation_batches(
     cache: Cache, inputs_length: int, batch_size: int
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], int]:
-    """Batches of inputs, sorted by length so that they pad little.
+    """Returns batches of inputs, sorted by length so that there is little padding.
 
     Args:
-      cache: what to evaluate on.
+      cache: the examples to evaluate on.
       inputs_length: most tokens of inputs.
-      batch_size: rows of every batch; the last is filled up with rows of padding.
+      batch_size: rows of every batch; the last batch is filled with rows of padding.
 
     Returns:
-      Pairs of the examples' indices, int [n], and `encoder_input_tokens`, int32 [batch_size, K], of
-      which the first n rows count; and how many examples lose the end of their inputs.
+      Pairs of indices of examples, int [n], and `encoder_input_tokens`, int32 [batch_size, K], with
+      these examples as first n rows; and the number of examples with truncated inputs.
     """
     counts = cache.token_counts(INPUTS) + 1
     sizes = np.minimum(counts, inputs_length)

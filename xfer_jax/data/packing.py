@@ -1,4 +1,4 @@
-"""Packs examples into the rows of a batch, in few shapes: every shape costs a compilation."""
+"""Packs examples into the rows of a batch, in few shapes, since each shape needs a compilation."""
 
 import math
 from collections.abc import Sequence
@@ -6,21 +6,20 @@ from typing import Any
 
 import numpy as np
 
-_LENGTH_MULTIPLE = 8  # lengths of rows are rounded up to it
+_LENGTH_MULTIPLE = 8  # lengths of rows are rounded up to a multiple of it
 _STEPS = 8  # rows of a batch are rounded up to an eighth of a power of two
-_DRAWN = 4096  # examples that a layout is found by, about
-_WORTH = 0.75  # the loss takes a share of the target tokens' places alone, up to this one
+_DRAWN = 4096  # about the number of examples that a layout is estimated from
+_WORTH = 0.75  # positions of targets are selected for the loss up to this share of all
 
 
 def row_lengths(sizes: np.ndarray, weights: np.ndarray | None = None) -> tuple[int, int]:
-    """Chooses how long the rows are that examples are packed into.
+    """Chooses the length of the rows that examples are packed into, for all batches of a run.
 
-    Rows hold the longest inputs, and as many tokens of targets as go with so many of inputs. One
-    choice for a run: every shape costs a compilation.
+    A row has space for the longest inputs, and for the targets that go with so many tokens.
 
     Args:
-      sizes: int [examples, 2], lengths of inputs and targets that occur.
-      weights: float [examples], how often they do; None: equally often.
+      sizes: int [examples, 2], lengths of inputs and targets.
+      weights: float [examples], frequencies of the examples; None: equal ones.
 
     Returns:
       Tokens of inputs and of targets, multiples of 8.
@@ -37,7 +36,7 @@ def pack(sizes: np.ndarray, lengths: tuple[int, int]) -> list[list[int]]:
 
     Args:
       sizes: int [examples, 2], lengths of inputs and targets.
-      lengths: of a row, at least those of the longest.
+      lengths: lengths of a row, at least those of the longest example.
 
     Returns:
       The examples of every row.
@@ -54,27 +53,27 @@ def pack(sizes: np.ndarray, lengths: tuple[int, int]) -> list[list[int]]:
 
 
 def _spread(count: int) -> list[int]:
-    """Returns an order of rows, long examples first, of which all stretches are alike."""
+    """Returns an order of rows sorted by length, so that all parts of it are similar."""
     golden = (5**0.5 - 1) / 2
     return np.argsort(np.arange(count) * golden % 1.0).tolist()
 
 
 def coarse(count: int, multiple: int = 1) -> int:
-    """Returns the next of few numbers that `multiple` divides."""
+    """Rounds a count up to one of few numbers, which `multiple` divides."""
     power_of_two = 1 << math.ceil(math.log2(count))
     return int(round_up(count, math.lcm(max(1, power_of_two // _STEPS), multiple)))
 
 
 def round_up(length: Any, multiple: int = _LENGTH_MULTIPLE) -> Any:
-    """Returns the next multiple of a length, or of an array of lengths."""
+    """Rounds a length, or an array of lengths, up to the next multiple."""
     return -(-length // multiple) * multiple
 
 
 class Layout:
-    """How a run's batches lie in rows: of one length, in few numbers, in equal shares.
+    """The rows of a run's batches: of one length, in few different numbers, in equal shares.
 
-    Every shape costs a compilation. So batches have at least as many rows as most of them need, and
-    the loss takes one number of target positions, or all.
+    Every shape needs a compilation. So a batch has at least as many rows as most batches need, and
+    the loss is computed for a fixed number of target positions, or for all.
     """
 
     def __init__(
@@ -84,14 +83,14 @@ class Layout:
         shares: int = 1,
         weights: np.ndarray | None = None,
     ):
-        """Finds out from batches drawn of the sizes what most of them need.
+        """Estimates from random batches what most batches need.
 
         Args:
-          sizes: int [examples, 2], lengths of inputs and targets that occur.
-          batch_size: examples a batch.
-          shares: equal parts that the rows of a batch are cut into: micro-batches of each group of
+          sizes: int [examples, 2], lengths of inputs and targets.
+          batch_size: examples per batch.
+          shares: number of equal parts of the rows of a batch: micro-batches of each group of
             devices.
-          weights: float [examples], how often the sizes occur; None: equally often.
+          weights: float [examples], frequencies of the examples; None: equal ones.
         """
         self.lengths = row_lengths(sizes, weights)
         self.shares = shares
@@ -105,11 +104,11 @@ class Layout:
             self._tokens_of_shares(self._filled_up(rows), batch)
             for rows, batch in zip(packed, drawn, strict=True)
         ]
-        # That a share hardly ever exceeds: one of few numbers, as languages share what is compiled.
+        # A share hardly ever has more. Rounded, so that languages share a compiled program.
         self._usual_targets = coarse(math.ceil(np.mean(tokens) + 4 * np.std(tokens)))
 
     def rows(self, sizes: np.ndarray) -> list[list[int]]:
-        """Returns the examples of every row of a batch, some of none, given the examples' sizes."""
+        """Returns the examples of every row of a batch, given their sizes; a row can be empty."""
         return self._filled_up(pack(sizes, self.lengths))
 
     def _filled_up(self, packed: list[list[int]]) -> list[list[int]]:
@@ -119,7 +118,7 @@ class Layout:
         return [rows[i] for i in _spread(count)]
 
     def positions(self, rows: Sequence[Sequence[int]], sizes: np.ndarray) -> int:
-        """Returns how many places of target tokens the loss takes of every share."""
+        """Returns the number of target positions of every share for the loss."""
         places = len(rows) // self.shares * self.lengths[1]
         enough = self._tokens_of_shares(rows, sizes).max() <= self._usual_targets
         return self._usual_targets if enough and self._usual_targets <= _WORTH * places else places

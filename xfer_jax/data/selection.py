@@ -4,7 +4,9 @@ from typing import Any, ClassVar, Literal
 
 import gin
 
+from seqio_tasks import catalogue
 from seqio_tasks.errors import RequestError
+from seqio_tasks.records import Task
 from seqio_tasks.settings import AboveZero, BatchSize, Count, Line, Lines, settings
 from xfer_jax.data import streams
 
@@ -19,11 +21,7 @@ EVAL_MACROS = {
 
 @gin.configurable(module="xfer_jax.data.selection")
 @settings(
-    {
-        "task": "MIXTURE_OR_TASK_NAME",
-        "split": "TRAIN_SPLIT",
-        "lengths": "TASK_FEATURE_LENGTHS",
-    }
+    {"task": "MIXTURE_OR_TASK_NAME", "split": "TRAIN_SPLIT", "lengths": "TASK_FEATURE_LENGTHS"}
 )
 class TrainingData:
     """The examples that a model is trained on."""
@@ -44,7 +42,8 @@ class TrainingData:
 
     def __post_init__(self):
         streams.check_lengths(self.lengths)
-        streams.check_split("TRAIN_SPLIT", self.split, [self.task])
+        for task in catalogue.tasks(self.task):
+            task.check_split(self.split, "TRAIN_SPLIT: ")
         if (self.batch_size is None) == (self.batch_tokens is None):
             raise RequestError(
                 "set BATCH_SIZE, in examples, or BATCH_TOKENS, in tokens of inputs, and the other"
@@ -67,4 +66,9 @@ class EvalData:
 
     def __post_init__(self):
         streams.check_lengths(self.lengths, self.LENGTHS)
-        streams.check_split("EVAL_SPLIT", self.split, self.tasks)
+        for task in self.resolved():
+            task.check_split(self.split, "EVAL_SPLIT: ")
+
+    def resolved(self) -> list[Task]:
+        """Returns the tasks, those of mixtures one by one."""
+        return [task for name in self.tasks for task in catalogue.tasks(name)]

@@ -1,4 +1,4 @@
-"""A task's cached examples as a model reads them: supervised, or span corruption."""
+"""The cached examples of a task as input for a model: supervised, or span corruption."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from seqio_tasks import catalogue, span_corruption
+from seqio_tasks import span_corruption
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import probes
 from seqio_tasks.sentencepiece_model import EOS_ID, Vocabulary
@@ -16,14 +16,14 @@ from xfer_jax.data.token_cache import INPUTS, TARGETS, Cache
 
 MOST_TOKENS = span_corruption.MOST_TOKENS
 
-Lengths = dict[str, int]  # most tokens of 'inputs' and of 'targets', end of sequence included
+Lengths = dict[str, int]  # most tokens of 'inputs' and 'targets', including the end of sequence
 
 
 # --- Examples -------------------------------------------------------------------------------------
 
 
 def ended(tokens: np.ndarray, most: int) -> np.ndarray:
-    """Trims tokens to `most` with the end of sequence appended, as `append_eos_after_trim`."""
+    """Trims tokens and appends the end of sequence, like `append_eos_after_trim`."""
     return np.append(tokens[: most - 1], EOS_ID).astype(np.int32)
 
 
@@ -32,24 +32,23 @@ Example = dict[str, np.ndarray]  # int32 `inputs` and `targets`, ended
 
 @dataclasses.dataclass(frozen=True)
 class Pick:
-    """An example of a stream that has a size, and tokens only when they are asked for.
+    """An example of a stream: its size, and a function that reads its tokens.
 
-    Every process lays out every batch by the sizes, and reads the tokens of its own rows.
+    Every process plans all batches by the sizes, but reads only the tokens of its own rows.
     """
 
     size: tuple[int, int]  # tokens of inputs and targets, as delivered
     read: Callable[[], Example]
 
 
-LONG_TARGETS = ("error", "drop", "trim")  # what to do with a target that its length would cut
+LONG_TARGETS = ("error", "drop", "trim")  # what to do with targets that are too long
 
 
 class Supervised:
     """Random access to a cache's examples as (inputs, targets), for Grain.
 
     Raises:
-      RequestError: a target would be cut by its length, and nobody said what to do then: a cut
-        label is wrong data.
+      RequestError: a target is too long and `long_targets` is `error`: a truncated label is wrong.
     """
 
     def __init__(self, cache: Cache, lengths: Lengths, long_targets: str = "error"):
@@ -66,8 +65,8 @@ class Supervised:
                 f"{cache.task.name} ({cache.split}): {self.long_targets} of {len(cache)} targets"
                 f" are longer than the {lengths[TARGETS]} tokens of"
                 f" TASK_FEATURE_LENGTHS['targets'] and would be cut; the longest needs"
-                f" {counts.max()}: raise the length, or set LONG_TARGETS to 'drop' (leave those"
-                " examples out) or 'trim' (cut them, as T5X does)"
+                f" {counts.max()}: raise the length, or set LONG_TARGETS to 'drop' (without these"
+                " examples) or 'trim' (cut them, as T5X does)"
             )
         if long_targets == "drop":
             cache = dataclasses.replace(cache, indices=cache.indices[fits])
@@ -83,7 +82,7 @@ class Supervised:
         }
 
     def stream(self, seed: int) -> grain.MapDataset:
-        """Returns picks without end, every epoch in an order of its own."""
+        """Returns an endless stream of examples; every epoch has its own order."""
         sizes = self.sizes().tolist()
 
         def pick(index: int) -> Pick:
@@ -93,7 +92,7 @@ class Supervised:
 
     @property
     def truncated_inputs(self) -> int:
-        """How many examples lose the end of their inputs."""
+        """The number of examples with truncated inputs."""
         return int((self._cache.token_counts(INPUTS) + 1 > self._lengths[INPUTS]).sum())
 
     def sizes(self) -> np.ndarray:
@@ -106,13 +105,13 @@ class Supervised:
 
 
 class Chunks:
-    """Random access to a cache's text cut into pieces that span corruption makes full inputs of.
+    """Random access to the text of a cache in pieces that fill the inputs after span corruption.
 
-    The texts stand one after the other with nothing between them, see `span_corruption.windows`.
+    The texts are concatenated without separators, see `span_corruption.windows`.
 
     Raises:
-      RequestError: lengths that do not suit, see `span_corruption.text_length`; or texts of no
-        token.
+      RequestError: the lengths do not fit, see `span_corruption.text_length`; or the texts have no
+        tokens.
     """
 
     truncated_inputs = long_targets = 0
@@ -126,7 +125,7 @@ class Chunks:
         parts = [cache.tokens(TARGETS, i) for i in range(len(cache))]
         self._stream = np.concatenate(parts).astype(np.int32)
         if not self._stream.size:
-            raise RequestError(f"the texts of {cache.task.name} ({cache.split}) hold no token")
+            raise RequestError(f"the texts of {cache.task.name} ({cache.split}) have no tokens")
 
     def __len__(self) -> int:
         return -(-len(self._stream) // self._text_length)
@@ -136,11 +135,11 @@ class Chunks:
         return self._stream[start : start + self._text_length]
 
     def sizes(self) -> np.ndarray:
-        """Returns int [1, 2], tokens of inputs and targets of every chunk but the last, shorter."""
+        """Returns int [1, 2], tokens of inputs and targets of a chunk; the last may be shorter."""
         return np.asarray([[self._lengths[INPUTS], self._lengths[TARGETS]]])
 
     def corrupt(self, index: int, mask: np.ndarray) -> Example:
-        """Returns a chunk as an example, the masked tokens in its targets."""
+        """Returns a chunk as an example, with the masked tokens in its targets."""
         inputs, targets = span_corruption.corrupt(self[index], mask, self._sentinels)
         return {
             INPUTS: ended(inputs, self._lengths[INPUTS]),
@@ -148,7 +147,7 @@ class Chunks:
         }
 
     def stream(self, seed: int) -> grain.MapDataset:
-        """Returns picks without end, masked in another way every time."""
+        """Returns an endless stream of examples; the masks differ every time."""
 
         def pick(index: int, rng: np.random.Generator) -> Pick:
             mask = span_corruption.noise_mask(len(self[index]), rng)
@@ -167,14 +166,14 @@ def corrupted_size(mask: np.ndarray) -> tuple[int, int]:
 
 
 def check_lengths(lengths: Lengths, macro: str = "TASK_FEATURE_LENGTHS") -> None:
-    """Checks that both features have room for a token and an end of sequence, and nothing else.
+    """Checks that exactly the two features have a length, of at least two tokens.
 
     Args:
       lengths: most tokens of each feature.
-      macro: that sets them, for the error.
+      macro: the macro of the lengths, for the error message.
 
     Raises:
-      RequestError: they are not such.
+      RequestError: the lengths are not valid.
     """
     if not isinstance(lengths, dict) or set(lengths) - {INPUTS, TARGETS}:
         raise RequestError(f"{macro} must be {{'inputs': …, 'targets': …}}, not {lengths!r:.100}")
@@ -185,23 +184,6 @@ def check_lengths(lengths: Lengths, macro: str = "TASK_FEATURE_LENGTHS") -> None
                 f"{macro}[{feature!r}] must be an integer of at least 2 and at most {MOST_TOKENS},"
                 f" not {length!r:.100}"
             )
-
-
-def check_split(macro: str, split: str, names: Sequence[str]) -> None:
-    """Checks that tasks have a split.
-
-    Args:
-      macro: that sets the split, for the error.
-      split: of the data.
-      names: of tasks or mixtures.
-
-    Raises:
-      RequestError: an unknown task, or one without the split.
-    """
-    for task in (task for name in names for task in catalogue.tasks(name)):
-        if split not in task.family.source.splits:
-            there = ", ".join(task.family.source.splits)
-            raise RequestError(f"{macro}: {task.name} has no split {split!r}; it has {there}")
 
 
 # --- Probes --------------------------------------------------------------------------------------
@@ -220,21 +202,21 @@ class Masked(Cache):
 
     @property
     def texts(self) -> list[dict[str, Any]]:
-        """The text of each piece as inputs, what is asked for as targets, as SeqIO has them."""
+        """The text of each piece as inputs, and its masked spans as targets, as in SeqIO."""
         return self.pieces
 
 
 def masked(cache: Cache, lengths: Lengths, vocabulary: Vocabulary, seed: int) -> Masked:
-    """Masks the texts of a probe as its SeqIO task does.
+    """Masks the texts of a probe like its SeqIO task.
 
     Args:
-      cache: of a probe.
+      cache: the examples of a probe.
       lengths: most tokens of inputs and targets.
-      vocabulary: that the texts are tokenised with.
-      seed: of the masks.
+      vocabulary: the vocabulary of the tokens.
+      seed: seed of the masks.
 
     Raises:
-      RequestError: lengths or a vocabulary that do not suit, see `span_corruption.text_length` and
+      RequestError: the lengths or the vocabulary do not fit, see `span_corruption.text_length` and
         `probes.sentinels`.
     """
     span_corruption.text_length(lengths)

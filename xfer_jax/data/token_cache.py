@@ -1,9 +1,9 @@
-"""The tokens of a task: SeqIO makes them once, a folder keeps them, every opening verifies them.
+"""The cache of a task's tokens: made once by SeqIO, verified whenever it is opened.
 
-A folder's name tells what it was made from (task, split, vocabulary, raw data, format), so a stale
-one is never read. It holds flat token arrays that are memory-mapped, the texts that evaluation
-needs, and in `meta.json` the SHA-256 of each of its files and of itself. A damaged folder is made
-again. While every cache exists, nothing here imports TensorFlow.
+The name of its folder has a hash of its origin (task, split, vocabulary, raw data, format), so that
+an outdated cache is never read. The folder contains flat token arrays, which are memory-mapped, the
+texts for evaluation, and `meta.json` with the SHA-256 of each file and of itself. A damaged cache
+is made again. TensorFlow is imported only to make a cache.
 """
 
 import dataclasses
@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from seqio_tasks import data_files, digests, files, quiet_registry, raw_data, subsets
+from seqio_tasks import data_files, digests, files, quiet_registry, raw_data, subsets, vocabulary
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import Task
-from seqio_tasks.sentencepiece_model import Vocabulary
 from xfer_jax.runtime import progress
 
 CACHE_FORMAT = 2
@@ -52,20 +52,20 @@ class Cache:
         }
 
     def tokens(self, feature: str, index: int) -> np.ndarray:
-        """Returns an example's tokens, neither trimmed nor ended."""
+        """Returns the tokens of an example, not trimmed, without the end of sequence."""
         flat, offsets = self._arrays[feature]
         i = self.indices[index]
         return flat[offsets[i] : offsets[i + 1]]
 
     def sample(self, count: int | None) -> "Cache":
-        """Returns so many examples, see `subsets.sample_indices`; all when None."""
+        """Returns a sample of the examples, see `subsets.sample_indices`; None: all of them."""
         if count is None or count >= len(self):
             return self
         chosen = subsets.sample_indices(self.identities(), count)
         return dataclasses.replace(self, indices=self.indices[chosen])
 
     def whole(self) -> "Cache":
-        """Returns all examples of the folder that this is a subset of."""
+        """Returns the cache with all examples of its folder."""
         return dataclasses.replace(self, indices=np.arange(len(self._arrays[INPUTS][1]) - 1))
 
     def token_counts(self, feature: str) -> np.ndarray:
@@ -75,14 +75,14 @@ class Cache:
 
     @functools.cached_property
     def texts(self) -> list[dict[str, Any]]:
-        """`inputs_pretokenized`, `targets_pretokenized` and what else there is, by example."""
+        """The fields of each example: `inputs_pretokenized`, `targets_pretokenized` and others."""
         wanted = set(self.indices.tolist())
         with (self.folder / _TEXTS).open(encoding="utf-8") as lines:
             found = {i: json.loads(line) for i, line in enumerate(lines) if i in wanted}
         return [found[i] for i in self.indices.tolist()]
 
     def identities(self) -> list[str]:
-        """Returns what tells every example from others when subsets and samples are drawn."""
+        """Returns the texts that identify the examples when subsets and samples are drawn."""
         return [
             subsets.identity(text.get("inputs_pretokenized", ""), text["targets_pretokenized"])
             for text in self.texts
@@ -90,34 +90,31 @@ class Cache:
 
     @property
     def references(self) -> list[Any]:
-        """What the metrics compare with: the target text, or the list of answers."""
+        """The references of the metrics: the target texts, or the lists of answers."""
         field = self.task.family.format.answers_field
         return [text[field] if field else text["targets_pretokenized"] for text in self.texts]
 
 
-def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
-    """Opens a task's cache, and first makes it when there is none or it is damaged.
+def open_cache(task: Task, split: str, config: DataConfig) -> Cache:
+    """Opens a task's cache, and first makes it if it is missing or damaged.
 
     Args:
       task: from the catalogue; a subset applies to the training split.
       split: train, validation or test.
-      vocabulary: to tokenise with.
+      config: where the examples come from, and the vocabulary.
 
     Raises:
       RequestError: the task has no such split, its data is missing or malformed, or the cache
         folder cannot be written.
       RunError: the disk is full.
     """
-    if split not in task.family.source.splits:
-        raise RequestError(
-            f"{task.name} has no split {split!r}; it has {', '.join(task.family.source.splits)}"
-        )
-    key = _key(task, split, vocabulary)
+    task.check_split(split)
+    key = _key(task, split, config)
     folder = data_files.cache_dir() / "tokens" / f"{task.full_name}-{split}-{_digest(key)[:16]}"
     if not folder.is_dir():
-        _build(task, split, vocabulary, key, folder)
+        _build(task, split, config, key, folder)
     elif damaged := _damaged_file(folder, key):
-        _build_again(task, split, vocabulary, key, folder, damaged)
+        _build_again(task, split, config, key, folder, damaged)
     meta = _meta(folder, key)
     assert meta is not None, "it is whole"
     cache = Cache(task, split, folder, np.arange(meta["examples"]))
@@ -126,14 +123,14 @@ def open_cache(task: Task, split: str, vocabulary: Vocabulary) -> Cache:
     return dataclasses.replace(cache, indices=subsets.subset_indices(task, cache.identities()))
 
 
-def _key(task: Task, split: str, vocabulary: Vocabulary) -> dict[str, Any]:
+def _key(task: Task, split: str, config: DataConfig) -> dict[str, Any]:
     return {
         "format": CACHE_FORMAT,
         "task": task.full_name,
         "task_version": task.family.format.version,
         "split": split,
-        "origin": raw_data.origin(task, split),
-        "vocabulary": vocabulary.digest,
+        "origin": raw_data.origin(task, split, config),
+        "vocabulary": vocabulary.of(config).digest,
     }
 
 
@@ -145,7 +142,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def _meta(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
-    """Returns what a folder says of itself; None where that is missing, damaged or of another."""
+    """Returns the content of `meta.json`; None if it is missing, damaged or of another cache."""
     try:
         meta = files.read_json(folder / _META)
     except RequestError:  # no such file, or not JSON any more
@@ -156,7 +153,7 @@ def _meta(folder: Path, key: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _damaged_file(folder: Path, key: dict[str, Any]) -> str | None:
-    """Returns the name of a file that is not as it was written; None: the cache is whole."""
+    """Returns the name of a damaged file; None: the cache is whole."""
     meta = _meta(folder, key)
     if meta is None:
         return _META
@@ -174,25 +171,23 @@ def _damaged_file(folder: Path, key: dict[str, Any]) -> str | None:
 
 
 def _build_again(
-    task: Task, split: str, vocabulary: Vocabulary, key: dict[str, Any], folder: Path, damaged: str
+    task: Task, split: str, config: DataConfig, key: dict[str, Any], folder: Path, damaged: str
 ) -> None:
     progress.say(f"{folder / damaged} is damaged: the data of {task.full_name} is tokenised again")
     try:
-        _build(task, split, vocabulary, key, folder)
+        _build(task, split, config, key, folder)
     except RequestError as error:
         raise RequestError(
             f"{folder / damaged} is damaged and cannot be made again: {error}"
         ) from None
 
 
-def _build(
-    task: Task, split: str, vocabulary: Vocabulary, key: dict[str, Any], folder: Path
-) -> None:
-    # A name of its own: processes of several machines may share the folder.
+def _build(task: Task, split: str, config: DataConfig, key: dict[str, Any], folder: Path) -> None:
+    # A unique name, because processes on several machines may share the folder.
     temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(6)}")
     try:
         temporary.mkdir(parents=True)
-        examples = _write(task, split, vocabulary, temporary)
+        examples = _write(task, split, config, temporary)
         names = sorted(path.name for path in temporary.iterdir())
         meta = key | {
             "examples": examples,
@@ -203,26 +198,26 @@ def _build(
         _put_in_place(temporary, folder, key)
     except OSError as error:
         doing = (
-            f"the tokens of {task.full_name} cannot be kept in {folder.parent} (XFER_CACHE_DIR"
-            " names another folder)"
+            f"the tokens of {task.full_name} cannot be written to {folder.parent}, set"
+            " XFER_CACHE_DIR to another folder"
         )
         raise files.refusal(error, doing) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write(task: Task, split: str, vocabulary: Vocabulary, folder: Path) -> int:
+def _write(task: Task, split: str, config: DataConfig, folder: Path) -> int:
     """Writes tokens and texts of a task into a folder; returns the number of examples."""
     registry = quiet_registry.load()  # TensorFlow: only when there is something to tokenise
     flat: dict[str, list[np.ndarray]] = {INPUTS: [], TARGETS: []}
     with (folder / _TEXTS).open("w", encoding="utf-8") as texts:
-        examples = registry.tokenised(task.full_name, split, vocabulary.name)
+        examples = registry.tokenised(task, split, config)
         for example in progress.counted(f"tokenise {task.full_name}", examples):
             for feature, parts in flat.items():
                 parts.append(np.asarray(example.pop(feature, ()), np.int32))
             texts.write(json.dumps(_as_text(example), ensure_ascii=False) + "\n")
     if not flat[TARGETS]:
-        raise RequestError(f"{task.name} ({split}) holds no example")
+        raise RequestError(f"{task.name} ({split}) contains no example")
     for feature, parts in flat.items():
         np.save(folder / f"{feature}.npy", np.concatenate(parts))
         offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
@@ -231,7 +226,7 @@ def _write(task: Task, split: str, vocabulary: Vocabulary, folder: Path) -> int:
 
 
 def _put_in_place(new: Path, folder: Path, key: dict[str, Any]) -> None:
-    """Renames a new folder to its name, unless another process has put a whole one there."""
+    """Gives a new folder its final name, unless another process has made a whole one."""
     if folder.is_dir() and _damaged_file(folder, key):
         old = new.with_name(f"{new.name}.damaged")
         folder.rename(old)

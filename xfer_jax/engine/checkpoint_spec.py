@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from seqio_tasks import vocabulary
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.sentencepiece_model import Vocabulary
 from seqio_tasks.settings import Count, Line, settings
 from xfer_jax.checkpoints import checksums, locations, run_file, store
@@ -27,13 +28,13 @@ class CheckpointSpec:
     model: model.Config
     num_partitions: Count = 1  # devices that share one copy of the model
 
-    def find(self) -> "Checkpoint":
-        """Finds the checkpoint, and checks that it fits the vocabulary.
+    def find(self, data_config: DataConfig) -> "Checkpoint":
+        """Finds the checkpoint, and checks that it fits the vocabulary of the data.
 
         Raises:
           RequestError: there is no such checkpoint, or it was trained with another vocabulary.
         """
-        vocab = vocabulary.load_for(self.model.vocab_size)
+        vocab = vocabulary.load_for(data_config, self.model.vocab_size)
         location = locations.locate(self.path)
         about = run_file.about(location)
         run_file.check_vocabulary(location, about, vocab)

@@ -8,9 +8,8 @@ from typing import Any, Literal
 
 import gin
 
-from seqio_tasks import catalogue
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError
-from seqio_tasks.families import probes
 from seqio_tasks.records import Task
 from seqio_tasks.sentencepiece_model import EOS_ID, Vocabulary
 from seqio_tasks.settings import Folder, settings
@@ -257,6 +256,7 @@ class Evaluation:
     checkpoint: CheckpointSpec
     folder: Folder  # for all output
     eval_data: EvalData
+    data_config: DataConfig
     method: Method  # of prediction
     mode: Literal["predict", "score"] = "predict"  # of infer
 
@@ -264,16 +264,12 @@ class Evaluation:
         if not self.eval_data.tasks:
             raise RequestError("there is nothing to evaluate on: set TARGETS, e.g. ('en', 'sw')")
 
-    def tasks(self) -> list[Task]:
-        """Returns the tasks to evaluate on."""
-        return [task for name in self.eval_data.tasks for task in catalogue.tasks(name)]
-
     def _cache(self, task: Task, vocab: Vocabulary) -> Cache:
         data = self.eval_data
-        cache = open_cache(task, data.split, vocab).sample(data.examples)
+        cache = open_cache(task, data.split, self.data_config).sample(data.examples)
         if task.family.format.objective != "probe":
             return cache
-        return streams.masked(cache, data.lengths, vocab, probes.mask_seed())
+        return streams.masked(cache, data.lengths, vocab, self.data_config.mask_seed)
 
     def open(self) -> "Opened":
         """Loads the model and the data.
@@ -281,9 +277,9 @@ class Evaluation:
         Raises:
           RequestError: a wrong request.
         """
-        checkpoint = self.checkpoint.find()
+        checkpoint = self.checkpoint.find(self.data_config)
         run_folder.check_inputs(self.folder, checkpoint.inputs)
-        tasks = self.tasks()
+        tasks = self.eval_data.resolved()
         for task in tasks:
             if task.family.format.objective != "probe":
                 self.method.check(task)
@@ -312,7 +308,7 @@ def evaluate(request: Evaluation, config_text: str) -> list[TargetScore]:
     """Scores a checkpoint on its targets, in T5X's output layout, and prints the table."""
     folder = request.folder
     run_folder.check(folder, config_text)
-    for task in request.tasks():
+    for task in request.eval_data.resolved():
         request.method.check(task)
     opened = request.open()
     about = opened.checkpoint.about

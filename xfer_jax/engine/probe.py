@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 import gin
 
-from seqio_tasks import catalogue, sentencepiece_model, span_corruption
+from seqio_tasks import sentencepiece_model, span_corruption
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError
 from seqio_tasks.records import PREFIX
 from seqio_tasks.settings import Folder, settings
@@ -44,6 +45,7 @@ class Probe:
     checkpoint: CheckpointSpec
     folder: Folder  # for all output
     eval_data: ProbeData
+    data_config: DataConfig
 
     def __post_init__(self):
         if not self.eval_data.tasks:
@@ -56,10 +58,12 @@ def probe(request: Probe, config_text: str) -> None:
     Raises:
       RequestError: a wrong request, or a folder that holds the probe of another checkpoint.
     """
-    folder, first = request.folder, catalogue.tasks(request.eval_data.tasks[0])[0]
+    folder, first = request.folder, request.eval_data.resolved()[0]
     of_family = folder / f"{PREFIX}{first.family.name}"
     run_folder.check(of_family, config_text)
-    opened = Evaluation(request.checkpoint, of_family, request.eval_data, Method()).open()
+    opened = Evaluation(
+        request.checkpoint, of_family, request.eval_data, request.data_config, Method()
+    ).open()
     predictor, caches = opened.predictor, opened.caches
     run_folder.claim(of_family, config_text, opened.checkpoint.inputs)
     bar = progress.Bar("probe", 2 * sum(map(len, caches)), 0)

@@ -21,6 +21,7 @@ from jax.sharding import Mesh
 from pydantic import Field
 
 from seqio_tasks import retrieval_data
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError, RunError
 from seqio_tasks.sentencepiece_model import Vocabulary
 from seqio_tasks.settings import BatchSize, CountFromZero, Folder, Line, Lines, settings
@@ -234,18 +235,16 @@ def _average_precision(found: Sequence[Hashable], right: set[Hashable], k: int) 
 @gin.configurable(module="xfer_jax.engine.retrieval")
 @settings(
     {
-        "folder": "RETRIEVAL_OUTPUT_DIR",
-        "languages": "TARGETS",
-        "split": "EVAL_SPLIT",
-        "length": "RETRIEVAL_LENGTH",
-        "batch_size": "EVAL_BATCH_SIZE",
+        "folder": "RETRIEVAL_OUTPUT_DIR", "languages": "TARGETS", "split": "EVAL_SPLIT",
+        "length": "RETRIEVAL_LENGTH", "batch_size": "EVAL_BATCH_SIZE",
     }
-)
+)  # fmt: skip
 class Retrieval:
     """The settings of `xfer-jax retrieve`."""
 
     checkpoint: CheckpointSpec
     folder: Folder  # for all output
+    data_config: DataConfig
     task: Line
     languages: Lines = ()  # of the queries; all by default
     split: Line | None = None  # the task's own by default
@@ -284,10 +283,11 @@ def retrieve(request: Retrieval, config_text: str) -> None:
     Raises:
       RequestError: a wrong request, or a folder that holds the results of another.
     """
-    folder, checkpoint = request.folder, request.checkpoint.find()
+    folder, checkpoint = request.folder, request.checkpoint.find(request.data_config)
     run_folder.check(folder, config_text)
     run_folder.check_inputs(folder, checkpoint.inputs)
-    sets = list(retrieval_data.read(request.task, request.languages, request.split))
+    data_dir = request.data_config.data_dir
+    sets = list(retrieval_data.read(request.task, data_dir, request.languages, request.split))
     paths = [folder / f"{request.task}.{of.language}.jsonl" for of in sets]
     missing = [(of, file) for of, file in zip(sets, paths, strict=True) if not file.is_file()]
     encoder = request.encoder(checkpoint) if missing else None

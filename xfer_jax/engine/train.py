@@ -17,9 +17,9 @@ import optax
 from jax.sharding import Mesh
 
 from seqio_tasks import catalogue, records, vocabulary
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import PreemptedError, RequestError, RunError
 from seqio_tasks.records import Task
-from seqio_tasks.sentencepiece_model import Vocabulary
 from seqio_tasks.settings import (
     AboveZero,
     Count,
@@ -30,18 +30,17 @@ from seqio_tasks.settings import (
     Seed,
     settings,
 )
-from xfer_jax import selection
-from xfer_jax.checkpoints import locations, store
-from xfer_jax.data import loader, streams, token_cache
+from xfer_jax.checkpoints import store
+from xfer_jax.data import loader, token_cache
 from xfer_jax.data.packing import Layout
 from xfer_jax.data.selection import EvalData, TrainingData
 from xfer_jax.engine import evaluation, resume, run_folder, train_step
 from xfer_jax.engine.checkpoint_spec import CheckpointSpec
+from xfer_jax.engine.choice import Choice, Periods, Selection
 from xfer_jax.engine.prediction import Method, Predictor
 from xfer_jax.engine.train_step import PER_TARGET_TOKEN
 from xfer_jax.mt5 import cost, model, partitioning
 from xfer_jax.mt5.model import Transformer
-from xfer_jax.results import predictions
 from xfer_jax.runtime import device_memory, host_memory, preemption, progress
 
 if TYPE_CHECKING:
@@ -66,28 +65,6 @@ class Optimisation:
 
 
 @gin.configurable(module="xfer_jax.engine.train")
-@settings({"evaluation": "EVAL_PERIOD", "save": "SAVE_PERIOD", "log": "LOG_PERIOD"})
-class Periods:
-    """Numbers of steps between what a run does beside training; None: only at its end."""
-
-    evaluation: Count | None = None
-    save: Count | None = None
-    keep_checkpoints: Count | None = 1  # number of latest checkpoints to keep; None: all
-    log: Count = 50
-
-
-@gin.configurable(module="xfer_jax.engine.train")
-@settings({"by": "SELECT_BY", "test_split": "TEST_SPLIT"})
-class Selection:
-    """Which checkpoint counts in the end, and what else it is evaluated on."""
-
-    # 'last'; or the best on EVAL_SPLIT: 'source' on the source language, 'mean' over all targets,
-    # 'each_target' on each target for itself
-    by: selection.Rule = "last"
-    test_split: Line | None = None  # evaluated once, on the checkpoint that was chosen
-
-
-@gin.configurable(module="xfer_jax.engine.train")
 @settings(
     {
         "folder": "MODEL_DIR",
@@ -102,6 +79,7 @@ class Run:
     model: model.Config
     training_data: TrainingData
     eval_data: EvalData
+    data_config: DataConfig
     method: Method  # of prediction
     optimisation: Optimisation
     periods: Periods = Periods()
@@ -112,7 +90,8 @@ class Run:
 
     def __post_init__(self):
         if self.selection.test_split is not None:
-            streams.check_split("TEST_SPLIT", self.selection.test_split, self.eval_data.tasks)
+            for task in (task for name in self.eval_data.tasks for task in catalogue.tasks(name)):
+                task.check_split(self.selection.test_split, "TEST_SPLIT: ")
         if self.selection.by == "last":
             return
         if self.periods.save is None:
@@ -137,24 +116,12 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
       RequestError: a wrong request; nothing has been written then.
       RunError: the loss is no longer finite.
     """
-    vocab = vocabulary.load_for(run.model.vocab_size)
+    vocab = vocabulary.load_for(run.data_config, run.model.vocab_size)
     mesh = partitioning.make_mesh(run.num_partitions)
-    batch_size, optimisation = run.training_data.batch_size, run.optimisation
-    if batch_size is not None and batch_size % mesh.shape["data"]:
-        raise RequestError(
-            f"BATCH_SIZE {batch_size} is not a multiple of the {mesh.shape['data']} devices"
-            " that share the data"
-        )
     train_tasks = catalogue.tasks(run.training_data.task)
-    target_tasks = [task for name in run.eval_data.tasks for task in catalogue.tasks(name)]
+    target_tasks = run.eval_data.resolved()
     source = train_tasks[0].language if len(train_tasks) == 1 else records.ALL_LANGUAGES
-    for task in target_tasks:
-        run.method.check(task)
-    if run.selection.by == "source" and source not in {task.language for task in target_tasks}:
-        raise RequestError(
-            f"SELECT_BY = 'source' needs scores of the source language: add {source!r} to TARGETS,"
-            " or choose by another rule"
-        )
+    _check(run, mesh, target_tasks, source)
     run_folder.check(run.folder, config_text)
 
     origin = resume.find(run.folder, run.initial_checkpoint, vocab)
@@ -163,10 +130,10 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     first_step, last_step = _steps(run, origin, step)
     before = origin.about.get("microbatches") if origin.resumed else None
     training, targets = _open_data(
-        run, mesh, vocab, train_tasks, target_tasks, last_step - first_step, before
+        run, mesh, train_tasks, target_tasks, last_step - first_step, before
     )
-    factor = optimisation.loss_normalizing_factor or 1.0
-    settings = train_step.Update(optimisation.z_loss, factor, training.microbatches)
+    factor = run.optimisation.loss_normalizing_factor or 1.0
+    settings = train_step.Update(run.optimisation.z_loss, factor, training.microbatches)
     update = train_step.compiled(run.model, mesh, settings)
     if origin.resumed and origin.about.get("data", training.caches) != training.caches:
         raise RequestError(
@@ -190,25 +157,22 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     }
 
     def score(params: dict, step: int) -> list[evaluation.TargetScore]:
+        network, data = Transformer(run.model), run.eval_data
         predictor = Predictor(
-            Transformer(run.model),
-            params,
-            mesh,
-            vocab,
-            run.eval_data.lengths,
-            run.eval_data.batch_size,
-            run.method,
+            network, params, mesh, vocab, data.lengths, data.batch_size, run.method
         )
         return evaluation.evaluate_all(predictor, targets, run.folder, step)
 
-    choice = _Choice(run, first_step, last_step, target_tasks, source)
+    saved = range(first_step + 1, last_step + 1)
+    choice = Choice(run.folder, run.selection, run.periods, saved, target_tasks, source)
     loop = _Loop(run, mesh, update, training, score, choice, meta, last_step, params, state, step)
     del params, state  # the loop's alone: it donates them
     loop.saved = step if origin.resumed else None
     scores = loop.run_to_the_end()
     del loop
     if scores and (run.selection.by != "last" or run.selection.test_split is not None):
-        scores = _chosen(run, choice, mesh, vocab, target_tasks)
+        spec = CheckpointSpec(str(run.folder), run.model, run.num_partitions)
+        scores = choice.evaluate(spec, run.eval_data, run.data_config, run.method)
     selected = {} if run.selection.by == "last" else {"selected_by": run.selection.by}
     if scores:
         progress.say(evaluation.table(scores, source))
@@ -216,78 +180,20 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     return scores
 
 
-@dataclasses.dataclass(frozen=True)
-class _Choice:
-    """How a run chooses among its checkpoints."""
-
-    run: Run
-    first_step: int
-    last_step: int
-    tasks: Sequence[Task]
-    source: str  # language
-
-    def scores(self) -> dict[str, dict[int, float]]:
-        """Returns what the run's checkpoints scored so far, by task and step."""
-        of = {task.name: task.family.scoring for task in self.tasks}
-        metrics = {name: (scoring.score, scoring.percent) for name, scoring in of.items()}
-        return {
-            name: {step: score for step, score in found.items() if self._is_checkpoint(step)}
-            for name, found in selection.measured(self.run.folder, metrics).items()
-        }
-
-    def _is_checkpoint(self, step: int) -> bool:
-        at_period = self.run.periods.save and step % self.run.periods.save == 0
-        return self.first_step < step <= self.last_step and bool(
-            at_period or step == self.last_step
+def _check(run: Run, mesh: Mesh, target_tasks: Sequence[Task], source: str) -> None:
+    """Raises RequestError if the devices, the targets or their languages do not suit a run."""
+    batch_size, shares = run.training_data.batch_size, mesh.shape["data"]
+    if batch_size is not None and batch_size % shares:
+        raise RequestError(
+            f"BATCH_SIZE {batch_size} is not a multiple of the {shares} devices that share the data"
         )
-
-    @property
-    def source_task(self) -> str:
-        """The name of the task in the source language; empty if it is not evaluated."""
-        names = [task.name for task in self.tasks if task.language == self.source]
-        return names[0] if names else ""
-
-    def keep(self, latest: int) -> None:
-        """Removes the checkpoints that are neither the best nor the latest.
-
-        Args:
-          latest: the step that was just saved.
-        """
-        count = self.run.periods.keep_checkpoints
-        if self.run.selection.by == "last":
-            locations.keep(self.run.folder, count)
-        elif count is not None:
-            best = selection.ranked(self.scores(), self.run.selection.by, self.source_task)[:count]
-            locations.keep_only(self.run.folder, {latest}.union(*best))
-
-
-def _chosen(
-    run: Run, choice: _Choice, mesh: Mesh, vocab: Vocabulary, tasks: Sequence[Task]
-) -> list[evaluation.TargetScore]:
-    """Chooses the checkpoint that counts, and evaluates it on the test split if there is one."""
-    of_steps = choice.scores()
-    found = selection.select(
-        run.folder, of_steps, run.selection.by, run.eval_data.split, choice.source_task
-    )
-    progress.say(f"checkpoint {found.step} is chosen: SELECT_BY is {run.selection.by!r}")
-    split, folder = run.selection.test_split, run.folder
-    if split is not None:
-        folder = run.folder / predictions.TEST
-        for step in sorted(set(found.steps.values())):
-            spec = CheckpointSpec(
-                str(run.folder / f"checkpoint_{step}"), run.model, run.num_partitions
-            )
-            params, _, _ = spec.find().restore()
-            data, network = run.eval_data, Transformer(run.model)
-            predictor = Predictor(
-                network, params, mesh, vocab, data.lengths, data.batch_size, run.method
-            )
-            of_step = [task for task in tasks if found.steps[task.name] == step]
-            caches = [
-                token_cache.open_cache(task, split, vocab).sample(data.examples) for task in of_step
-            ]
-            evaluation.evaluate_all(predictor, caches, folder, step)
-    return [evaluation.read_score(run.folder, task, split or run.eval_data.split) for task in tasks]
+    for task in target_tasks:
+        run.method.check(task)
+    if run.selection.by == "source" and source not in {task.language for task in target_tasks}:
+        raise RequestError(
+            f"SELECT_BY = 'source' needs scores of the source language: add {source!r} to TARGETS,"
+            " or choose by another rule"
+        )
 
 
 def _steps(run: Run, origin: resume.Origin, step: int) -> tuple[int, int]:
@@ -308,7 +214,6 @@ def _steps(run: Run, origin: resume.Origin, step: int) -> tuple[int, int]:
 def _open_data(
     run: Run,
     mesh: Mesh,
-    vocab: Vocabulary,
     train_tasks: Sequence[Task],
     target_tasks: Sequence[Task],
     steps: int,
@@ -318,20 +223,20 @@ def _open_data(
 
     `microbatches` is their number so far, if the run goes on: it decides what dropout draws.
     """
-    shares, data = mesh.shape["data"], run.eval_data
+    shares, data, config = mesh.shape["data"], run.eval_data, run.data_config
     rows = partitioning.local_rows(mesh, shares)
     with partitioning.first_goes_first():
         training = loader.training_input(
             train_tasks,
             run.training_data,
-            vocab,
+            config,
             steps,
             run.seed,
             shares,
             rows,
             lambda layout: microbatches or _microbatches(run, layout),
         )
-        caches = [token_cache.open_cache(task, data.split, vocab) for task in target_tasks]
+        caches = [token_cache.open_cache(task, data.split, config) for task in target_tasks]
     return training, [cache.sample(data.examples) for cache in caches]
 
 
@@ -388,7 +293,7 @@ class _Loop:
     update: Callable[..., Any]  # see `train_step.compiled`
     training: loader.TrainingInput
     score: Callable[[dict, int], list[evaluation.TargetScore]]  # (parameters, step)
-    choice: _Choice
+    choice: Choice
     meta: dict[str, Any]  # what checkpoints know besides arrays
     last_step: int
     params: dict

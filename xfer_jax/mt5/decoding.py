@@ -1,4 +1,4 @@
-"""Greedy and beam decoding with a key-value cache, and the choice of a closed set's label."""
+"""Greedy and beam decoding with a key-value cache, and the choice of a label from a closed set."""
 
 import functools
 import math
@@ -12,24 +12,24 @@ from seqio_tasks.sentencepiece_model import EOS_ID, PAD_ID
 from xfer_jax.mt5.loss import token_losses
 from xfer_jax.mt5.model import Transformer, call
 
-_NEVER = -1e7  # the score of a hypothesis that there is not
+_NEVER = -1e7  # the score of an empty slot for a hypothesis
 
 
 @functools.partial(jax.jit, static_argnames=("module", "max_length"))
 def greedy(
     module: Transformer, params: dict, encoder_input_tokens: jax.Array, max_length: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Emits the likeliest next token until every sequence has ended.
+    """Emits the most probable next token until every sequence has ended.
 
     Args:
       module: the network.
       params: its parameters.
-      encoder_input_tokens: int32 [B, K]; 0 is padding. A row of padding alone ends at once.
-      max_length: most tokens to emit, the end of sequence included.
+      encoder_input_tokens: int32 [B, K]; 0 is padding. A row of only padding ends at once.
+      max_length: most tokens to emit, including the end of sequence.
 
     Returns:
       tokens: int32 [B, max_length], without the start token; 0 after the end of sequence (id 1).
-      scores: float32 [B], summed log-probability of the tokens emitted, in nats.
+      scores: float32 [B], sum of the log-probabilities of the emitted tokens, in nats.
     """
     encoded = call(module, params, "encode", encoder_input_tokens)
     cross_kv = call(module, params, "cross_keys_values", encoded)
@@ -44,7 +44,7 @@ def greedy(
         "caches": module.empty_caches(batch, max_length),
     }
 
-    def going_on(state: dict) -> jax.Array:
+    def unfinished(state: dict) -> jax.Array:
         return (state["position"] < max_length) & ~jnp.all(state["ended"])
 
     def advance(state: dict) -> dict:
@@ -58,7 +58,7 @@ def greedy(
             cross_kv,
             encoder_input_tokens,
         )
-        next_B = _likeliest(logits_BxV)
+        next_B = _argmax(logits_BxV)
         log_p_B = jnp.max(logits_BxV, axis=-1) - nn.logsumexp(logits_BxV, axis=-1)
         ended = state["ended"]
         next_B = jnp.where(ended, PAD_ID, next_B)
@@ -73,7 +73,7 @@ def greedy(
             "caches": caches,
         }
 
-    state = jax.lax.while_loop(going_on, advance, state)
+    state = jax.lax.while_loop(unfinished, advance, state)
     return state["tokens"], state["scores"]
 
 
@@ -81,15 +81,15 @@ def greedy(
 def greedy_tokens(
     module: Transformer, params: dict, encoder_input_tokens: jax.Array, max_length: int
 ) -> jax.Array:
-    """Returns the tokens of `greedy` alone: what only the scores need is then not computed."""
+    """Returns only the tokens of `greedy`; the scores are not computed."""
     return greedy(module, params, encoder_input_tokens, max_length)[0]
 
 
-def _likeliest(logits_BxV: jax.Array) -> jax.Array:
-    """Returns the first of the largest of every row, int32 [B], as `argmax` does.
+def _argmax(logits_BxV: jax.Array) -> jax.Array:
+    """Returns the index of the largest logit of every row, int32 [B]; the first if several are.
 
-    XLA's CPU backend takes ten times longer for the argmax of a long row than for its maximum. So
-    the rows are cut into a power of two of parts, which shards of the vocabulary hold whole.
+    XLA's CPU backend needs ten times longer for the argmax of a long row than for its maximum. So
+    the rows are split into a power of two of parts, none of which crosses a vocabulary shard.
     """
     batch, size = logits_BxV.shape
     parts_BxPxC = logits_BxV.reshape(batch, math.gcd(size, 256), -1)
@@ -107,27 +107,27 @@ def beam_search(
     beams: int = 4,
     alpha: float = 0.6,
 ) -> tuple[jax.Array, jax.Array]:
-    """Searches for the likeliest sequences, as T5X's `decoding.beam_search` does.
+    """Searches for the most probable sequences, like T5X's `decoding.beam_search`.
 
-    At every step the 2·beams likeliest continuations of all live hypotheses are taken. Those that
-    end compete with the finished ones by their score, log p / ((5 + n) / 6)^alpha, n the number of
-    tokens with the end of sequence (Wu et al. 2016, arXiv 1609.08144, eq. 14, without coverage);
-    the likeliest others live on. A row is settled when no live hypothesis can reach a better score
-    than its worst finished one.
+    Every step takes the 2·beams most probable continuations of all live hypotheses. Those that end
+    compete with the finished hypotheses by score, log p / ((5 + n) / 6)^alpha with n the number of
+    tokens including the end of sequence (Wu et al. 2016, arXiv 1609.08144, eq. 14, without
+    coverage); the most probable others stay alive. The search in a row ends when no live hypothesis
+    can get a better score than the worst finished one.
 
     Args:
       module: the network.
       params: its parameters.
-      encoder_input_tokens: int32 [B, K]; 0 is padding. A row of padding alone yields no tokens.
-      max_length: most tokens to emit, the end of sequence included.
-      beams: hypotheses that live on, and that are returned.
-      alpha: how far longer sequences are favoured; 0: not at all.
+      encoder_input_tokens: int32 [B, K]; 0 is padding. A row of only padding yields no tokens.
+      max_length: most tokens to emit, including the end of sequence.
+      beams: number of live hypotheses, and of returned ones.
+      alpha: exponent of the length penalty; 0: longer sequences are not favoured.
 
     Returns:
       tokens: int32 [B, beams, max_length], the best first, without the start token; 0 after the end
         of sequence (id 1).
-      scores: float32 [B, beams]; where no hypothesis of a row has ended, the live ones with their
-        log-probabilities; -1e7 where there is none.
+      scores: float32 [B, beams]; if no hypothesis of a row has ended, the log-probabilities of the
+        live ones; -1e7 for an empty slot.
     """
     encoded = call(module, params, "encode", encoder_input_tokens)
     cross_kv = call(module, params, "cross_keys_values", encoded)
@@ -142,7 +142,7 @@ def beam_search(
         "position": jnp.zeros((), jnp.int32),
         "last": jnp.full((batch, beams), PAD_ID, jnp.int32),  # padding is the start token too
         "tokens": no_tokens,
-        # one hypothesis to begin with: the others would be its doubles
+        # starts with one hypothesis: the others would be copies of it
         "log_p": jnp.full((batch, beams), _NEVER).at[:, 0].set(0.0),
         "ended_tokens": no_tokens,
         "scores": jnp.full((batch, beams), _NEVER),
@@ -150,11 +150,11 @@ def beam_search(
         "caches": module.empty_caches(batch * beams, max_length),
     }
 
-    def going_on(state: dict) -> jax.Array:
+    def unfinished(state: dict) -> jax.Array:
         # T5X counts the start token here.
-        hope_B = state["log_p"][:, 0] / _length_penalty(max_length + 1, alpha)
-        settled_B = jnp.all(state["ended"], axis=1) & (state["scores"][:, -1] > hope_B)
-        return (state["position"] < max_length) & ~jnp.all(settled_B | empty)
+        best_B = state["log_p"][:, 0] / _length_penalty(max_length + 1, alpha)
+        done_B = jnp.all(state["ended"], axis=1) & (state["scores"][:, -1] > best_B)
+        return (state["position"] < max_length) & ~jnp.all(done_B | empty)
 
     def advance(state: dict) -> dict:
         logits_NxV, caches = call(
@@ -169,7 +169,7 @@ def beam_search(
         )
         return _extended(state, logits_NxV, caches, alpha)
 
-    state = jax.lax.while_loop(going_on, advance, state)
+    state = jax.lax.while_loop(unfinished, advance, state)
     none_ended = ~jnp.any(state["ended"], axis=1)
     tokens = jnp.where(none_ended[:, None, None], state["tokens"], state["ended_tokens"])
     scores = jnp.where(none_ended[:, None], state["log_p"], state["scores"])
@@ -184,20 +184,20 @@ def _extended(state: dict[str, Any], logits_NxV: jax.Array, caches: Any, alpha: 
     """Returns the state of a beam search after one more token.
 
     Args:
-      state: before it, see `beam_search`.
-      logits_NxV: of the next token, of every live hypothesis of every row.
-      caches: of the decoder, after the last token.
-      alpha: of the length penalty.
+      state: the state before, see `beam_search`.
+      logits_NxV: logits of the next token, for every live hypothesis of every row.
+      caches: the decoder's caches after the last token.
+      alpha: exponent of the length penalty.
     """
     batch, beams = state["log_p"].shape
     position = state["position"]
 
     def best(scores_BxN: jax.Array, *others: jax.Array) -> tuple[jax.Array, ...]:
-        """Keeps of N hypotheses the best, and what else is known of them."""
+        """Returns the scores of the best of N hypotheses, and their rows of other arrays."""
         scores_BxK, chosen_BxK = jax.lax.top_k(scores_BxN, beams)
         return scores_BxK, *(_take(x, chosen_BxK) for x in others)
 
-    # The best of all are among the best of each.
+    # The best continuations of all hypotheses are among the best ones of each.
     top_NxC, token_NxC = jax.lax.top_k(logits_NxV, min(2 * beams, logits_NxV.shape[-1]))
     log_p_NxC = top_NxC - nn.logsumexp(logits_NxV, axis=-1)[:, None]
     log_p_BxC = (state["log_p"].reshape(-1, 1) + log_p_NxC).reshape(batch, -1)
@@ -231,12 +231,12 @@ def _extended(state: dict[str, Any], logits_NxV: jax.Array, caches: Any, alpha: 
 
 
 def _take(array_BxN: jax.Array, chosen_BxK: jax.Array) -> jax.Array:
-    """Returns the chosen ones of every row, [B, K, ...] of [B, N, ...]."""
+    """Returns the chosen items of every row, [B, K, ...] of [B, N, ...]."""
     return jax.vmap(lambda row, chosen: row[chosen])(array_BxN, chosen_BxK)
 
 
 def shift_right(targets: jax.Array) -> jax.Array:
-    """Returns the decoder's inputs for unpacked targets [B, L]: a 0, then all but the last."""
+    """Returns the decoder's inputs for unpacked targets [B, L]: a 0, then targets[:, :-1]."""
     return jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1]
 
 
@@ -244,7 +244,7 @@ def shift_right(targets: jax.Array) -> jax.Array:
 def score(
     module: Transformer, params: dict, encoder_input_tokens: jax.Array, targets: jax.Array
 ) -> jax.Array:
-    """Sums the log-probability of each target in one teacher-forced pass.
+    """Computes the log-probability of each target in one teacher-forced pass.
 
     Args:
       module: the network.
@@ -261,28 +261,27 @@ def score(
     return -jnp.sum(token_losses(hidden, kernel, targets) * (targets > 0), axis=1)
 
 
-Labels = tuple[tuple[int, ...], ...]  # tokens of each, with the end of sequence
+Labels = tuple[tuple[int, ...], ...]  # tokens of each label, with the end of sequence
 
 
 @functools.partial(jax.jit, static_argnames=("module", "labels"))
 def choose_label(
     module: Transformer, params: dict, encoder_input_tokens: jax.Array, labels: Labels
 ) -> jax.Array:
-    """Chooses of a closed set of labels the one that greedy decoding emits when held to the set.
+    """Chooses a label from a closed set by greedy decoding that is constrained to the set.
 
-    Wherever greedy decoding emits a label, it is this one. Where labels part, the likelier of their
-    next tokens is taken; where only one is left there is nothing to decide. Nothing is decoded
-    token by token, and of the logits those are computed that decide: three for XNLI's `0`, `1`,
-    `2`, whose end of sequence follows from the digit.
+    If greedy decoding without the constraint emits a label, it is the same one. Where the remaining
+    labels differ in their next token, the most probable token decides. Only these logits are
+    computed: three for XNLI's `0`, `1`, `2`, and none for the end of sequence after the digit.
 
     Args:
       module: the network.
       params: its parameters.
       encoder_input_tokens: int32 [B, K].
-      labels: none of which begins another.
+      labels: the labels, none of which is a prefix of another.
 
     Returns:
-      int32 [B], which label.
+      int32 [B], index of the label.
     """
     encoded = call(module, params, "encode", encoder_input_tokens)
     kernel = params["decoder"]["logits_dense"]["kernel"]
@@ -298,7 +297,7 @@ def choose_label(
         return states[:, -1].astype(jnp.float32) @ kernel[:, jnp.asarray(tokens)]
 
     def choose(prefix: tuple[int, ...], among: list[int]) -> jax.Array:
-        """Returns the label [B] of those that begin with the prefix."""
+        """Returns the chosen label [B] among those that begin with the prefix."""
         if len(among) == 1:
             return jnp.full(encoder_input_tokens.shape[0], among[0], jnp.int32)
         tokens = sorted({labels[i][len(prefix)] for i in among})

@@ -26,7 +26,7 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 class Config:
     """Sizes of one mT5. Defaults are mT5-small's."""
 
-    vocab_size: Size = 250112  # V, rows of the embedding: the vocabulary rounded up to 128s
+    vocab_size: Size = 250112  # V, rows of the embedding: pieces, rounded up to 128s
     emb_dim: Size = 512  # E
     num_heads: Size = 6  # H
     head_dim: Size = 64  # D
@@ -35,12 +35,12 @@ class Config:
     num_decoder_layers: Layers = 8
     dropout_rate: Rate = 0.1  # share of activations dropped while training
     dtype: str = "bfloat16"  # of activations; parameters, softmax and loss stay float32
-    remat: bool = False  # the backward pass computes a layer's states anew, from its input alone
+    remat: bool = False  # the backward pass computes the states of a layer again
 
     def __post_init__(self):
         if self.dtype in ("float16", "fp16", "half"):
             raise RequestError(
-                "dtype float16 is refused: mT5's activations overflow it; use bfloat16 or float32"
+                "dtype float16 is not supported: activations overflow; use bfloat16 or float32"
             )
         if self.dtype not in DTYPES:
             raise RequestError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
@@ -57,8 +57,8 @@ def relative_position_bucket(
 
     Args:
       relative_position: int array, position of the key minus position of the query.
-      bidirectional: whether keys after the query have buckets of their own (encoder), or may not be
-        seen at all (decoder).
+      bidirectional: whether keys after the query have their own buckets (encoder), or are masked
+        (decoder).
       num_buckets: number of buckets, halved between the two directions if bidirectional.
 
     Returns:
@@ -72,14 +72,14 @@ def relative_position_bucket(
         direction = np.zeros_like(relative_position, dtype=np.int32)
         distance = np.maximum(-relative_position, 0)
     exact = num_buckets // 2
-    # float32 with its epsilon, as T5X has it: the edges of the buckets depend on the rounding.
+    # float32 and its epsilon, as in T5X: the edges of the buckets depend on the rounding.
     scaled = np.log(distance.astype(np.float32) / exact + np.finfo(np.float32).eps)
     far = exact + (scaled / np.log(MAX_DISTANCE / exact) * (num_buckets - exact)).astype(np.int32)
     return direction + np.where(distance < exact, distance, np.minimum(far, num_buckets - 1))
 
 
 def dropout(rate: float) -> nn.Dropout:
-    # T5 draws one mask a (sequence, channel) and repeats it along the length.
+    # T5 draws one mask per sequence and channel, and repeats it along the length.
     return nn.Dropout(rate=rate, broadcast_dims=(-2,))
 
 
@@ -89,7 +89,7 @@ class Dense(nn.Module):
     features: int
     kernel_axes: tuple[str, str]
     dtype: Any
-    init_divisor: float = 1.0  # the query's sqrt(D)
+    init_divisor: float = 1.0  # sqrt(D) for the query
     distribution: Literal["truncated_normal", "normal"] = "truncated_normal"
 
     @nn.compact
@@ -102,8 +102,8 @@ class Dense(nn.Module):
             jnp.float32,
             axes=self.kernel_axes,
         )
-        # Two-dimensional on purpose: the kernel's gradient then is one plain matrix product, which
-        # XLA's CPU backend runs several times faster than a contraction over batch and length.
+        # In two dimensions, the kernel's gradient is one matrix product; XLA's CPU backend runs it
+        # several times faster than a contraction over batch and length.
         flat = x.astype(self.dtype).reshape(-1, x.shape[-1])
         return _product(flat, kernel).reshape(*x.shape[:-1], self.features)
 
@@ -112,8 +112,8 @@ class Dense(nn.Module):
 def _product(x_NxI: jax.Array, kernel_IxO: jax.Array) -> jax.Array:
     """Computes x @ kernel in the dtype of x; the gradient of the float32 kernel stays float32.
 
-    Derived by JAX, that gradient would be rounded to bfloat16 on every device, and the devices
-    would sum it in bfloat16.
+    JAX's own derivative would round this gradient to bfloat16 on every device, and sum it over the
+    devices in bfloat16.
     """
     return x_NxI @ kernel_IxO.astype(x_NxI.dtype)
 
@@ -146,17 +146,17 @@ class RMSNorm(nn.Module):
         )
         x = x.astype(jnp.float32)
         x = x * lax.rsqrt(jnp.mean(lax.square(x), axis=-1, keepdims=True) + NORM_EPSILON)
-        # The states are kept for the backward pass in `dtype`; multiplied in float32, so that the
-        # scale's gradient, a sum over all tokens, is summed in float32.
+        # The states are kept for the backward pass in `dtype`. The product is in float32, so that
+        # the scale's gradient, a sum over all tokens, is in float32 too.
         return (x.astype(self.dtype).astype(jnp.float32) * scale).astype(self.dtype)
 
 
 class RelativePositionBias(nn.Module):
-    """The bias that a stack's layers add to their self-attention logits.
+    """The bias that all layers of a stack add to their self-attention logits.
 
-    It is float32, from the table to the logits, whatever the activations are: the gradient of each
-    of the table's 32 buckets is a sum over batch, layers and all pairs of positions, of which a
-    bfloat16 sum loses most (at 768 tokens its relative error was 0.5).
+    It is always float32: the gradient of each of the 32 buckets is a sum over batch, layers and all
+    pairs of positions, which loses most of its precision in bfloat16 (at 768 tokens the relative
+    error was 0.5).
     """
 
     num_heads: int
@@ -168,7 +168,7 @@ class RelativePositionBias(nn.Module):
 
         Args:
           length: number of positions.
-          query: int32 scalar, the position of the only query (Q = 1); all positions when None.
+          query: int32 scalar, the position of a single query (Q = 1); None: all positions.
         """
         table_HxR = nn_partitioning.param_with_axes(
             "rel_embedding",
@@ -220,7 +220,7 @@ class Attention(nn.Module):
     def __call__(self, x_BxQxE, kv, biases, deterministic: bool) -> jax.Array:
         """Attends from `x` to `kv` = (keys, values); `biases` broadcast to [B, H, Q, K].
 
-        Several, added one after another: their sum, [B, H, Q, K] float32, need never be in memory.
+        The biases are added one by one, so that their sum, [B, H, Q, K], is never in memory.
         """
         key_BxHxKxD, value_BxHxKxD = kv
         query_BxHxQxD = self._heads(self.query(x_BxQxE))
@@ -234,7 +234,7 @@ class Attention(nn.Module):
         return self.out(out_BxQxHxD.reshape(*out_BxQxHxD.shape[:2], -1))
 
     def step(self, x_Bx1xE, kv_cache, position, biases) -> tuple[jax.Array, tuple]:
-        """Self-attention of the token at `position` over the cache of those before it."""
+        """Computes self-attention of the token at `position` over the cache of earlier ones."""
         new = self.keys_values(x_Bx1xE)
         kv_cache = tuple(
             lax.dynamic_update_slice_in_dim(cached, x, position, axis=2)
@@ -244,7 +244,7 @@ class Attention(nn.Module):
 
 
 class GatedMlp(nn.Module):
-    """wo(gelu(wi_0 x) · wi_1 x), GELU in its tanh approximation."""
+    """wo(gelu(wi_0 x) · wi_1 x), with the tanh approximation of GELU."""
 
     config: Config
 

@@ -1,9 +1,9 @@
 """Cross-entropy with z-loss over mT5's large vocabulary, in float32.
 
-The vocabulary goes through the output kernel in pieces of at most `max_logits` logits, so that
-[B, L, V] float32 never exists in memory when it would be larger; they are computed anew for the
-gradients. Where one piece is all, the kernel's gradient, which is as large as the kernel, is
-computed when it is asked for: after the network's backward pass, which frees what that kept.
+Logits are computed in pieces of the vocabulary, of at most `max_logits` each, so that [B, L, V]
+need not be in memory; they are computed again for the gradients. If there is only one piece, the
+kernel's gradient, which is as large as the kernel, is computed later: after the network's backward
+pass, which frees its activations.
 """
 
 from collections.abc import Callable
@@ -13,26 +13,26 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Logits that a device holds at a time (128 MiB); above it the loss goes over the vocabulary in
-# pieces, and once more for the gradients.
+# Most logits in the memory of a device (128 MiB); if there are more, the vocabulary is split into
+# pieces, whose logits are computed again for the gradients.
 MAX_LOGITS = 1 << 25
-_LANES = 128  # a piece is this many columns, or a multiple
+_LANES = 128  # columns of a piece are a multiple of this
 
 
 class Sums(NamedTuple):
-    """Sums over tokens times weights, float32 scalars."""
+    """Weighted sums over tokens, float32 scalars."""
 
-    loss: jax.Array  # with the z-loss
+    loss: jax.Array  # including the z-loss
     z_loss: jax.Array
     weight: jax.Array
-    correct: jax.Array  # tokens of non-zero weight whose likeliest token is the target
+    correct: jax.Array  # tokens of non-zero weight that are predicted correctly
 
 
 class Backward(NamedTuple):
     """Gradients of a summed loss."""
 
-    to_hidden: jax.Array  # as the states
-    # (after) -> the kernel's, [E, V]; of one piece, computed once the scalar `after` is there
+    to_hidden: jax.Array  # [B, L, E], like the states
+    # (after) -> gradient of the kernel, [E, V]; if there is one piece, computed after `after`
     to_kernel: Callable[[jax.Array], jax.Array]
 
 
@@ -43,14 +43,14 @@ def token_losses(
     shards: int = 1,
     max_logits: int = MAX_LOGITS,
 ) -> jax.Array:
-    """Computes each token's loss, -log p(target), from the states under the logits.
+    """Computes each token's loss, -log p(target), from the decoder's output.
 
     Args:
       hidden: [B, L, E] output of the decoder.
       kernel: [E, V] float32.
       targets: int32 [B, L].
       shards: see `sequence_loss`.
-      max_logits: likewise.
+      max_logits: see `sequence_loss`.
 
     Returns:
       float32 [B, L], nats.
@@ -70,7 +70,7 @@ def sequence_loss(
     max_logits: int = MAX_LOGITS,
     normalizing_factor: float | jax.Array = 1.0,
 ) -> tuple[Sums, Backward]:
-    """Sums -log p(target) + z_loss · (log Z)² over a batch, from the states under the logits.
+    """Sums -log p(target) + z_loss · (log Z)² over a batch, from the decoder's output.
 
     The z-loss keeps the partition function Z near 1 (Mesh TensorFlow; T5X's
     `cross_entropy_with_logits`).
@@ -81,9 +81,9 @@ def sequence_loss(
       targets: int32 [B, L].
       weights: [B, L], 0 for tokens that do not count.
       z_loss: weight of the penalty.
-      shards: equal parts that the vocabulary lies in, on one device each; every piece then takes
-        some columns of every part.
-      max_logits: size of a piece.
+      shards: number of equal parts of the vocabulary, each on its own device; every piece has
+        columns of every part.
+      max_logits: most logits of a piece.
       normalizing_factor: divides the gradients, not the sums.
 
     Returns:
@@ -107,7 +107,7 @@ def sequence_loss(
     to_raised_N = to_log_z_N / found.z
 
     def to_logits(start: Any, width: int, raised_NxSxC: jax.Array) -> jax.Array:
-        # The difference before any product, which accelerators round: p - 1 is tiny once learnt.
+        # Subtracts before any product, which accelerators round: p - 1 is tiny after training.
         column_NxS, here_NxS = _target_places(tokens, kernel_ExSxV, start, width)
         is_target_NxSxC = (column_NxS[:, :, None] == jnp.arange(width)) & here_NxS[:, :, None]
         return to_raised_N[:, None, None] * raised_NxSxC - jnp.where(
@@ -119,7 +119,7 @@ def sequence_loss(
         to_hidden_NxE = _product("nsc,esc->ne", to_logits_NxSxV, kernel_ExSxV)
 
         def to_kernel(after: jax.Array) -> jax.Array:
-            # An order that XLA keeps: its CPU backend drops `lax.optimization_barrier`.
+            # This forces the order: XLA's CPU backend drops `lax.optimization_barrier`.
             nothing = jnp.minimum(jnp.abs(after), 0.0)
             to_kernel_ExSxV = _product("ne,nsc->esc", tokens.states + nothing, to_logits_NxSxV)
             return to_kernel_ExSxV.reshape(kernel.shape)
@@ -146,7 +146,7 @@ class _Tokens(NamedTuple):
 class _Found(NamedTuple):
     largest: jax.Array  # [N] logit
     z: jax.Array  # [N] sum of exp(logit - largest)
-    target: jax.Array  # [N] its logit
+    target: jax.Array  # [N] logit of the target
 
     @property
     def log_z(self) -> jax.Array:
@@ -156,19 +156,19 @@ class _Found(NamedTuple):
 def _forward(
     tokens: _Tokens, kernel_ExSxV: jax.Array, max_logits: int
 ) -> tuple[_Found, jax.Array | None]:
-    """Returns what is known of each token, and exp(logit - largest) if that is but one piece."""
+    """Returns the sums of each token, and exp(logit - largest) if there is only one piece."""
 
     def add_piece(start: Any, width: int, found: _Found) -> tuple[_Found, jax.Array]:
         columns_ExSxC = lax.dynamic_slice_in_dim(kernel_ExSxV, start, width, axis=2)
         logits_NxSxC = _product("ne,esc->nsc", tokens.states, columns_ExSxC)
         largest_N = jnp.maximum(found.largest, jnp.max(logits_NxSxC, axis=(1, 2)))
         raised_NxSxC = jnp.exp(logits_NxSxC - largest_N[:, None, None])
-        fewer_N = jnp.exp(found.largest - largest_N)
+        rescale_N = jnp.exp(found.largest - largest_N)
         column_NxS, here_NxS = _target_places(tokens, kernel_ExSxV, start, width)
         of_target_NxS = jnp.take_along_axis(logits_NxSxC, column_NxS[:, :, None], axis=2)[:, :, 0]
         return _Found(
             largest_N,
-            found.z * fewer_N + jnp.sum(raised_NxSxC, axis=(1, 2)),
+            found.z * rescale_N + jnp.sum(raised_NxSxC, axis=(1, 2)),
             found.target + jnp.sum(jnp.where(here_NxS, of_target_NxS, 0.0), axis=1),
         ), raised_NxSxC
 
@@ -193,9 +193,9 @@ def _backward(
     """Returns the gradients [N, E] of the states and [E, S, V] of the kernel, piece by piece.
 
     Args:
-      tokens: of the batch.
-      kernel_ExSxV: of the logits.
-      largest_N: logit of each token.
+      tokens: states and targets of the batch.
+      kernel_ExSxV: the output kernel.
+      largest_N: largest logit of each token.
       to_logits: (first column, columns, exp(logit - largest)) -> gradient of a piece's logits.
       width: columns of a piece in every shard.
     """
@@ -224,12 +224,12 @@ def _in_shards(kernel: jax.Array, shards: int) -> jax.Array:
 
 
 def _width(tokens: _Tokens, kernel_ExSxV: jax.Array, max_logits: int) -> int:
-    """Returns how many columns of every shard a piece has: all, if so many logits may be kept."""
+    """Returns the columns of a piece in every shard: all, if there are not too many logits."""
     count, emb_dim = tokens.states.shape
     _, shards, columns = kernel_ExSxV.shape
     if count * shards * columns <= max_logits:
         return columns
-    width = max_logits // (max(count, emb_dim) * shards)  # its columns of the kernel are copied
+    width = max_logits // (max(count, emb_dim) * shards)  # copies its columns
     return min(columns, max(width - width % _LANES, width if width < _LANES else 0, 1))
 
 
@@ -243,11 +243,11 @@ def _over_pieces(
 
 
 def _product(axes: str, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Computes an einsum; where there is but one shard, as a plain product of two matrices."""
+    """Computes an einsum; if there is only one shard, as a product of two matrices."""
     if y.shape[1] > 1:
         return jnp.einsum(axes, x, y)
     if axes == "nsc,esc->ne":
-        # In this order, or XLA's CPU backend first copies the kernel.
+        # In another order, XLA's CPU backend first copies the kernel.
         return lax.optimization_barrier(jnp.einsum("ec,nc->en", y[:, 0], x[:, 0])).T
     plain = jnp.einsum(axes.replace("s", ""), *(a[:, 0] if a.ndim == 3 else a for a in (x, y)))
     return plain[:, None]
@@ -256,7 +256,7 @@ def _product(axes: str, x: jax.Array, y: jax.Array) -> jax.Array:
 def _target_places(
     tokens: _Tokens, kernel_ExSxV: jax.Array, start: Any, width: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns each target's column in every shard's piece, [N, S], and where it truly is there."""
+    """Returns each target's column in every shard's piece, [N, S], and whether it is in it."""
     _, shards, columns = kernel_ExSxV.shape
     column_NxS = tokens.targets[:, None] - columns * jnp.arange(shards) - start
     return jnp.clip(column_NxS, 0, width - 1), (column_NxS >= 0) & (column_NxS < width)

@@ -1,11 +1,11 @@
-"""mT5: T5.1.1's encoder-decoder, parameter for parameter as T5X names it.
+"""mT5: the encoder-decoder of T5.1.1, with T5X's names of parameters.
 
-Shapes ride in names: B batch, L length (Q queries, K keys), E embedding, H heads, D head dimension,
-M hidden of the MLP, V vocabulary. The network is that of Raffel et al. 2020 (arXiv 1910.10683) in
+Names of arrays contain shapes: B batch, L length (Q queries, K keys), E embedding, H heads, D head
+dimension, M MLP, V vocabulary. The network is that of Raffel et al. 2020 (arXiv 1910.10683) in
 the T5.1.1 form of mT5 (Xue et al. 2021, arXiv 2010.11934): pre-norm residual blocks, RMS norm,
 gated GELU, relative position buckets shared by the layers of a stack, no biases, attention logits
 not divided by sqrt(D) (the query kernel is initialised smaller instead), output kernel separate
-from the embedding. Parameters carry T5X's logical axes in the `params_axes` collection.
+from the embedding. The collection `params_axes` has T5X's logical axes of the parameters.
 """
 
 from typing import Any
@@ -65,7 +65,7 @@ class DecoderLayer(nn.Module):
         return self._after_self_attention(y_BxLxE, z, cross_kv, cross_biases, deterministic)
 
     def step(self, y_Bx1xE, kv_cache, position, cross_kv, self_biases, cross_biases):
-        """One token's way through the layer; returns its state and the new cache."""
+        """Computes the layer for one token; returns its state and the new cache."""
         z = self.pre_self_attention_layer_norm(y_Bx1xE)
         z, kv_cache = self.self_attention.step(z, kv_cache, position, self_biases)
         return self._after_self_attention(y_Bx1xE, z, cross_kv, cross_biases, True), kv_cache
@@ -84,7 +84,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x_BxLxE, mask_BxLxL, deterministic: bool, layers: int | None = None):
-        """Returns the output [B, L, E]; or the states after so many layers, not normalised."""
+        """Returns the output [B, L, E]; or the states after `layers` layers, not normalised."""
         cfg = self.config
         x_BxLxE = dropout(cfg.dropout_rate)(x_BxLxE, deterministic=deterministic)
         position_bias = RelativePositionBias(cfg.num_heads, True, name="relpos_bias")
@@ -107,7 +107,7 @@ class Decoder(nn.Module):
         layer = nn.remat(DecoderLayer, static_argnums=5) if cfg.remat else DecoderLayer
         self.layers = [layer(cfg) for _ in range(cfg.num_decoder_layers)]
         self.decoder_norm = RMSNorm(cfg.jax_dtype)
-        # float32 for the softmax's sake, whatever the activations are
+        # always float32, for the softmax
         self.logits_dense = Dense(cfg.vocab_size, ("embed", "vocab"), jnp.float32)
         self.dropout = dropout(cfg.dropout_rate)
 
@@ -116,7 +116,7 @@ class Decoder(nn.Module):
         return [layer.encoder_decoder_attention.keys_values(encoded_BxKxE) for layer in self.layers]
 
     def __call__(self, y_BxLxE, cross_kv, self_mask_BxLxL, cross_mask_BxLxK, deterministic: bool):
-        """Returns the states [B, L, E] that `logits_dense` turns into logits."""
+        """Returns the output [B, L, E], from which `logits_dense` computes the logits."""
         y_BxLxE = self.dropout(y_BxLxE, deterministic=deterministic)
         self_biases = (self.relpos_bias(y_BxLxE.shape[1]), _mask_bias(self_mask_BxLxL))
         cross_biases = (_mask_bias(cross_mask_BxLxK),)
@@ -154,7 +154,7 @@ def _same_segment(query_BxQ: jax.Array | None, key_BxK: jax.Array | None) -> jax
 
 
 class Transformer(nn.Module):
-    """The whole of mT5. Parameters: `token_embedder`, `encoder`, `decoder`, as in T5X."""
+    """The complete mT5. Parameters: `token_embedder`, `encoder`, `decoder`, as in T5X."""
 
     config: Config
 
@@ -190,9 +190,9 @@ class Transformer(nn.Module):
         *,
         enable_dropout: bool = False,
     ) -> jax.Array:
-        """Decodes with teacher forcing to the states [B, L, E] under the logits.
+        """Returns the decoder's output [B, L, E] with teacher forcing.
 
-        The masks come from the targets, not from the shifted inputs, as in T5X.
+        As in T5X, the masks come from the targets, not from the shifted inputs.
         """
         present_BxL = decoder_target_tokens > 0
         causal_LxL = np.tril(np.ones((present_BxL.shape[1],) * 2, bool))
@@ -213,7 +213,7 @@ class Transformer(nn.Module):
         return self.decoder.logits_dense(self.hidden(*args, **kwargs))
 
     def cross_keys_values(self, encoded) -> list[tuple[jax.Array, jax.Array]]:
-        """Returns what `decode_step` needs of the encoder's output, computed once a sequence."""
+        """Returns keys and values of the encoder's output for `decode_step`, once per sequence."""
         return self.decoder.cross_keys_values(encoded)
 
     def decode_step(self, tokens_B, kv_caches, position, cross_kv, encoder_input_tokens):
@@ -221,7 +221,7 @@ class Transformer(nn.Module):
 
         Args:
           tokens_B: int32 [B], the tokens at `position`.
-          kv_caches: a pair (keys, values) a layer, each [B, H, most positions, D]; `empty_caches`.
+          kv_caches: a pair (keys, values) per layer, each [B, H, max_length, D]; `empty_caches`.
           position: int32 scalar.
           cross_kv: from `cross_keys_values`.
           encoder_input_tokens: int32 [B, K], for the padding mask.
@@ -250,7 +250,7 @@ class Transformer(nn.Module):
         *,
         enable_dropout: bool = False,
     ) -> jax.Array:
-        """Returns the states [B, L, E] under the logits; arguments as of `__call__`."""
+        """Returns the decoder's output [B, L, E]; the arguments are those of `__call__`."""
         encoded = self.encode(
             encoder_input_tokens, encoder_segment_ids, enable_dropout=enable_dropout
         )
@@ -269,11 +269,11 @@ class Transformer(nn.Module):
 
         Args:
           encoder_input_tokens: int32 [B, K]; 0 is padding.
-          decoder_input_tokens: int32 [B, L], the targets shifted right behind a 0.
+          decoder_input_tokens: int32 [B, L], a 0, then the targets without the last.
           decoder_target_tokens: int32 [B, L]; 0 is padding.
-          encoder_segment_ids: int32 [B, K] of a packed batch, which example each token is of.
-          decoder_segment_ids: int32 [B, L], likewise.
-          enable_dropout: draws masks from the `dropout` stream.
+          encoder_segment_ids: int32 [B, K] of a packed batch, the example of each token.
+          decoder_segment_ids: int32 [B, L], the same for the decoder.
+          enable_dropout: whether to draw dropout masks, from the `dropout` stream.
         """
         return self.decoder.logits_dense(self.forward(*args, **kwargs))
 
@@ -284,9 +284,9 @@ def call(module: Transformer, params: dict, method: str, *args: Any, **kwargs: A
     Args:
       module: the network.
       params: its parameters.
-      method: its method's name.
-      *args: the method's.
-      **kwargs: the method's, and `rngs` for dropout.
+      method: name of the method.
+      *args: arguments of the method.
+      **kwargs: arguments of the method, and `rngs` for dropout.
     """
     return module.apply({"params": params}, *args, method=method, **kwargs)
 
@@ -296,7 +296,7 @@ def initialise(config: Config, seed: int) -> dict:
 
     Args:
       config: the sizes.
-      seed: of the initialisation.
+      seed: seed of the initialisation.
 
     Returns:
       The parameter tree, float32.
@@ -317,7 +317,7 @@ def logical_axes(config: Config) -> dict:
 
 
 def parameter_shapes(config: Config) -> dict:
-    """Returns the tree of `jax.ShapeDtypeStruct` that `initialise` would fill."""
+    """Returns the shapes of the parameters, a tree of `jax.ShapeDtypeStruct`."""
     token_1x1 = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     init = Transformer(config).init
     return jax.eval_shape(init, jax.random.key(0), token_1x1, token_1x1, token_1x1)["params"]

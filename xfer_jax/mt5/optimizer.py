@@ -13,7 +13,7 @@ from jax import lax
 from seqio_tasks.errors import RequestError, did_you_mean
 from seqio_tasks.settings import Count, FromZero, arguments
 
-MIN_LEARNING_RATE = 1e-8  # T5X's floor, so that a warm-up from step 0 moves
+MIN_LEARNING_RATE = 1e-8  # T5X's minimum, so that step 0 of a warm-up trains
 
 _FACTORS = ("constant", "linear_warmup", "linear_decay", "rsqrt_decay", "cosine_decay")
 
@@ -27,30 +27,30 @@ def schedule(
     decay_factor: FromZero = 0.5,
     steps_per_cycle: Count = 100000,
 ) -> Callable[[jax.Array], jax.Array]:
-    """Builds a learning rate as a function of the step, in T5X's grammar.
+    """Returns the learning rate as a function of the step, in T5X's notation.
 
     Args:
       factors: names joined by `*`, each a factor of the rate: `constant` (the base rate),
-        `linear_warmup` (up to `warmup_steps`), `linear_decay` (the base rate, warmed up linearly,
-        then falling by `decay_factor` of itself a step), `rsqrt_decay`
+        `linear_warmup` (up to `warmup_steps`), `linear_decay` (the base rate with linear warm-up,
+        then lower by `decay_factor` times the base rate per step), `rsqrt_decay`
         (1/√max(step, warmup_steps)), `cosine_decay` (cycles of `steps_per_cycle`).
       base_learning_rate: the constant.
       warmup_steps: see `factors`.
-      decay_factor: slope of `linear_decay`; 1/(steps - warmup_steps) ends at 0.
+      decay_factor: slope of `linear_decay`; with 1/(steps - warmup_steps), the rate ends at 0.
       steps_per_cycle: see `factors`.
 
     Returns:
       A function from the step (before the update) to the rate, float32, never below 1e-8.
 
     Raises:
-      RequestError: an unknown factor.
+      RequestError: a factor is unknown.
     """
     names = [name.strip() for name in factors.split("*")]
     for name in names:
         if name not in _FACTORS:
             raise RequestError(
                 f"unknown learning-rate factor {name!r}{did_you_mean(name, _FACTORS)}; "
-                f"there are {', '.join(_FACTORS)}"
+                f"known factors are {', '.join(_FACTORS)}"
             )
 
     def learning_rate(step: jax.Array) -> jax.Array:
@@ -78,15 +78,15 @@ def schedule(
 
 _DECAY_EXPONENT = 0.8  # the second moments' decay after t updates is 1 - t^-0.8
 _EPSILON = 1e-30  # added to squared gradients
-_CLIPPING = 1.0  # an update's RMS, in units of the learning rate and of the parameter's RMS
-_MIN_SCALE = 1e-3  # a parameter counts as at least this large
-_LONG_ROW = 1 << 14  # XLA's CPU backend sums over such rows' columns forty times too slowly
+_CLIPPING = 1.0  # largest RMS of an update, in units of the rate and of the parameter's RMS
+_MIN_SCALE = 1e-3  # smallest RMS of a parameter that scales an update
+_LONG_ROW = 1 << 14  # with such rows, XLA's CPU backend sums columns forty times slower
 
 
 class Rows(NamedTuple):
-    """The gradient of a table of which few rows were looked up: zero in all others."""
+    """The gradient of a table with few rows that were looked up; it is zero in all others."""
 
-    ids: jax.Array  # int32 [N], rising; those beyond the table do not count
+    ids: jax.Array  # int32 [N], ascending; ids outside the table are ignored
     values: jax.Array  # float32 [N, E]
 
 
@@ -98,18 +98,18 @@ def init(params: dict) -> optax.FactoredState:
 def update(
     params: dict, gradients: dict, state: optax.FactoredState, learning_rate: jax.Array
 ) -> tuple[dict, optax.FactoredState]:
-    """Adafactor (Shazeer & Stern 2018, arXiv 1804.04235) with T5X's settings for mT5.
+    """Updates parameters by Adafactor (arXiv 1804.04235) with T5X's settings for mT5.
 
     Second moments factored where a matrix has both sides >= 128, decay 1 - (t+1)^-0.8, updates
     clipped to RMS 1 and scaled by the RMS of their parameter (at least 1e-3); no momentum, no
-    weight decay. It is optax's Adafactor, number for number, but reads every array a few times
-    where that one writes several of its size, and touches only the rows of a table that have a
-    gradient. The rate is an argument, so that runs of other schedules share what is compiled.
+    weight decay. The results equal those of optax's Adafactor; this version writes fewer temporary
+    arrays, and updates only the rows of a table that have a gradient. The rate is an argument, so
+    that runs with different schedules share a compiled program.
 
     Args:
       params: float32 tree.
-      gradients: of the same structure, or with `Rows` for a table [V, E]; if it is factored, V > E.
-      state: of the step before.
+      gradients: tree of the same structure; may be `Rows` for a table [V, E], V > E if factored.
+      state: the state after the previous step.
       learning_rate: float32 scalar.
 
     Returns:
@@ -132,7 +132,7 @@ def _updated(param, gradient, v_row, v_col, v, decay, rate):
         return decay * moment + (1.0 - decay) * now
 
     def step_size(sum_of_squares: jax.Array) -> jax.Array:
-        """Takes the update's sum of squares before clipping; returns what to multiply it by."""
+        """Returns the factor of an update, from its sum of squares before clipping."""
         update_rms = jnp.sqrt(sum_of_squares / param.size)
         param_rms = jnp.sqrt(jnp.sum(jnp.square(param)) / param.size)
         scale = jnp.maximum(param_rms, _MIN_SCALE) / jnp.maximum(1.0, update_rms / _CLIPPING)
@@ -160,9 +160,9 @@ def _updated(param, gradient, v_row, v_col, v, decay, rate):
         update = gradient * lax.rsqrt(v)
         return param + step_size(jnp.sum(jnp.square(update))) * update, v_row, v_col, v
 
-    # The moments' means go along the longer side (v_row) and the shorter one, see optax.
+    # As in optax, v_row is the mean over the longer side, and v_col over the shorter one.
     over_columns = param.shape[0] <= param.shape[1]
-    # Apart, or XLA writes down the squares that the two sums share.
+    # The barrier keeps XLA from storing the squares, which both sums use.
     row_sums = jnp.sum(jnp.square(lax.optimization_barrier(gradient)), axis=1)
     column_sums = _weighted_column_sums(gradient, jnp.ones_like(row_sums))
     of_rows = row_sums / param.shape[1] + _EPSILON
@@ -179,7 +179,7 @@ def _updated(param, gradient, v_row, v_col, v, decay, rate):
 
 
 def _weighted_column_sums(x: jax.Array, weights: jax.Array) -> jax.Array:
-    """Returns of x [R, C] the sums of weights [R] · x² over its rows, [C]."""
+    """Returns the sums of weights [R] · x² over the rows of x [R, C], [C]."""
 
     def at_once(x: jax.Array, weights: jax.Array) -> jax.Array:
         return jnp.sum(jnp.square(x) * weights[:, None], axis=0)

@@ -1,7 +1,7 @@
-"""The device mesh (data, model), where each array of a run lies on it, and the processes it spans.
+"""The device mesh (data, model), the sharding of arrays over it, and its processes.
 
-Parameters and the optimizer's moments follow logical axis rules, T5X's standard ones; batches are
-cut along `data`, each process feeding the rows of its own devices; scalars are on every device.
+Parameters and the optimizer's moments are sharded by T5X's standard logical axis rules. Batches are
+split along `data`; each process feeds the rows of its own devices. Scalars are on every device.
 """
 
 import contextlib
@@ -15,31 +15,30 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqio_tasks.errors import RequestError
 
-_SAID_BYTES = 4096  # of what one process tells the others
+_MESSAGE_BYTES = 4096  # of an error message that one process sends to the others
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Has an error of one process raised in all; else the others would wait for one that is gone.
+    """Raises an error of one process in all processes, so that none waits for one that has ended.
 
     Raises:
-      RequestError: of this process, or of the first that has one.
+      RequestError: the error of this process, or else of the first process with an error.
     """
-    said = ""
+    message = ""
     try:
         yield
     except RequestError as error:
-        said = str(error)
+        message = str(error)
         if jax.process_count() == 1:
             raise
     if jax.process_count() == 1:
         return
-    mine = np.frombuffer(said.encode("utf-8", "replace")[:_SAID_BYTES].ljust(_SAID_BYTES), np.uint8)
-    everyone = multihost_utils.process_allgather(mine)
-    texts = [row.tobytes().decode("utf-8", "replace").rstrip() for row in np.asarray(everyone)]
-    said = said or next(filter(None, texts), "")
-    if said:
-        raise RequestError(said)
+    sent = message.encode("utf-8", "replace")[:_MESSAGE_BYTES].ljust(_MESSAGE_BYTES)
+    gathered = multihost_utils.process_allgather(np.frombuffer(sent, np.uint8))
+    texts = [row.tobytes().decode("utf-8", "replace").rstrip() for row in np.asarray(gathered)]
+    if message := message or next(filter(None, texts), ""):
+        raise RequestError(message)
 
 
 RULES: dict[str, str | None] = {
@@ -51,7 +50,7 @@ RULES: dict[str, str | None] = {
     "joined_kv": "model",
     "relpos_buckets": None,
 }
-Axes = tuple[str | None, ...]  # an array's logical axes; None is never cut
+Axes = tuple[str | None, ...]  # logical axes of an array; None is never sharded
 
 
 # --- Devices --------------------------------------------------------------------------------------
@@ -66,39 +65,40 @@ def make_mesh(num_partitions: int = 1) -> Mesh:
     Raises:
       RequestError: `num_partitions` does not divide the number of devices.
     """
-    # Neighbours share a model: those of one process as far as they go.
+    # Neighbours share a model, within one process if possible.
     devices = np.asarray(sorted(jax.devices(), key=lambda d: (d.process_index, d.id)))
     if num_partitions < 1 or devices.size % num_partitions:
         raise RequestError(
-            f"NUM_PARTITIONS {num_partitions} does not divide the {devices.size} devices here"
+            f"NUM_PARTITIONS {num_partitions} does not divide the number of devices; set it to a"
+            f" divisor of {devices.size}"
         )
     return Mesh(devices.reshape(-1, num_partitions), ("data", "model"))
 
 
 def sharding(mesh: Mesh, axes: Axes, shape: tuple[int, ...]) -> NamedSharding:
-    """Maps an array's logical axes to the mesh; an axis that the mesh does not divide is not cut.
+    """Returns the sharding of an array; an axis that the mesh does not divide is not sharded.
 
     Args:
       mesh: from `make_mesh`.
-      axes: one name an axis, each in RULES.
-      shape: of the array.
+      axes: the logical axes of the array, names in RULES.
+      shape: the shape of the array.
     """
 
-    def cut(name: str | None, size: int) -> str | None:
+    def mesh_axis_of(name: str | None, size: int) -> str | None:
         mesh_axis = RULES[name] if name else None
         return mesh_axis if mesh_axis and size % mesh.shape[mesh_axis] == 0 else None
 
-    return NamedSharding(mesh, PartitionSpec(*map(cut, axes, shape)))
+    return NamedSharding(mesh, PartitionSpec(*map(mesh_axis_of, axes, shape)))
 
 
 def parts(mesh: Mesh, name: str, size: int) -> int:
-    """Returns into how many parts `sharding` cuts a logical axis of this size."""
+    """Returns the number of shards of a logical axis of this size."""
     (mesh_axis,) = sharding(mesh, (name,), (size,)).spec
     return mesh.shape[mesh_axis] if mesh_axis else 1
 
 
 def layout(mesh: Mesh, axes: Any, shapes: Any) -> Any:
-    """Lays a tree of arrays out over the mesh.
+    """Returns the shapes and the shardings of a tree of arrays.
 
     Args:
       mesh: from `make_mesh`.
@@ -124,16 +124,16 @@ def shardings(laid_out: Any) -> Any:
 
 
 def slot_axes(axes: Axes, shape: tuple[int, ...], slot: str, slot_shape: tuple[int, ...]) -> Axes:
-    """Returns the logical axes of what Adafactor keeps of a parameter.
+    """Returns the logical axes of a moment of Adafactor.
 
-    Of a factored matrix `v_row` is the mean over its longer side and `v_col` over the shorter one
-    (over the second and the first, if they are equal), as optax and T5X have it.
+    As in optax and T5X, `v_row` of a factored matrix is the mean over the longer side, and `v_col`
+    over the shorter one; if the sides are equal, over the second and the first.
 
     Args:
-      axes: the parameter's.
-      shape: the parameter's.
+      axes: logical axes of the parameter.
+      shape: shape of the parameter.
       slot: v, v_row, v_col or m.
-      slot_shape: of the slot; (1,) where the parameter does not use it.
+      slot_shape: shape of the slot; (1,) if the parameter does not use it.
     """
     if slot_shape == shape:
         return axes
@@ -144,7 +144,7 @@ def slot_axes(axes: Axes, shape: tuple[int, ...], slot: str, slot_shape: tuple[i
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds the whole array."""
+    """Returns the sharding of an array that every device has completely."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -152,68 +152,68 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def join(coordinator: str | None, count: int | None, index: int | None) -> None:
-    """Makes this process one of several that compute together.
+    """Connects this process with the other processes of a run.
 
     Args:
       coordinator: `host:port` of process 0, the same for all.
       count: number of processes.
-      index: this one's, from 0. On TPU pods, Slurm and Open MPI all three are found out when None.
+      index: index of this process, from 0. TPU pods, Slurm and Open MPI supply all three if None.
 
     Raises:
-      RequestError: nothing is found out, or the others cannot be reached.
+      RequestError: a value is missing, or the other processes cannot be reached.
     """
     try:
         jax.distributed.initialize(coordinator, count, index)
     except (ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RequestError(
-            f"the processes cannot be joined ({reason}); say --coordinator_address=HOST:PORT,"
+            f"the processes cannot connect ({reason}); set --coordinator_address=HOST:PORT,"
             " --process_count=N and --process_index=I"
         ) from None
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Returns whether this process is the one that writes files and prints."""
     return jax.process_index() == 0
 
 
 @contextlib.contextmanager
 def first_goes_first() -> Iterator[None]:
-    """Has the first process do the body, and then the others, which find what it left on disk."""
+    """Runs the body in the first process, then in the others, which find its files."""
     if not is_first():
-        meet("the first is through")
+        meet("the first process is done")
     try:
         yield
     finally:
         if is_first():
-            meet("the first is through")
+            meet("the first process is done")
 
 
 def meet(where: str) -> None:
-    """Waits until every process is here."""
+    """Waits until every process has called this."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(where)
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> slice:
     """Returns the rows of a batch that this process feeds to its devices."""
-    cut = NamedSharding(mesh, PartitionSpec("data"))
-    indices = cut.addressable_devices_indices_map((batch_size,)).values()
+    split = NamedSharding(mesh, PartitionSpec("data"))
+    indices = split.addressable_devices_indices_map((batch_size,)).values()
     bounds = [index[0].indices(batch_size) for index in indices if index]
     return slice(min(start for start, *_ in bounds), max(stop for _, stop, _ in bounds))
 
 
 def place(mesh: Mesh, rows: Any) -> Any:
-    """Lays a batch out over the mesh, cut along `data`.
+    """Places a batch on the mesh, split along `data`.
 
     Args:
       mesh: from `make_mesh`.
-      rows: tree of arrays [rows, …], those that `local_rows` names.
+      rows: tree of arrays [rows, …], with the rows of `local_rows`.
     """
-    cut = NamedSharding(mesh, PartitionSpec("data"))
+    split = NamedSharding(mesh, PartitionSpec("data"))
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(
-            cut, x, (all_rows(mesh, len(x)), *x.shape[1:])
+            split, x, (all_rows(mesh, len(x)), *x.shape[1:])
         ),
         rows,
     )
@@ -238,14 +238,14 @@ def split(mesh: Mesh, x: jax.Array, count: int) -> jax.Array:
 
 
 def all_rows(mesh: Mesh, count: int) -> int:
-    """Returns how many rows a batch has of which this process feeds so many."""
+    """Returns the rows of a batch, given the rows that this process feeds."""
     shares = mesh.shape["data"]
     here = local_rows(mesh, shares)
     return count * shares // (here.stop - here.start)
 
 
 def fetch(array: jax.Array) -> np.ndarray:
-    """Returns the whole array to every process."""
+    """Returns the whole array, in every process."""
     if jax.process_count() == 1:
         return np.asarray(array)
     return multihost_utils.process_allgather(array, tiled=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from seqio_tasks import catalogue, files, raw_data
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError
 from xfer_jax.checkpoints import locations
 from xfer_jax.checkpoints.arrays import is_remote
@@ -34,7 +35,7 @@ def check(study: Study, every: Sequence[Job], out: Path) -> set[str]:
     if start is not None and not is_remote(start):
         locations.locate(files.absolute(start))
     finished = set()
-    needed: dict[tuple[str, str], None] = {}  # (task, split)
+    needed: dict[_Needed, None] = {}
     alike: dict[Any, _Reads] = {}  # by what sets jobs apart beside their language and seed
     for job in every:
         record = job_record.read(out, job.name)
@@ -62,6 +63,14 @@ def _check_settings(study: Study, job: Job, out: Path) -> None:
             run_folder.check(file.parent, text)
 
 
+class _Needed(NamedTuple):
+    """Data that a job reads."""
+
+    task: str
+    split: str
+    config: DataConfig
+
+
 class _Reads(NamedTuple):
     """The data that jobs read which differ in language and seed alone."""
 
@@ -69,36 +78,35 @@ class _Reads(NamedTuple):
     train_split: str
     evaluated: str
     eval_split: str
+    config: DataConfig
 
-    def of(self, job: Job) -> Iterator[tuple[str, str]]:
-        """Yields the tasks and splits that a job reads."""
+    def of(self, job: Job) -> Iterator[_Needed]:
+        """Yields what a job reads."""
         if self.trained:
             language = f".{job.language}" if job.language else ""
-            yield f"{self.trained}{language}", self.train_split
+            yield _Needed(f"{self.trained}{language}", self.train_split, self.config)
         for code in job.targets:
-            yield f"{self.evaluated}.{code}", self.eval_split
+            yield _Needed(f"{self.evaluated}.{code}", self.eval_split, self.config)
 
 
 def _reads(job: Job, settings: job_settings.Settings) -> _Reads:
     assert not isinstance(settings, Retrieval), "its data are read by itself"
+    scored, config = settings.eval_data, settings.data_config
+    evaluated = scored.tasks[0].rpartition(".")[0] if scored.tasks else ""
     if isinstance(settings, Probe):
-        return _Reads(
-            "", "", settings.eval_data.tasks[0].rpartition(".")[0], settings.eval_data.split
-        )
+        return _Reads("", "", evaluated, scored.split, config)
     task, language = job_settings.trained(settings, job)
     trained = task if job.language else f"{task}.{language}"
-    scored = settings.eval_data
-    evaluated = scored.tasks[0].rpartition(".")[0] if scored.tasks else ""
-    return _Reads(trained, settings.training_data.split, evaluated, scored.split)
+    return _Reads(trained, settings.training_data.split, evaluated, scored.split, config)
 
 
-def _check_data(needed: Iterable[tuple[str, str]]) -> None:
+def _check_data(needed: Iterable[_Needed]) -> None:
     """Raises RequestError if data is missing; names all tasks that lack it."""
     complaints: dict[str, str] = {}
-    for name, split in needed:
+    for name, split, config in needed:
         for task in catalogue.tasks(name):
             try:
-                raw_data.origin(task, split)
+                raw_data.origin(task, split, config)
             except RequestError as error:
                 complaints[f"{task.full_name} ({split})"] = str(error)
     if complaints:

@@ -51,7 +51,7 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("name", CHOICES)
-def test_choices(folder, name):
+def test_choices_are_written_out_to_the_byte(folder, name):
     split, path, record, expected = CHOICES[name]
     fill(folder, {path: lines(record, record)})
     assert texts(name, split) == [expected] * 2
@@ -72,7 +72,7 @@ def test_cosmos_qa_as_a_table(folder):
     )
 
 
-def test_choices_of_tfds(tmp_path):
+def test_choices_of_tfds_give_the_same_texts(tmp_path):
     copa = COPA | {"label": "choice2"}
     hellaswag = {"context": "C he", "endings": ["a", "b", "c", "d"], "activity_label": "x"}
     hellaswag |= {"label": 2, "split_type": "indomain", "source_id": "x"}
@@ -105,13 +105,13 @@ def test_choices_of_tfds(tmp_path):
         ("xfer_commonsenseqa.en", {"answerKey": ""}, "label '' is not one of A, B, C, D, E"),
     ],
 )
-def test_choices_malformed(folder, name, change, expected):
+def test_malformed_choices_are_named(folder, name, change, expected):
     split, path, record, _ = CHOICES[name]
     fill(folder, {path: lines(record, record | change)})
     assert complaint(name, split) == f"{folder / path}, line 2: {expected}"
 
 
-def test_xcopa_without_test_labels(folder):
+def test_xcopa_without_test_labels_is_refused(folder):
     fill(folder, {"xcopa/test-sw.jsonl": lines(COPA | {"label": 0}, COPA | {"label": 0})})
     assert complaint("xfer_xcopa.sw", "test") == (
         f"{folder / 'xcopa/test-sw.jsonl'}: all labels are 0; XTREME removes the test labels,"
@@ -138,7 +138,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_plain_text(name):
+def test_plain_text_is_the_inputs_without_the_formats_words(name):
     inputs, expected = PLAIN[name]
     assert catalogue.families()[name].format.plain_text(inputs) == expected
 

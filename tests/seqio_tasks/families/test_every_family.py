@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from seqio_tasks import catalogue, data_files
+from seqio_tasks import catalogue, data_config
 from seqio_tasks.families import choice, pairs, squad, tagging
 from tests.support.files import fill, lines
 from tests.support.tasks import complaint
@@ -24,7 +24,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_plain_text(name):
+def test_plain_text_is_the_inputs_without_the_formats_words(name):
     inputs, expected = PLAIN[name]
     plain_text = catalogue.families()[name].format.plain_text
     assert plain_text is not None
@@ -61,7 +61,7 @@ def test_a_missing_file_is_named_with_what_to_do(folder):
         f" {folder}, which is missing: put HellaSwag's files there, or unset XFER_DATA_DIR"
         " to read TFDS hellaswag:1.1.0 (train)"
     )
-    assert data_files.data_dir() == folder
+    assert data_config.configured().data_dir == folder
 
 
 def test_files_are_read_without_tensorflow(folder):
@@ -72,10 +72,11 @@ def test_files_are_read_without_tensorflow(folder):
     siqa = {"context": "C.", "question": "Q?", "answerA": "a", "answerB": "b", "answerC": "c"}
     fill(folder, {"siqa/socialIQa_v1.4_trn.jsonl": lines(siqa | {"correct": "B"})})
     code = (
-        "import sys; from seqio_tasks import catalogue, raw_data\n"
+        "import sys; from seqio_tasks import catalogue, data_config, raw_data\n"
+        "folder = data_config.configured().data_dir\n"
         "for name, split in (('xfer_anli.en', 'train'), ('xfer_siqa.en', 'train')):\n"
         "    for part in raw_data.parts(catalogue.task(name), split):\n"
-        "        assert list(raw_data.read(part, split))\n"
+        "        assert list(raw_data.read(part, split, folder))\n"
         "print([m for m in ('tensorflow', 'seqio', 'jax') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from seqio_tasks import catalogue, raw_data
+from seqio_tasks import catalogue, data_config, raw_data
 from tests.support.files import fill, lines
 from tests.support.tasks import complaint, of_tfds, texts
 
 
-def test_paws(folder, tmp_path):
+def test_paws_is_written_out_to_the_byte(folder, tmp_path):
     content = '"He said ""no""."\tHe said  no.\t0\na\tb\t1\n'
     fill(folder, {"pawsx/dev-de.tsv": content, "pawsx/test-de.tsv": "a\tb\n"})
     assert texts("xfer_pawsx.de", "validation") == [
@@ -32,7 +32,7 @@ def test_paws(folder, tmp_path):
         ("a\tb\tparaphrase", "label 'paraphrase' is not one of 0, 1"),
     ],
 )
-def test_paws_malformed(folder, line, expected):
+def test_malformed_paws_is_named(folder, line, expected):
     fill(folder, {"pawsx/train-en.tsv": f"a\tb\t0\n{line}\n"})
     path = folder / "pawsx/train-en.tsv"
     assert complaint("xfer_pawsx.en", "train") == f"{path}, line 2: {expected}"
@@ -41,7 +41,7 @@ def test_paws_malformed(folder, line, expected):
 QQP_HEADER = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
 
 
-def test_question_pairs(folder, tmp_path):
+def test_question_pairs_are_written_out_to_the_byte(folder, tmp_path):
     # a line of GLUE's that is broken in two, and quotes that are none
     content = QQP_HEADER + '1\t2\t3\t"Why?\tHow?\t0\n4\t5\t6\tWhy\n?\tHow?\t1\n7\t8\t9\ta\tb\t1\n'
     fill(folder, {"qqp/train.tsv": content})
@@ -55,7 +55,7 @@ def test_question_pairs(folder, tmp_path):
     ]
 
 
-def test_question_pairs_malformed(folder):
+def test_malformed_question_pairs_are_named(folder):
     path = folder / "qqp/dev.tsv"
     fill(folder, {"qqp/dev.tsv": QQP_HEADER + "1\t2\t3\ta\tb\tyes\n"})
     message = f"{path}, line 2: label 'yes' is not one of 0, 1"
@@ -73,7 +73,7 @@ def anli(premise: str, hypothesis: str, label: str) -> dict:
     return {"uid": "1", "context": premise, "hypothesis": hypothesis, "label": label, "reason": ""}
 
 
-def test_multinli(folder):
+def test_multinli_leaves_out_what_has_no_label(folder):
     fill(
         folder,
         {
@@ -102,6 +102,7 @@ ANLI = {
 }
 
 
+@pytest.mark.slow
 def test_anli_is_trained_on_five_files(folder):
     fill(folder, ANLI)
     assert texts("xfer_anli.en", "train") == [
@@ -120,9 +121,9 @@ def test_anli_is_trained_on_five_files(folder):
 def test_each_of_anlis_files_counts(folder):
     task = catalogue.task("xfer_anli.en")
     fill(folder, ANLI)
-    before = raw_data.origin(task, "train")
+    before = raw_data.origin(task, "train", data_config.configured())
     fill(folder, {"snli/snli_1.0_train.jsonl": lines(nli("t", "h", "entailment"))})
-    assert raw_data.origin(task, "train") != before
+    assert raw_data.origin(task, "train", data_config.configured()) != before
     (folder / "anli/R2/train.jsonl").unlink()
     assert complaint("xfer_anli.en", "train").startswith(
         f"xfer_anli.en (train) needs anli/R2/train.jsonl in {folder}"
@@ -131,12 +132,13 @@ def test_each_of_anlis_files_counts(folder):
 
 def test_anlis_origin_in_tfds_names_all_parts(monkeypatch):
     monkeypatch.delenv("XFER_DATA_DIR", raising=False)
-    assert raw_data.origin(catalogue.task("xfer_anli.en"), "validation") == (
+    task = catalogue.task("xfer_anli.en")
+    assert raw_data.origin(task, "validation", data_config.configured()) == (
         "anli/r1:0.1.0/validation+anli/r2:0.1.0/validation+anli/r3:0.1.0/validation"
     )
 
 
-def test_anlis_parts_of_tfds(tmp_path):
+def test_anlis_parts_of_tfds_give_the_same_texts(tmp_path):
     *rounds, mnli, snli = raw_data.parts(catalogue.task("xfer_anli.en"), "train")
     example = {"uid": "1", "context": "p", "hypothesis": "h", "label": "c"}
     for task in rounds:
@@ -158,13 +160,13 @@ def test_anlis_parts_of_tfds(tmp_path):
         (["p"], "expected a JSON object, found '[\"p\"]'"),
     ],
 )
-def test_anli_malformed(folder, record, expected):
+def test_malformed_anli_is_named(folder, record, expected):
     fill(folder, ANLI | {"anli/R3/dev.jsonl": lines(anli("p", "h", "e"), record)})
     path = folder / "anli/R3/dev.jsonl"
     assert complaint("xfer_anli.en", "validation") == f"{path}, line 2: {expected}"
 
 
-def test_multinli_malformed(folder):
+def test_malformed_multinli_is_named(folder):
     path = folder / "mnli/multinli_1.0_train.jsonl"
     fill(folder, {"mnli/multinli_1.0_train.jsonl": '{"a"\n'})
     assert complaint("xfer_mnli.en", "train").startswith(f"{path}, line 1: not JSON (")

@@ -44,7 +44,7 @@ def test_panx_keeps_hindi_marks_as_they_are_encoded(texts):
     ]
 
 
-def test_panx_entities(texts):
+def test_entities_are_written_as_the_tags_stand(texts):
     content = (
         "rick\tB-PER\nmorty\tB-PER\nkwa\tO\nParis\tB-LOC\n"
         "\n"
@@ -92,7 +92,7 @@ def wikiann_example(tokens: list[str], tags: list[str]) -> dict:
     }
 
 
-def test_panx_of_tfds(tmp_path):
+def test_panx_of_tfds_gives_the_same_texts(tmp_path):
     tags = ["B-PER", "B-PER", "I-PER", "O"]
     example = wikiann_example(["rick", "morty", "smith", "."], tags)
     assert of_tfds(catalogue.task("xfer_panx.sw"), "train", tmp_path, [example]) == [
@@ -120,7 +120,7 @@ def test_a_sentence_without_entities_is_the_same_from_files_and_from_tfds(tmp_pa
         "rick\t B-PER",
     ],
 )
-def test_panx_malformed_line(folder, line):
+def test_a_malformed_line_is_named(folder, line):
     path = write(folder / "panx/dev-en.tsv", f"ok\tO\n\n{line}\nok\tO\n")
     message = complaint("xfer_panx.en", "validation")
     assert message.startswith(f"{path}, line 3: expected token<TAB>tag with a tag of O, B-PER, ")
@@ -160,7 +160,7 @@ def test_wikianns_own_file_of_another_language_is_refused(folder):
     )
 
 
-def test_panx_without_test_labels(folder):
+def test_panx_without_test_labels_is_refused(folder):
     path = write(folder / "panx/test-en.tsv", "rick\nsaid\n")
     assert complaint("xfer_panx.en", "test") == (
         f"{path}, line 1: no tag; XTREME removes the test labels, use validation"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from seqio_tasks import miniature
 from seqio_tasks.errors import RequestError
 from seqio_tasks.families import pocket
 
@@ -11,7 +12,7 @@ def test_a_size_is_a_whole_number(size):
     with pytest.raises(
         RequestError, match="the size of a vocabulary must be an integer of at most"
     ):
-        pocket.vocabulary_file(size)
+        pocket.vocabulary_file(miniature.World(), size)
 
 
 def test_a_cache_that_cannot_be_written_is_answered_with_the_remedy(tmp_path, monkeypatch):
@@ -20,4 +21,4 @@ def test_a_cache_that_cannot_be_written_is_answered_with_the_remedy(tmp_path, mo
     with pytest.raises(
         RequestError, match="cannot be written, set XFER_CACHE_DIR to another one: "
     ):
-        pocket.vocabulary_file()
+        pocket.vocabulary_file(miniature.World(), 512)

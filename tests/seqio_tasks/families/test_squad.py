@@ -33,7 +33,7 @@ INPUT = "question: q ? context: He , said . "
         ("xfer_mlqa.hi", "test", "mlqa/MLQA_V1/test/test-context-hi-question-hi.json"),
     ],
 )
-def test_questions(folder, name, split, path):
+def test_questions_are_written_out_to_the_byte(folder, name, split, path):
     fill(folder, {path: squad_json(question("q", "a.", "b"))})
     assert texts(name, split) == [(INPUT, "a . ")]
     # as XTREME's scripts leave the sets that it scores on
@@ -65,7 +65,7 @@ def test_only_an_impossible_question_has_no_answer(folder):
     assert "question q has no answer" in complaint("xfer_squad2.en", "train")
 
 
-def test_squad_of_tfds(tmp_path):
+def test_questions_of_tfds_give_the_same_texts(tmp_path):
     example = {"id": "1", "title": "t", "context": "He, said.", "question": "q?"}
     answers = [{"text": "a.", "answer_start": 0}]
     for name, split in (("squad", "train"), ("xquad", "test"), ("mlqa", "validation")):
@@ -124,7 +124,7 @@ def test_an_answer_without_text_is_none(folder):
         ),
     ],
 )
-def test_squad_of_wrong_types(folder, change, said):
+def test_wrong_types_are_named(folder, change, said):
     question = {"id": "q-1", "question": "q", "answers": [{"text": "a"}]}
     path = write(folder / "squad2/dev-v2.0.json", squad(question | change))
     assert complaint("xfer_squad2.en", "validation") == (

@@ -6,7 +6,7 @@ from tests.support.files import fill, write
 from tests.support.tasks import complaint, texts
 
 
-def test_parts_of_speech(folder):
+def test_parts_of_speech_are_written_out_to_the_byte(folder):
     # white space within a token, and the joiners of Persian, are left out as XTREME does
     content = "10\u00a0000\tNUM\na fin de\tADP\n\nمی\u200cشود\tVERB\r\n.\tPUNCT\n"
     fill(folder, {"udpos/test-fa.tsv": content, "udpos/dev-fa.tsv": "#\tSYM"})
@@ -17,7 +17,7 @@ def test_parts_of_speech(folder):
     assert texts("xfer_udpos.fa", "validation") == [("pos: #", "SYM")]
 
 
-def test_supertags(folder):
+def test_supertags_are_written_out_to_the_byte(folder):
     fill(folder, {"ccg/train.tsv": "He\tNP\nsaid\t(S[dcl]\\NP)/NP\n\n\nso\tNP\n"})
     assert texts("xfer_ccg.en", "train") == [
         ("ccg: He said", "NP (S[dcl]\\NP)/NP"),
@@ -29,7 +29,7 @@ def test_supertags(folder):
     "line",
     ["the DET", "the", "\tDET", "the\t", "the\tdet", "the\tDT", "the\tDET\tDET", "\u200b\tX"],
 )
-def test_parts_of_speech_malformed(folder, line):
+def test_malformed_parts_of_speech_are_named(folder, line):
     fill(folder, {"udpos/train-en.tsv": f"a\tX\n\n{line}\n"})
     path = folder / "udpos/train-en.tsv"
     message = complaint("xfer_udpos.en", "train")
@@ -38,7 +38,7 @@ def test_parts_of_speech_malformed(folder, line):
     assert message.endswith(f"found {kind.get(line, '')}{line!r}")
 
 
-def test_supertags_malformed(folder):
+def test_malformed_supertags_are_named(folder):
     fill(folder, {"ccg/dev.tsv": "a\tNP\nb\tN P\n"})
     assert complaint("xfer_ccg.en", "validation") == (
         f"{folder / 'ccg/dev.tsv'}, line 2: expected token<TAB>tag with a tag without spaces,"
@@ -46,7 +46,7 @@ def test_supertags_malformed(folder):
     )
 
 
-def test_parts_of_speech_without_test_labels(folder):
+def test_parts_of_speech_without_test_labels_are_refused(folder):
     fill(folder, {"udpos/test-en.tsv": "the\ncat\n"})
     assert complaint("xfer_udpos.en", "test").startswith(
         f"{folder / 'udpos/test-en.tsv'}, line 1: no tag; XTREME removes the test labels"

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seqio_tasks import catalogue, registry
+from seqio_tasks import catalogue, data_config, registry
 from seqio_tasks.families import tydiqa
 from tests.support.files import squad, write
 from tests.support.tasks import complaint, preprocessed
@@ -77,9 +77,10 @@ def test_tydiqa_references_are_all_answers_padded(texts, vocabulary_file):
         ("question: q context: c", "z"),
     ]
     task = registry.get("xfer_tydiqa.bn")
+    config = data_config.configured(vocabulary_file=vocabulary_file)
+    examples = registry.tokenised(catalogue.task(task.name), "validation", config)
     references = [
-        task.postprocess_fn("1 . 5 m", example=example, is_target=True)
-        for example in registry.tokenised("xfer_tydiqa.bn", "validation", vocabulary_file)
+        task.postprocess_fn("1 . 5 m", example=example, is_target=True) for example in examples
     ]
     assert references == [["1 . 5 m", "Fran\u00e7ois"], ["z"]]
     assert task.postprocess_fn("a b", example={"answers": [b"c"]}, is_target=False) == "a b"
@@ -155,6 +156,7 @@ def test_every_character_is_padded_or_not_as_in_another_engine():
 
 
 # one call of TensorFlow an example is slow, one for many texts is not
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, database=None, derandomize=True)
 @given(
     st.lists(
@@ -176,7 +178,7 @@ TYDIQA = "tydiqa/tydiqa-goldp-v1.1-dev/tydiqa.goldp.en.dev.json"
     ("content", "line"),
     [("", 1), ("{", 1), ('{"data":\n\n[}', 3), ('{"data": []} x', 1), ('{\n"data": [],\n}', 3)],
 )
-def test_tydiqa_bad_json(folder, content, line):
+def test_what_is_no_json_is_named(folder, content, line):
     path = write(folder / TYDIQA, content)
     where = f"{path}, line {line}" if line > 1 else path
     assert complaint("xfer_tydiqa.en", "validation").startswith(f"{where}: not JSON (")
@@ -197,7 +199,7 @@ def test_tydiqa_bad_json(folder, content, line):
         (squad("q"), ""),
     ],
 )
-def test_tydiqa_of_another_form(folder, content, missing):
+def test_json_of_another_form_is_named(folder, content, missing):
     path = write(folder / TYDIQA, content)
     message = complaint("xfer_tydiqa.en", "validation")
     assert message.startswith(str(path))
@@ -205,7 +207,7 @@ def test_tydiqa_of_another_form(folder, content, missing):
     assert missing in message
 
 
-def test_tydiqa_without_answers(folder):
+def test_a_question_without_an_answer_is_refused(folder):
     path = write(folder / TYDIQA, squad({"id": "english-1", "question": "q", "answers": []}))
     message = complaint("xfer_tydiqa.en", "validation")
     assert message.startswith(f"{path}: question english-1 has no answer; XTREME removes the dev")

@@ -24,7 +24,7 @@ def xnli_line(language: str, label: str, premise: str, hypothesis: str) -> str:
     return "\t".join(filled.get(column, "") for column in XNLI_COLUMNS) + "\n"
 
 
-def test_xnli_of_19_columns(texts):
+def test_xnli_of_19_columns_is_read_by_its_header(texts):
     content = "\t".join(XNLI_COLUMNS) + "\n"
     content += xnli_line("de", "neutral", 'Er  sagte, "Mama".', '" Er rief an.')
     content += xnli_line("en", "neutral", "And he said.", "He called.")
@@ -40,7 +40,7 @@ def test_xnli_of_19_columns(texts):
     ]
 
 
-def test_xnli_of_xtreme_three_columns(texts):
+def test_xnli_of_xtremes_three_columns_is_quoted_as_in_csv(texts):
     content = (
         'He said, ""no"".\tplain\tneutral\r\n'  # quotes inside a field that is not quoted
         '"""Hm,"" he  said."\tHe\'s   here.\tentailment\r\n'
@@ -82,7 +82,7 @@ def test_xnli_training_translations_are_not_quoted(texts):
     ]
 
 
-def test_xnli_of_tfds(tmp_path):
+def test_xnli_of_tfds_takes_the_languages_own_texts(tmp_path):
     languages = catalogue.families()["xnli"].languages
     example = {
         "premise": {code: f"Premise  in {code}." for code in languages},
@@ -107,7 +107,7 @@ def test_english_xnli_trains_on_multinli_of_tfds(tmp_path):
 
 
 @pytest.mark.parametrize("label", ["neutrale", "", "-", "Neutral", "0", "x" * 1000])
-def test_xnli_bad_label(folder, label):
+def test_a_label_that_is_none_is_named(folder, label):
     path = write(folder / "xnli/train-en.tsv", f"a\tb\tneutral\na\tb\t{label}\n")
     assert complaint("xfer_xnli.en", "train") == (
         f"{path}, line 2: label {label[:40]!r} is not one of entailment, neutral, contradiction"
@@ -117,7 +117,7 @@ def test_xnli_bad_label(folder, label):
 @pytest.mark.parametrize(
     ("line", "found"), [("a\tb", 2), ("a", 1), ("", 0), ("a\tb\tc\tneutral", 4), ("a b neutral", 1)]
 )
-def test_xnli_wrong_columns(folder, line, found):
+def test_a_wrong_number_of_columns_is_named(folder, line, found):
     path = write(folder / "xnli/dev-en.tsv", f"a\tb\tneutral\n{line}\n")
     assert complaint("xfer_xnli.en", "validation") == (
         f"{path}, line 2: expected premise<TAB>hypothesis<TAB>label, found {found} columns"
@@ -127,7 +127,7 @@ def test_xnli_wrong_columns(folder, line, found):
 HEADER = "language\tgold_label\tsentence1\tsentence2\tpairID\n"
 
 
-def test_xnli_wrong_columns_under_a_header(folder):
+def test_a_wrong_number_of_columns_under_a_header_is_named(folder):
     # the last column may be missing, since nobody reads it
     content = f"{HEADER}en\tneutral\ta\tb\nde\tneutral\ta\n"
     path = write(folder / "xnli/xnli.dev.tsv", content)
@@ -136,18 +136,18 @@ def test_xnli_wrong_columns_under_a_header(folder):
     )
 
 
-def test_xnli_bad_label_under_a_header(folder):
+def test_a_label_that_is_none_under_a_header_is_named(folder):
     path = write(folder / "xnli/xnli.test.tsv", f"{HEADER}de\t?\ta\tb\t1\nen\t-\ta\tb\t1\n")
     assert complaint("xfer_xnli.en", "test").startswith(f"{path}, line 3: label '-' is not one of")
 
 
-def test_xnli_language_not_in_the_file(folder):
+def test_a_language_that_is_not_in_the_file_is_named(folder):
     path = write(folder / "xnli/xnli.dev.tsv", f"{HEADER}en\tneutral\ta\tb\t1\n")
     assert complaint("xfer_xnli.th", "validation") == f"{path} has no line in language 'th'"
     write(path, HEADER)
     assert complaint("xfer_xnli.en", "validation") == f"{path} has no line in language 'en'"
 
 
-def test_xnli_line_with_a_return_in_its_midst(folder):
+def test_a_line_with_a_return_in_its_midst_is_refused(folder):
     path = write(folder / "xnli/train-en.tsv", "a\rb\tc\tneutral\n")
     assert complaint("xfer_xnli.en", "train").startswith(f"{path}, line 1")

@@ -1,6 +1,5 @@
 """From a table to what goes together with it: planted causes are found, real tables recomputed."""
 
-import csv
 import json
 import os
 import subprocess
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.files import read_rows as read
 from tests.support.runs import write_run
 from xfer_jax.analysis import features
 from xfer_jax.cli import main as cli
@@ -25,11 +25,6 @@ NOTHING = sorted(WORLDS.glob("neither-*.csv"))
 def analyze(capsys, *arguments: str) -> str:
     assert cli.main(["analyze", *arguments]) == 0
     return capsys.readouterr().out
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture
@@ -78,11 +73,14 @@ def test_everything_that_is_printed_is_kept(planted, tmp_path, capsys):
     assert about["options"] == {"measure": "cosine", "imputed": False}
 
 
+@pytest.mark.slow
 def test_the_same_request_gives_the_same_bytes(planted, tmp_path, capsys):
     arguments = ("--scores", str(planted), "--permutations", "99", "--out")
     for name in ("a", "b"):
         analyze(capsys, *arguments, str(tmp_path / name))
-    for path in (tmp_path / "a").iterdir():
+    paths = list((tmp_path / "a").iterdir())
+    assert {"scores.csv", "correlations.csv"} <= {path.name for path in paths}
+    for path in paths:
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
@@ -116,6 +114,7 @@ def found_in(world: list[dict], folder: Path, capsys) -> list[dict[str, str]]:
     return sorted(of_pairs, key=lambda row: -abs(float(row["pearson"])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PLANTED, ids=lambda path: path.stem)
 def test_the_planted_cause_of_a_pocket_world_comes_first(path, tmp_path, capsys):
     """The tables that `benchmarks.worlds` made: one seed each."""
@@ -126,6 +125,7 @@ def test_the_planted_cause_of_a_pocket_world_comes_first(path, tmp_path, capsys)
     assert float(table[0]["within_fdr"]) <= 0.05
 
 
+@pytest.mark.slow
 def test_where_nothing_was_planted_nothing_is_found(tmp_path, capsys):
     """By chance, one table in twenty may have a significant feature.
 
@@ -139,6 +139,7 @@ def test_where_nothing_was_planted_nothing_is_found(tmp_path, capsys):
     assert sum(any(float(r["within_fdr"]) <= 0.05 for r in rows) for rows in of_uriel) <= allowed
 
 
+@pytest.mark.slow
 def test_planted_syntax_is_significant_over_three_seeds(tmp_path, capsys):
     """Four features were planted and sixty-one are compared: one seed may not be enough."""
     paths = sorted(WORLDS.glob("syntax-*.csv"))
@@ -148,6 +149,7 @@ def test_planted_syntax_is_significant_over_three_seeds(tmp_path, capsys):
     assert float(table[0]["fdr"]) <= 0.05
 
 
+@pytest.mark.slow
 def test_the_planted_features_are_named(tmp_path, capsys):
     """Of WALS's features one that was planted comes first: orders, adpositions, affixes."""
     paths = sorted(WORLDS.glob("syntax-*.csv"))
@@ -224,6 +226,7 @@ def runs(tmp_path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_study_and_the_folders_of_its_runs_give_the_same(runs, tmp_path, capsys):
     arguments = ("--permutations", "99", "--out")
     analyze(capsys, "--scores", str(runs), *arguments, str(tmp_path / "a"))
@@ -241,6 +244,7 @@ def test_a_study_and_the_folders_of_its_runs_give_the_same(runs, tmp_path, capsy
         assert found == expected
 
 
+@pytest.mark.slow
 def test_outputs_give_errors_words_and_pieces(runs, tmp_path, capsys):
     printed = analyze(capsys, "--scores", str(runs), "--out", str(tmp_path), "--permutations", "99")
     found = {row["feature"] for row in read(tmp_path / "correlations.csv")}
@@ -263,6 +267,7 @@ def test_outputs_give_errors_words_and_pieces(runs, tmp_path, capsys):
     assert "other language" in printed
 
 
+@pytest.mark.slow
 def test_probes_and_chosen_predictors_are_compared(planted, tmp_path, capsys):
     probe = tmp_path / "probe.csv"
     probe.write_text(
@@ -285,6 +290,7 @@ def test_probes_and_chosen_predictors_are_compared(planted, tmp_path, capsys):
     assert "did you mean syntax" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_every_choice_that_is_open_is_tried(planted, tmp_path, capsys):
     analyze(capsys, "--scores", str(planted), "--permutations", "99", "--out", str(tmp_path))
     rows = [row for row in read(tmp_path / "sensitivity.csv") if row["feature"] == "syntax"]
@@ -371,6 +377,7 @@ def test_errors_name_what_is_wrong_with_a_table(planted, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_each_task_is_compared_by_its_own_rows(planted, tmp_path, capsys):
     header, *rows = planted.read_text().splitlines()
     lines = [f"{header},task,arm,n_shots"]
@@ -413,6 +420,7 @@ def test_a_later_analysis_leaves_nothing_of_an_earlier_one(planted, runs, tmp_pa
     assert not (tmp_path / "out" / "outcomes.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_baseline_stands_beside_the_scores(planted, tmp_path, capsys):
     """As for SIB-200, where the best source is below the most frequent label."""
     header, *rows = planted.read_text().splitlines()
@@ -500,6 +508,7 @@ def test_wrong_requests_are_refused(planted, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_analysis_does_not_import_the_engine():
     code = (
         "import sys; from xfer_jax.analysis import analyze, xtreme_r; "

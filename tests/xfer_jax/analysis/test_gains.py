@@ -105,6 +105,7 @@ def test_a_negative_effect_is_reported_as_negative():
     assert "most similar third minus least similar third: -" in gains.answer(TASK, found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_the_effect_of_one_side_is_not_found_on_the_other(side):
     """Every language is a source and a target, and no cell is of one with itself."""
@@ -208,7 +209,7 @@ def test_intervals_of_means_cover_the_planted_gain():
         ("qqp", ()),
     ],
 )
-def test_languages_of_intermediates(name, spoken):
+def test_an_intermediate_s_languages_are_read_off_its_name(name, spoken):
     assert gains.languages_of(name) == spoken
 
 
@@ -270,6 +271,7 @@ def test_subsets_follow_their_rules():
         assert ("distant" in row.subset) == (likeness <= third)
 
 
+@pytest.mark.slow
 def test_the_commands_write_and_draw_them(tmp_path, capsys):
     path, out = tmp_path / "scores.csv", tmp_path / "out"
     two = [scores(30.0).assign(task=task) for task in (TASK, "xfer_pocket_nli")]

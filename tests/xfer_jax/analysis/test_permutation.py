@@ -102,6 +102,7 @@ def rejections(draw, tables: int) -> dict[str, float]:
     return {test: float(np.mean([p[test] <= 0.05 for p in found])) for test in found[0]}
 
 
+@pytest.mark.slow
 def test_without_an_effect_one_in_twenty_is_found_and_the_naive_test_is_wrong():
     """Of 400 tables the standard error is 1.1 points; the benchmark draws more."""
     rates = rejections(calibration.without_effect, 400)
@@ -111,6 +112,7 @@ def test_without_an_effect_one_in_twenty_is_found_and_the_naive_test_is_wrong():
     assert rates["naive"] > 0.15
 
 
+@pytest.mark.slow
 def test_a_planted_effect_is_found():
     rates = rejections(calibration.with_effect, 100)
     assert rates["qap"] >= 0.8

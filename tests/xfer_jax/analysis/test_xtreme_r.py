@@ -1,6 +1,5 @@
 """XTREME-R's ten tasks, each trained, asked and scored on files in the documented layouts."""
 
-import csv
 import json
 import re
 from pathlib import Path
@@ -9,9 +8,14 @@ import pytest
 
 from seqio_tasks import retrieval_data, xtreme_r
 from seqio_tasks.errors import RequestError
-from tests.xfer_jax.conftest import TINY_MODEL, TINY_WORLD
+from tests.support.files import lines as records
+from tests.support.files import read_rows
+from tests.support.files import squad as in_squad_s_form
+from tests.support.tiny import TINY_MODEL, TINY_WORLD
 from xfer_jax.analysis import xtreme_r as xtreme_scores
 from xfer_jax.cli import main as cli
+
+pytestmark = pytest.mark.slow
 
 SETTINGS = """
 TASK_FEATURE_LENGTHS = {'inputs': 32, 'targets': 12}
@@ -43,12 +47,7 @@ def squad(count: int, prefix: str = "") -> str:
         }
         for i in range(count)
     ]
-    paragraphs = [{"context": "ana 0 ana 1 ana 2 ana 3 sat.", "qas": qas}]
-    return json.dumps({"version": "1", "data": [{"paragraphs": paragraphs}]})
-
-
-def records(*rows: dict) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
+    return in_squad_s_form(*qas, context="ana 0 ana 1 ana 2 ana 3 sat.")
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +154,9 @@ def test_every_task_is_trained_asked_and_scored(runs, capsys):
             assert all(0 <= of_language[name] <= 100 for name in task.metrics)
     for task, languages in ASKED.items():
         assert set(scores[task]) == set(languages)
-        with (runs / task / "scores.csv").open() as file:
-            for row in csv.DictReader(file):
-                value = scores[task][row["target"]][row["metric"]]
-                assert value == pytest.approx(float(row["score"]), rel=1e-5)
+        for row in read_rows(runs / task / "scores.csv"):
+            value = scores[task][row["target"]][row["metric"]]
+            assert value == pytest.approx(float(row["score"]), rel=1e-5)
     assert scores["lareqa"].keys() == {"zh"}
     assert cli.main(["xtreme-r", str(runs)]) == 0
     printed = capsys.readouterr().out

@@ -15,65 +15,25 @@ import tracemalloc
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-import tensorstore as ts
 from flax import serialization
 from flax.traverse_util import flatten_dict
 from safetensors.numpy import load_file, save_file
 
 from seqio_tasks.errors import RequestError
+from tests.support.checkpoints import STEP, legacy_arrays
+from tests.support.checkpoints import arrays as arrays_of
 from xfer_jax.checkpoints import arrays, checksums, convert, huggingface, locations, run_file, store
 from xfer_jax.cli import main as cli
-from xfer_jax.mt5 import model, optimizer
+from xfer_jax.mt5 import model
 
 # What Orbax says of checkpoints that are read on another machine than they were written on.
 pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
 
-STEP = 1_000_007
-# Some sides reach 128, so that both kinds of moments, factored and whole, occur.
-TINY = model.Config(
-    vocab_size=256,
-    emb_dim=128,
-    num_heads=2,
-    head_dim=8,
-    mlp_dim=24,
-    num_encoder_layers=1,
-    num_decoder_layers=2,
-)
 EMBEDDING = "target/token_embedder/embedding"
-
-
-@pytest.fixture(scope="module")
-def tree():
-    """A run's state, in which every array is different."""
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda x: jnp.asarray(rng.standard_normal(x.shape), x.dtype), model.parameter_shapes(TINY)
-    )
-    moments = jax.tree.map(
-        lambda x: jnp.asarray(rng.random(x.shape), x.dtype) if x.ndim else x, optimizer.init(params)
-    )
-    return store.to_tree(params, moments, STEP)
-
-
-@pytest.fixture(scope="module")
-def truth(tree):
-    return {name: np.asarray(array) for name, array in flatten_dict(tree, sep="/").items()}
-
-
-@pytest.fixture(scope="module")
-def forms(tree, tmp_path_factory):
-    """The same checkpoint in every form."""
-    folder = tmp_path_factory.mktemp("forms")
-    about = {"task": "xfer_panx", "vocabulary": "a" * 64}
-    found = {"native": store.save(folder / "native", tree, about)}
-    for form in ("t5x", "t5x-legacy", "hf"):
-        found[form] = convert.convert(str(found["native"]), str(folder / form), form)
-    return found
 
 
 @pytest.fixture
@@ -115,26 +75,7 @@ def refused(answer, tmp_path):
     return check
 
 
-def as_orbax_reads(path: Path) -> dict[str, np.ndarray]:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        restored = checkpointer.restore(path / "state")
-    return {name: np.asarray(array) for name, array in flatten_dict(restored, sep="/").items()}
-
-
-def as_t5x_reads(path: Path) -> dict[str, np.ndarray]:
-    """Follows T5X: a leaf of the msgpack file is an array, or a TensorStore spec to be opened."""
-    content = serialization.msgpack_restore((path / "checkpoint").read_bytes())
-    assert content["version"] == 3
-    is_spec = lambda _, x: {"driver", "kvstore", "metadata"} <= x.keys()  # noqa: E731
-    leaves = flatten_dict(content["optimizer"], is_leaf=is_spec, sep="/")
-    for name, leaf in leaves.items():
-        if isinstance(leaf, dict):
-            leaf["kvstore"]["path"] = os.path.join(path, leaf["kvstore"]["path"])
-            leaves[name] = ts.open(ts.Spec(leaf), open=True).result().read().result()
-    return leaves
-
-
-READERS = {"native": as_orbax_reads, "t5x": as_orbax_reads, "t5x-legacy": as_t5x_reads}
+READERS = {"native": arrays_of, "t5x": arrays_of, "t5x-legacy": legacy_arrays}
 
 
 @pytest.mark.parametrize(("source", "to"), itertools.product(convert.FORMS, repeat=2))
@@ -210,17 +151,17 @@ def test_checkpoints_are_read_from_afar(forms, truth, answer, tmp_path, form):
     code, out, _ = answer(address, tmp_path / "out", "--to", "t5x-legacy", "--step", STEP)
     assert code == 0
     assert f"read {address}: {form}, step" in out
-    found = as_t5x_reads(tmp_path / "out" / f"checkpoint_{STEP}")
+    found = legacy_arrays(tmp_path / "out" / f"checkpoint_{STEP}")
     np.testing.assert_array_equal(found[EMBEDDING], truth[EMBEDDING])
 
 
 def test_t5x_s_two_layouts_become_the_same(t5x, answer, tmp_path):
     for layout, to in (("legacy", "t5x"), ("orbax", "t5x-legacy")):
         assert answer(t5x.checkpoint(layout), tmp_path / to, "--to", to)[0] == 0
-    expected = as_orbax_reads(t5x.checkpoint("orbax"))
+    expected = arrays_of(t5x.checkpoint("orbax"))
     for found in (
-        as_orbax_reads(tmp_path / "t5x" / "checkpoint_30"),
-        as_t5x_reads(tmp_path / "t5x-legacy" / "checkpoint_30"),
+        arrays_of(tmp_path / "t5x" / "checkpoint_30"),
+        legacy_arrays(tmp_path / "t5x-legacy" / "checkpoint_30"),
     ):
         assert set(found) == set(expected)
         for name, array in found.items():
@@ -404,7 +345,7 @@ DAMAGES = {
     "TensorFlow's": (
         "t5x-legacy",
         lambda path: (path / "checkpoint").write_text('model_checkpoint_path: "model-1"\n'),
-        r"is a TensorFlow checkpoint; take T5X's conversion of it",
+        r"is a TensorFlow checkpoint; use T5X's conversion of it",
     ),
     "Orbax: data truncated": ("t5x", lambda path: cut_all(path / "state"), r"\d+ .*"),
     "Orbax: data gone": (
@@ -420,12 +361,12 @@ DAMAGES = {
     "Orbax: list of arrays gone": (
         "native",
         lambda path: (path / "state" / "_METADATA").unlink(),
-        r"is damaged or no checkpoint of a T5X model",
+        r"is damaged, or not a checkpoint of a T5X model",
     ),
     "Orbax: list of arrays truncated": (
         "t5x",
         lambda path: cut(path / "state" / "_METADATA"),
-        r"is damaged or no checkpoint of a T5X model",
+        r"is damaged, or not a checkpoint of a T5X model",
     ),
     "hf: truncated": (
         "hf",
@@ -464,14 +405,14 @@ DAMAGES = {
     "hf: header that contradicts itself": (
         "hf",
         lambda path: edit_header(path, lambda h: h["shared.weight"].update(shape=[256, 64])),
-        r"/model\.safetensors is damaged: bytes \d+ to \d+ are no F32 array of shape \(256, 64\)",
+        r"/model\.safetensors is damaged: bytes \d+ to \d+ are not an F32 array of shape \(256,",
     ),
     "hf: integers": (
         "hf",
         lambda path: edit_weights(
             path, lambda w: w.update({"shared.weight": np.zeros((256, 128), np.int64)})
         ),
-        r"holds arrays of type 'I64', which are no weights",
+        r"has arrays of type 'I64', which are not weights",
     ),
     "hf: array missing": (
         "hf",
@@ -481,7 +422,7 @@ DAMAGES = {
     "hf: array left over": (
         "hf",
         lambda path: edit_weights(path, lambda w: w.update(classifier=np.ones(3, np.float32))),
-        r"does not fit the model: target/classifier is not the model's",
+        r"does not fit the model: target/classifier is not in the model",
     ),
     "hf: several things at once": (
         "hf",
@@ -497,17 +438,17 @@ DAMAGES = {
         ),
         r"(?=.*encoder_norm/scale is \(5,\), the model has \(128,\))"
         r"(?=.*logits_dense/kernel is \(128, 250\), the model has \(128, 256\))"
-        r".*target/classifier is not the model's",
+        r".*target/classifier is not in the model",
     ),
     "hf: no mT5": (
         "hf",
         lambda path: edit_weights(path, lambda w: {"bert.weight": np.ones(3, np.float32)}),
-        r"is no mT5: it has no target/token_embedder/embedding, no target/encoder/",
+        r"is not an mT5: it has no target/token_embedder/embedding, no target/encoder/",
     ),
     "hf: vocabulary of another size": (
         "hf",
         lambda path: edit_json(path / "config.json", vocab_size=250),
-        r"/config\.json is not of an mT5 with these weights: vocab_size is 250 instead of 256",
+        r"/config\.json does not describe an mT5 with .*: vocab_size is 250 instead of 256",
     ),
     "hf: another network": (
         "hf",
@@ -522,7 +463,7 @@ DAMAGES = {
             edit_weights(path, lambda w: w.pop("lm_head.weight") is None)
             or edit_json(path / "config.json", model_type="t5")
         ),
-        r"/config\.json is not of an mT5 with these weights: model_type is 't5' instead of 'mt5'",
+        r"/config\.json does not describe an mT5 with .*: model_type is 't5' instead of 'mt5'",
     ),
     "legacy: chunks that no memory holds": (
         "t5x-legacy",
@@ -532,12 +473,12 @@ DAMAGES = {
     "legacy: a shape that no memory holds": (
         "t5x-legacy",
         lambda path: edit_json(path / KERNEL / ".zarray", shape=[10**13, 24], chunks=[128, 24]),
-        r"wi_0/kernel \(a shape of \(10000000000000, 24\) is more than its files can hold\)",
+        r"wi_0/kernel \(the shape \(10000000000000, 24\) is too large for its files\)",
     ),
     "legacy: numbers of a gigabyte each": (
         "t5x-legacy",
         lambda path: edit_json(path / KERNEL / ".zarray", dtype="|V100000000000"),
-        r"wi_0/kernel (holds \|V|\(a shape of )",
+        r"wi_0/kernel (has \|V|\(the shape )",
     ),
     "legacy: sizes below zero": (
         "t5x-legacy",
@@ -547,12 +488,12 @@ DAMAGES = {
     "t5x: arrays that are called absurdly": (
         "t5x",
         lambda path: rename_array(path, "encoder_norm", "encoder\n_norm"),
-        r"damaged: an array is called '\S*encoder/encoder\\n_norm/scale\S*'",
+        r"damaged: an array is named '\S*encoder/encoder\\n_norm/scale\S*'",
     ),
     "t5x: list nested deeply": (
         "t5x",
         lambda path: (path / "state" / "_METADATA").write_text("[" * 100_000),
-        r"is damaged or no checkpoint of a T5X model",
+        r"is damaged, or not a checkpoint of a T5X model",
     ),
     "hf: a billion layers": (
         "hf",
@@ -562,7 +503,7 @@ DAMAGES = {
                 {"encoder.block.999999999.layer.0.layer_norm.weight": np.ones(128, np.float32)}
             ),
         ),
-        r"is no mT5: it has an array encoder\.block\.999999999, and at most 256 layers are read",
+        r"is not an mT5: it has an array encoder\.block\.999999999, but at most 256 layers",
     ),
     "hf: layers of thousands of digits": (
         "hf",
@@ -572,7 +513,7 @@ DAMAGES = {
                 {f"encoder.block.{'9' * 5000}.x": {"dtype": "F32", "shape": [0]} | NOTHING}
             ),
         ),
-        r"is no mT5: it has an array encoder\.block\.9{20}, and at most",
+        r"is not an mT5: it has an array encoder\.block\.9{20}, but at most",
     ),
     "hf: arrays that overlap": (
         "hf",
@@ -585,7 +526,7 @@ DAMAGES = {
     "hf: bytes behind the last array": (
         "hf",
         lambda path: (path / "model.safetensors").open("ab").write(b"more"),
-        r"is damaged: there is more behind its last array",
+        r"is damaged: there are bytes after its last array",
     ),
     "hf: huge numbers": (
         "hf",
@@ -609,7 +550,7 @@ DAMAGES = {
         lambda path: replace_header(
             path, lambda text: text.replace(b'"shared.weight"', b'"lm_head.weight"')
         ),
-        r"is damaged: two entries are called 'lm_head\.weight'",
+        r"is damaged: two entries are named 'lm_head\.weight'",
     ),
     "hf: header nested deeply": (
         "hf",
@@ -624,22 +565,22 @@ DAMAGES = {
     "hf: index that leads elsewhere": (
         "hf",
         lambda path: as_index(path, "../weights.safetensors"),
-        r"index\.json names '\.\./weights\.safetensors', which is no file of weights in the same",
+        r"index\.json names '\.\./weights\.safetensors', which is not a weights file in the same",
     ),
     "hf: index with a whole path": (
         "hf",
         lambda path: as_index(path, str(path / "model.safetensors")),
-        r"index\.json names '/.*, which is no file of weights in the same",
+        r"index\.json names '/.*, which is not a weights file in the same",
     ),
     "hf: index with a NUL": (
         "hf",
         lambda path: as_index(path, "a\0.safetensors"),
-        r"index\.json names 'a\\x00\.safetensors', which is no file",
+        r"index\.json names 'a\\x00\.safetensors', which is not a weights file",
     ),
     "hf: index that names a link out of the folder": (
         "hf",
         lambda path: as_index(path, "1.safetensors", link=path.parent / "weights.safetensors"),
-        r"index\.json names '1\.safetensors', which is no file of weights in the same folder",
+        r"index\.json names '1\.safetensors', which is not a weights file in the same folder",
     ),
     "hf: index nested deeply": (
         "hf",
@@ -649,19 +590,19 @@ DAMAGES = {
     "hf: scaled logits": (
         "hf",
         lambda path: edit_json(path / "config.json", scale_decoder_outputs=True),
-        r"config\.json is not .*: scale_decoder_outputs is True, by which the logits are scaled by",
+        r"config\.json does not .*: scale_decoder_outputs is True, which scales the logits by",
     ),
     "hf: a T5 whose logits are scaled by default": (
         "hf",
         lambda path: edit_json(path / "config.json", model_type="t5", tie_word_embeddings=True),
-        r"tie_word_embeddings is True, by which the logits are scaled by d_model\^-0\.5",
+        r"tie_word_embeddings is True, which scales the logits by d_model\^-0\.5",
     ),
     "hf: an mT5 that transformers 4 scaled": (
         "hf",
         lambda path: edit_json(
             path / "config.json", tie_word_embeddings=True, transformers_version="4.46.0"
         ),
-        r"tie_word_embeddings is True, by which the logits are scaled by d_model\^-0\.5",
+        r"tie_word_embeddings is True, which scales the logits by d_model\^-0\.5",
     ),
     "hf: other sizes and tokens": (
         "hf",
@@ -699,19 +640,19 @@ DAMAGES = {
     "hf: NaN": (
         "hf",
         lambda path: edit_weights(path, spoil(np.nan)),
-        r"holds NaN or infinite weights in target/encoder/layers_0/mlp/wo/kernel; it is damaged",
+        r"has NaN or infinite weights in target/encoder/layers_0/mlp/wo/kernel; it is damaged",
     ),
     "hf: infinity": (
         "hf",
         lambda path: edit_weights(path, spoil(-np.inf)),
-        r"holds NaN or infinite weights in target/encoder/layers_0/mlp/wo/kernel",
+        r"has NaN or infinite weights in target/encoder/layers_0/mlp/wo/kernel",
     ),
     "hf: more than float32 holds": (
         "hf",
         lambda path: edit_weights(
             path, lambda w: w.update({"shared.weight": np.full((256, 128), 1e300)})
         ),
-        r"holds NaN or infinite weights in target/token_embedder/embedding",
+        r"has NaN or infinite weights in target/token_embedder/embedding",
     ),
     "hf: both infinities": (
         "hf",
@@ -721,12 +662,12 @@ DAMAGES = {
                 {"shared.weight": np.tile(np.float32([-np.inf, np.inf]), (256, 64))}
             ),
         ),
-        r"holds NaN or infinite weights in target/token_embedder/embedding",
+        r"has NaN or infinite weights in target/token_embedder/embedding",
     ),
     "hf: file gone": (
         "hf",
         lambda path: (path / "model.safetensors").rename(path / "weights"),
-        r"is no checkpoint: neither one of this tool's",
+        r"is not a checkpoint: name a folder",
     ),
     "hf: index without its files": (
         "hf",
@@ -736,7 +677,7 @@ DAMAGES = {
                 json.dumps({"weight_map": {"a": "1.safetensors", "b": "2.safetensors"}})
             )
         ),
-        r" lacks 1\.safetensors, 2\.safetensors, which model\.safetensors\.index\.json names",
+        r" has no 1\.safetensors, 2\.safetensors, which model\.safetensors\.index\.json names",
     ),
     "hf: index garbled": (
         "hf",
@@ -769,7 +710,7 @@ def test_a_step_that_is_none_is_one_sentence(refused, copied, step):
     content = serialization.msgpack_restore((path / "checkpoint").read_bytes())
     content["optimizer"]["state"]["step"] = step
     (path / "checkpoint").write_bytes(serialization.msgpack_serialize(content))
-    refused("is damaged: its step is no integer from 0 to 2,147,483,647", path)
+    refused("is damaged: its step is not an integer from 0 to 2,147,483,647", path)
 
 
 @pytest.mark.parametrize(("form", "to"), zip(convert.FORMS, reversed(convert.FORMS), strict=True))
@@ -783,7 +724,7 @@ def test_a_flipped_bit_is_not_converted(forms, refused, tmp_path, form, to):
         content[rng.integers(len(content))] ^= 1 << rng.integers(8)
         file.write_bytes(content)
         name = re.escape(str(file.relative_to(path)))
-        wrong = rf"{re.escape(str(path))} is damaged: {name} is not as it was written; take another"
+        wrong = rf"{re.escape(str(path))} is damaged: {name} is not as it was written; copy"
         refused(wrong, path, tmp_path / "new" / "out", "--to", to)
         refused(wrong, path)
         file.write_bytes(whole)
@@ -805,7 +746,7 @@ def test_every_form_has_hashes_as_sha256sum_computes_them(forms, form):
 
 def test_that_there_are_no_hashes_is_said(forms, answer, copied):
     assert answer(forms["hf"])[1].endswith(": hf, step 0\n")
-    said = ": hf, step 0; it has no SHA256SUMS, so that damage may go unnoticed\n"
+    said = ": hf, step 0; it has no SHA256SUMS to detect damage\n"
     assert answer(copied("hf"))[1].endswith(said)
 
 
@@ -813,8 +754,8 @@ def test_that_there_are_no_hashes_is_said(forms, answer, copied):
 def test_damage_that_shows_while_writing_leaves_nothing_in_any_form(refused, copied, tmp_path, to):
     path = copied("hf")
     edit_weights(path, spoil(np.nan))
-    refused("holds NaN", path, tmp_path / "new" / "out", "--to", to)
-    refused("holds NaN", path)  # and as well when it is only described
+    refused("has NaN", path, tmp_path / "new" / "out", "--to", to)
+    refused("has NaN", path)  # and as well when it is only described
 
 
 def test_what_a_run_knows_must_be_readable_to_be_kept(refused, copied, tmp_path):
@@ -827,8 +768,8 @@ def test_what_is_no_checkpoint_is_said_to_be_none(refused, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "note.txt").write_text("not one")
     for name in ("empty", "note.txt", "missing"):
-        refused(f"{tmp_path}/{name} is no checkpoint: neither", tmp_path / name)
-    refused("file:///nowhere/x is no checkpoint", "file:///nowhere/x")
+        refused(f"{tmp_path}/{name} is not a checkpoint: name", tmp_path / name)
+    refused("file:///nowhere/x is not a checkpoint", "file:///nowhere/x")
 
 
 def test_an_address_that_cannot_be_fetched_is_named(refused):
@@ -857,7 +798,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(refused, tmp_path, 
         torch.save(content, file, _use_new_zipfile_serialization=how == "torch")
     with open(file, "rb") as opened:  # it is what it is meant to be
         assert b"touch" in opened.read()
-    refused("is not loaded: it is damaged, or holds more than weights", tmp_path)
+    refused("is not loaded: it is damaged, or has objects that can run code", tmp_path)
     assert not proof.exists()
 
 
@@ -868,15 +809,15 @@ BAD_BINS = {
     "a list": (lambda torch, file: torch.save([1, 2, 3], file), "is not loaded"),
     "a tensor": (
         lambda torch, file: torch.save(torch.ones(3), file),
-        "is not loaded: it is damaged, or holds more than weights",
+        "is not loaded: it is damaged, or has objects that can run code",
     ),
     "with a number": (
         lambda torch, file: torch.save({"a": torch.ones(3), "epoch": 3}, file),
-        "holds more than arrays of weights",
+        "contains more than weights",
     ),
     "of integers": (
         lambda torch, file: torch.save({"shared.weight": torch.ones(3, dtype=torch.int32)}, file),
-        "embedding holds int32 numbers, which are no weights",
+        "embedding has int32 numbers, which are not weights",
     ),
 }
 
@@ -898,7 +839,7 @@ def test_a_bin_that_stands_for_more_than_it_holds_is_refused(refused, tmp_path):
         7: torch.ones(3),
     }.items():
         torch.save({name: tensor}, tmp_path / "pytorch_model.bin")
-        refused("holds more than arrays of weights", tmp_path)
+        refused("contains more than weights", tmp_path)
 
 
 @pytest.mark.parametrize("version", ["2.5.1+cu121", "1.13.0", "unknown"])
@@ -907,12 +848,12 @@ def test_no_bin_is_loaded_by_a_pytorch_that_runs_code(refused, tmp_path, monkeyp
     torch.save({"shared.weight": torch.ones(3)}, tmp_path / "pytorch_model.bin")
     monkeypatch.setattr(torch, "__version__", version)
     monkeypatch.setattr(torch, "load", lambda *args, **kwargs: pytest.fail("it was loaded"))
-    refused(r"PyTorch .* can be made to run a file's code; install PyTorch 2\.6 or", tmp_path)
+    refused(r"PyTorch .* can run code of a file; install PyTorch 2\.6 or", tmp_path)
 
 
 def test_a_bin_afar_is_to_be_copied_first(refused, tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"anything")
-    refused(r"pytorch_model\.bin cannot be read from afar: copy", f"file://{tmp_path}")
+    refused(r"pytorch_model\.bin is remote: copy", f"file://{tmp_path}")
 
 
 def test_the_source_must_be_what_it_is_said_to_be(forms, refused, answer, tmp_path):
@@ -947,7 +888,7 @@ def test_a_destination_in_the_source_is_refused(forms, refused, copied, tmp_path
         tmp_path / "link" / "out",
         Path(path.name) / ".." / path.name / "x",
     ):
-        refused("lies in the checkpoint that is read", path, inside, "--to", "hf")
+        refused("is inside the source checkpoint", path, inside, "--to", "hf")
 
 
 def test_paths_may_have_dots(forms, answer, tmp_path, monkeypatch):
@@ -999,12 +940,12 @@ def test_a_destination_that_cannot_be_made_is_said(forms, refused, tmp_path):
     )
     # /proc refuses even root, whom no permission stops.
     refused("/proc/out/x cannot be made: ", forms["t5x"], "/proc/out/x", "--to", "hf")
-    refused("not written there", forms["t5x"], "gs://bucket/x", "--to", "hf")
+    refused("is remote: choose a local folder", forms["t5x"], "gs://bucket/x", "--to", "hf")
 
 
 def test_the_step_is_asked_for_where_it_is_not_known(forms, refused, answer, tmp_path):
     named = tmp_path / "checkpoint_1000000"
-    refused("named for step 1000000, but .* stands at 0", forms["hf"], named, "--to", "t5x")
+    refused("has step 1000000 in its name, but .* is at step 0", forms["hf"], named, "--to", "t5x")
     assert answer(forms["hf"], named, "--to", "t5x", "--step", 1_000_000)[0] == 0
     assert store.read(named).step == 1_000_000
     refused(
@@ -1060,6 +1001,7 @@ cli.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_conversion_that_is_killed_leaves_nothing_that_looks_finished(forms, answer, tmp_path):
     arguments = {to: [forms["hf"], tmp_path / to / "out", "--to", to] for to in convert.FORMS}
     processes = [
@@ -1089,6 +1031,7 @@ def test_a_disk_that_fails_is_one_sentence_and_leaves_nothing(forms, refused, tm
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["t5x", "hf"])
 def test_a_few_arrays_are_in_memory_not_all(tmp_path, monkeypatch, to):
     large = 16 << 20  # bytes of each array below, many times what the rest takes

@@ -15,6 +15,8 @@ from xfer_jax.checkpoints import hf_config as hf_config_module
 from xfer_jax.checkpoints.arrays import TARGET, Contents, Stored
 from xfer_jax.mt5 import decoding, model
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch", reason="PyTorch comes with the extra `parity`")
 transformers = pytest.importorskip(
     "transformers", reason="Transformers comes with the extra `parity`"
@@ -217,7 +219,7 @@ def test_without_a_kernel_of_its_own_the_logits_are_the_embedding_s(batch, tmp_p
     SAVED[how](tied, tmp_path / "saved")
     contents = store.read(tmp_path / "saved")
     alone = how == "safetensors"  # which hold an array that has several names once
-    assert ("it has no lm_head.weight: the embedding stands for it" in contents.note) == alone
+    assert ("it has no lm_head.weight: the embedding replaces it" in contents.note) == alone
     assert_same_logits(params_of(tmp_path / "saved"), tied, batch)
 
 
@@ -266,7 +268,7 @@ def test_a_t5_that_scales_its_logits_is_refused(t5_sizes, batch, tmp_path, said)
     found = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path)
     assert found.config.scale_decoder_outputs
     named = kept or "tie_word_embeddings is missing"
-    with pytest.raises(RequestError, match=rf"{named}.*the logits are scaled by d_model\^-0\.5"):
+    with pytest.raises(RequestError, match=rf"{named}.*scales the logits by d_model\^-0\.5"):
         store.read(tmp_path)
     (tmp_path / "config.json").unlink()
     ours, theirs = our_logits(params_of(tmp_path), batch), their_logits(scaled, batch)

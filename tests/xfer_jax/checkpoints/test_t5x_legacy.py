@@ -13,20 +13,11 @@ from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from seqio_tasks.errors import RequestError
+from tests.support.checkpoints import is_spec, legacy_tree
 from xfer_jax.checkpoints import locations, store, t5x_legacy
 from xfer_jax.checkpoints.arrays import Contents, Stored
 
 KERNEL = "target/encoder/layers_0/mlp/wi_0/kernel"
-
-
-def is_spec(_, leaf: dict) -> bool:
-    """T5X's own test of a leaf that stands for an array in a folder."""
-    return {"driver", "kvstore", "metadata"} <= leaf.keys()
-
-
-def tree_of(path: Path) -> dict:
-    content = serialization.msgpack_restore((path / "checkpoint").read_bytes())
-    return flatten_dict(content["optimizer"], is_leaf=is_spec, sep="/")
 
 
 def contents(arrays: dict[str, np.ndarray], step: int = 3) -> Contents:
@@ -68,7 +59,7 @@ def test_t5x_s_own_checkpoint_is_read_as_its_files_say(t5x):
     path = t5x.checkpoint("legacy")
     found = store.read(path)
     assert (found.form, found.step) == ("t5x-legacy", 30)
-    expected = tree_of(path)
+    expected = legacy_tree(path)
     assert expected.pop("state/step") == 30
     assert set(found.arrays) == set(expected)
     folders = 0
@@ -91,7 +82,7 @@ def test_what_is_written_lies_where_t5x_puts_it(t5x, tmp_path):
     path = t5x.checkpoint("legacy")
     t5x_legacy.write(t5x_legacy.read(path), tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {file.name for file in path.iterdir()}
-    ours, theirs = tree_of(tmp_path), tree_of(path)
+    ours, theirs = legacy_tree(tmp_path), legacy_tree(path)
     assert set(ours) == set(theirs)
     for name, leaf in theirs.items():
         if isinstance(leaf, dict):
@@ -175,7 +166,7 @@ def test_weights_that_t5x_saved_in_bfloat16_are_read(written, arrays):
 
 def test_layouts_that_t5x_no_longer_reads_are_named(written):
     rewrite(written, lambda content: content | {"version": 1})
-    with pytest.raises(RequestError, match=r"checkpoint_3 is of T5X's layout 1, .* 2 and 3 can be"):
+    with pytest.raises(RequestError, match=r"3 has T5X's layout 1, .* use layout 2 or 3"):
         t5x_legacy.read(written)
 
 
@@ -188,7 +179,7 @@ def test_bfloat16_that_stands_as_integers_is_refused(written):
         return {"version": 2, "optimizer": unflatten_dict(leaves, sep="/")}
 
     rewrite(written, as_integers)
-    with pytest.raises(RequestError, match=f"{KERNEL} holds uint16 numbers, which are no weights"):
+    with pytest.raises(RequestError, match=f"{KERNEL} has uint16 numbers, which are not weights"):
         store.read(written)
 
 
@@ -199,7 +190,7 @@ def test_an_array_cannot_lie_outside(written, folder):
         leaves[KERNEL]["kvstore"]["path"] = folder
 
     rewrite(written, move)
-    with pytest.raises(RequestError, match=r"checkpoint is damaged: an array cannot lie in '"):
+    with pytest.raises(RequestError, match=r"checkpoint is damaged: an array cannot be in '"):
         store.read(written)
 
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import gin
 import numpy as np
@@ -12,9 +13,9 @@ import pytest
 
 from seqio_tasks import catalogue, digests, sentencepiece_model, vocabulary
 from seqio_tasks.errors import RequestError, RunError
+from tests.support.batches import NER, config, open_ner
+from tests.support.files import flip
 from xfer_jax.data import token_cache
-
-NER = "xfer_pocket_ner.en"
 
 
 @pytest.fixture
@@ -31,14 +32,10 @@ def builds(monkeypatch):
     return built
 
 
-def open_ner(words, name: str = NER, split: str = "train") -> token_cache.Cache:
-    return token_cache.open_cache(catalogue.task(name), split, words)
-
-
 def test_a_cache_holds_what_the_task_says(tiny_world):
     cache = open_ner(tiny_world, split="validation")
     assert len(cache) == 20
-    examples = list(catalogue.task(NER).family.source.make("en", "validation"))
+    examples = list(catalogue.task(NER).family.source.make("en", "validation", config(tiny_world)))
     for i, (text, example) in enumerate(zip(cache.texts, examples, strict=True)):
         assert text["inputs_pretokenized"] == "tag: " + " ".join(example["tokens"])
         assert text["targets_pretokenized"] == " $$ ".join(example["spans"])
@@ -58,14 +55,16 @@ def test_a_second_opening_builds_nothing(tiny_world, builds):
     assert second.folder == first.folder
 
 
+@pytest.mark.slow
 def test_a_cache_that_exists_needs_no_tensorflow(tiny_world):
     folder = open_ner(tiny_world).folder
     code = f"""
 import gin, sys
-from seqio_tasks import catalogue, vocabulary
+from seqio_tasks import catalogue, data_config
 from xfer_jax.data import token_cache
 gin.parse_config({gin.config_str()!r})
-cache = token_cache.open_cache(catalogue.task({NER!r}), "train", vocabulary.load("pocket"))
+config = data_config.configured(vocabulary_file="pocket")
+cache = token_cache.open_cache(catalogue.task({NER!r}), "train", config)
 assert str(cache.folder) == {str(folder)!r}, cache.folder
 assert len(cache.texts) == len(cache)
 assert not {{"tensorflow", "seqio"}} & set(sys.modules)
@@ -73,6 +72,7 @@ assert not {{"tensorflow", "seqio"}} & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
 
 
+@pytest.mark.slow
 def test_another_vocabulary_or_world_is_another_cache(tiny_world, tmp_path, builds):
     folders = [open_ner(tiny_world).folder]
     other = sentencepiece_model.train(
@@ -90,6 +90,7 @@ def test_another_vocabulary_or_world_is_another_cache(tiny_world, tmp_path, buil
     assert len({(folder / "inputs.npy").read_bytes() for folder in folders}) == 4
 
 
+@pytest.mark.slow
 def test_changed_files_are_another_cache(tiny_world, tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", str(tmp_path))
     (tmp_path / "panx").mkdir()
@@ -129,14 +130,20 @@ def test_an_unknown_split_is_an_error_that_lists_the_splits(tiny_world):
         open_ner(tiny_world, split="dev")
 
 
-def token_folders(cache_dir, name) -> list:
-    return [path for path in (cache_dir / "tokens").iterdir() if name in path.name]
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch) -> Path:
+    """A cache folder of the test's own: what it leaves there, no other test meets."""
+    monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
-def test_a_build_that_fails_leaves_nothing(tiny_world, cache_dir, monkeypatch):
+def token_folders(cache) -> list:
+    return list((cache / "tokens").iterdir())
+
+
+def test_a_build_that_fails_leaves_nothing(tiny_world, own_cache, monkeypatch):
     from seqio_tasks import registry
 
-    gin.bind_parameter("World.seed", 101)
     task = "xfer_pocket_nli.fi"
     tokenised = registry.tokenised
 
@@ -152,21 +159,20 @@ def test_a_build_that_fails_leaves_nothing(tiny_world, cache_dir, monkeypatch):
             RunError, match=r"tokens of xfer_pocket_nli\.fi .*XFER_CACHE_DIR.*No space"
         ):
             open_ner(tiny_world, task)
-    assert token_folders(cache_dir, task) == []
+    assert token_folders(own_cache) == []
     assert len(open_ner(tiny_world, task)) == 64
 
 
 def test_a_build_that_is_killed_leaves_no_folder_that_looks_finished(
-    tiny_world, cache_dir, monkeypatch
+    tiny_world, own_cache, monkeypatch
 ):
-    gin.bind_parameter("World.seed", 102)
     task = "xfer_pocket_nli.ru"
     with monkeypatch.context() as patch:  # as after SIGKILL: nobody tidies up, no last rename
         patch.setattr(token_cache.shutil, "rmtree", lambda *args, **kwargs: None)
         patch.setattr("pathlib.Path.rename", lambda *args: None)
         with pytest.raises(AssertionError):
             open_ner(tiny_world, task)
-    left = token_folders(cache_dir, task)
+    left = token_folders(own_cache)
     assert left
     assert all(path.name.startswith(".") for path in left)
     assert len(open_ner(tiny_world, task)) == 64
@@ -191,18 +197,6 @@ def test_a_task_without_examples_is_an_error(tiny_world, tmp_path, monkeypatch):
 def contents(cache: token_cache.Cache) -> list:
     tokens = [cache.tokens(f, i).tolist() for f in ("inputs", "targets") for i in range(len(cache))]
     return [tokens, cache.texts]
-
-
-def flip(path, place: int) -> None:
-    """Flips a bit of a file, given its number."""
-    content = bytearray(path.read_bytes())
-    content[place // 8] ^= 1 << place % 8
-    path.write_bytes(content)
-
-
-@pytest.fixture
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XFER_CACHE_DIR", str(tmp_path / "cache"))
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -235,6 +229,7 @@ def test_a_flipped_bit_changes_no_token(tiny_world, builds, tmp_path, monkeypatc
     assert [path.name for path in whole.folder.parent.iterdir()] == [whole.folder.name]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_cache")
 def test_a_cache_that_lost_a_file_or_is_another_s_is_made_again(tiny_world, builds):
     cache = open_ner(tiny_world, split="test")
@@ -281,21 +276,20 @@ def test_a_damaged_cache_that_cannot_be_made_again_is_refused(tiny_world, monkey
 
 
 def test_a_cache_is_read_once_a_process(tiny_world, monkeypatch):
-    open_ner(tiny_world, split="test")
-    monkeypatch.setattr(digests.sources, "file_digest", None)
-    open_ner(tiny_world, split="test")
+    first = open_ner(tiny_world, split="test")
+    monkeypatch.setattr(digests.data_files, "file_digest", None)
+    assert contents(open_ner(tiny_world, split="test")) == contents(first)
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(tiny_world, tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.write_text("no folder")
-    monkeypatch.setattr(token_cache.sources, "cache_dir", lambda: file / "cache")
-    monkeypatch.setattr(vocabulary, "file", None)  # the vocabulary is loaded already
+    monkeypatch.setattr(token_cache.data_files, "cache_dir", lambda: file / "cache")
     with pytest.raises(RequestError) as caught:
         open_ner(tiny_world, split="test")
     message = str(caught.value)
     assert "\n" not in message
-    assert f"cannot be kept in {file / 'cache' / 'tokens'} (XFER_CACHE_DIR names" in message
+    assert f"cannot be written to {file / 'cache' / 'tokens'}, set XFER_CACHE_DIR" in message
 
 
 def test_samples_are_nested_and_in_the_order_of_the_file(tiny_world):

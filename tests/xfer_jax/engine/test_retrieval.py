@@ -1,6 +1,5 @@
 """Retrieval: vectors beside the network's own states, search beside brute force, the command."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -10,7 +9,9 @@ import pytest
 
 from seqio_tasks import retrieval_data as tasks
 from seqio_tasks import sentencepiece_model
+from seqio_tasks.data_config import DataConfig
 from seqio_tasks.errors import RequestError, RunError
+from tests.support.files import read_rows
 from xfer_jax.checkpoints import store
 from xfer_jax.cli import main as cli
 from xfer_jax.data import streams
@@ -139,7 +140,7 @@ def test_search_is_brute_force(case, blocks, request):
 
 
 @pytest.mark.usefixtures("small_blocks")
-def test_cosine_of_random_vectors():
+def test_cosine_finds_the_nearest_of_random_vectors():
     rng = np.random.default_rng(1)
     queries, candidates = rng.normal(size=(130, 24)), rng.normal(size=(900, 24))
     scales = np.exp(rng.normal(size=(900, 1)) * 5)  # a cosine does not depend on them
@@ -174,7 +175,7 @@ def test_scores_are_those_of_xtreme():
             assert 100 * retrieval.accuracy(ranked, gold) == pytest.approx(case["tatoeba"])
 
 
-def test_scores_by_hand():
+def test_scores_are_those_worked_out_by_hand():
     ranked, gold = [["a", "b", "c"], ["x", "y"], []], [{"b", "c", "z"}, {"x"}, {"q"}]
     assert retrieval.accuracy(ranked, gold) == pytest.approx(1 / 3)
     first = (1 / 2 + 2 / 3) / 3
@@ -214,10 +215,10 @@ def retrieve(command, checkpoint, tmp_path):
 
 
 def scores(folder: Path) -> list[dict[str, str]]:
-    with (folder / "retrieval.csv").open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_rows(folder / "retrieval.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [None, 0, 1])
 def test_the_command_finds_what_reads_the_same(retrieve, tmp_path, capsys, layer):
     similarity = "dot" if layer is None else "cosine"
@@ -271,7 +272,7 @@ def test_nothing_is_done_twice(retrieve, tmp_path, monkeypatch):
         ({"CHECKPOINT_PATH": "/nowhere"}, "/nowhere"),
     ],
 )
-def test_wrong_requests(retrieve, capsys, macros, sentence):
+def test_wrong_requests_are_refused(retrieve, capsys, macros, sentence):
     assert retrieve(**macros) == 2
     assert sentence in capsys.readouterr().err
 
@@ -305,4 +306,4 @@ def test_candidates_that_languages_share_are_encoded_once(encoder, tmp_path):
 def test_an_unknown_layer_type_is_refused():
     config = model.Config(vocab_size=128, num_encoder_layers=3)
     with pytest.raises(RequestError, match="from 0 to 3"):
-        retrieval.Retrieval(CheckpointSpec("c", config), "f", "tatoeba", layer=4)
+        retrieval.Retrieval(CheckpointSpec("c", config), "f", DataConfig(), "tatoeba", layer=4)

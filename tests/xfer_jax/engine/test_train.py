@@ -3,10 +3,6 @@
 Runs are made once for the module, by `finished` and what follows from it.
 """
 
-import contextlib
-import csv
-import io
-import json
 import os
 import re
 import shutil
@@ -19,19 +15,23 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from flax.traverse_util import flatten_dict
 
-from seqio_tasks import catalogue, metrics, subsets
+from seqio_tasks import catalogue, data_config, metrics, subsets
 from seqio_tasks.sentencepiece_model import EOS_ID
+from tests.support.checkpoints import arrays
+from tests.support.command_line import run
+from tests.support.files import jsonl, read_rows
 from xfer_jax.checkpoints import checksums, locations, run_file
-from xfer_jax.cli import main as cli
 from xfer_jax.data import token_cache
 from xfer_jax.engine import evaluation, run_folder
 from xfer_jax.mt5 import cost, decoding, model
 from xfer_jax.runtime import device_memory
 
 # The checkpoints are read back here on the devices that wrote them.
-pytestmark = pytest.mark.filterwarnings("ignore:Sharding info not provided")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:Sharding info not provided"),
+]
 
 STEPS, SAVE_PERIOD, EVAL_PERIOD = 12, 4, 8
 MACROS = {
@@ -46,16 +46,6 @@ TARGETS = ("xfer_pocket_nli.en", "xfer_pocket_nli.sw")
 FEATURES = ("inputs", "targets")
 
 
-def run(arguments: list[str]) -> tuple[int, str, str]:
-    """Runs the command line here; returns its exit code, output and errors."""
-    with (
-        contextlib.redirect_stdout(io.StringIO()) as out,
-        contextlib.redirect_stderr(io.StringIO()) as err,
-    ):
-        code = cli.main(arguments)
-    return code, out.getvalue(), err.getvalue()
-
-
 @pytest.fixture(scope="module")
 def finished(command, tmp_path_factory):
     """The folder and the output of a run of twelve steps that nothing disturbed."""
@@ -63,16 +53,6 @@ def finished(command, tmp_path_factory):
     code, out, err = run(command("train", MODEL_DIR=str(folder), **MACROS))
     assert code == 0, err
     return folder, out
-
-
-def jsonl(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def arrays(checkpoint: Path) -> dict[str, np.ndarray]:
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        tree = checkpointer.restore(checkpoint / "state")
-    return {name: np.asarray(x) for name, x in flatten_dict(tree, sep="/").items()}
 
 
 def test_a_run_writes_t5x_s_layout(finished):
@@ -137,8 +117,7 @@ def test_evaluations_within_a_second_keep_their_events(events, monkeypatch, tmp_
 
 def test_the_table_and_scores_csv_say_the_last_scores(finished):
     folder, out = finished
-    with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(folder / "scores.csv")
     assert [(row["task"], row["source"], row["target"]) for row in rows] == [
         ("xfer_pocket_nli", "en", "en"),
         ("xfer_pocket_nli", "en", "sw"),
@@ -233,43 +212,61 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(finished, killed_and_
 SIGTERM = """
 import os, signal, sys
 from xfer_jax.cli import main as cli
-from xfer_jax.mt5 import {module} as module
+from xfer_jax.mt5 import partitioning
 
-original, calls = module.{function}, []
+place, calls = partitioning.place, []
 
 def counted(*args, **kwargs):
     calls.append(1)
-    if len(calls) == {call}:
+    if len(calls) == 6:
         os.kill(os.getpid(), signal.SIGTERM)
-    return original(*args, **kwargs)
+    return place(*args, **kwargs)
 
-module.{function} = counted
+partitioning.place = counted
 sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize(
-    ("module", "function", "call", "step"),
-    [
-        ("partitioning", "place", 6, 6),  # amid a step: it is finished
-        ("decoding", "greedy_tokens", 2, 8),  # in the evaluation of step 8, after its checkpoint
-    ],
-)
-def test_a_preempted_run_saves_and_ends_bit_for_bit_as_one_that_was_not(
-    finished, command, tmp_path, module, function, call, step
-):
-    folder = tmp_path / "run"
-    arguments = command("train", MODEL_DIR=str(folder), **MACROS)
-    script = SIGTERM.format(module=module, function=function, call=call)
+def ended_here(arguments: list[str], monkeypatch) -> tuple[int, str]:
+    """Runs the command here until SIGTERM comes in the evaluation of step 8, after its checkpoint.
+
+    Returns the exit code and the errors.
+    """
+    greedy_tokens, calls = decoding.greedy_tokens, []
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return greedy_tokens(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "greedy_tokens", counted)
+        code, _, err = run(arguments)
+    return code, err
+
+
+def ended_as_a_process(arguments: list[str], _) -> tuple[int, str]:
+    """Likewise in a process of its own, amid step 6, which is finished."""
     ended = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
+        [sys.executable, "-c", SIGTERM, *arguments],
         env=os.environ,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert ended.returncode == 143, ended.stderr
-    assert ended.stderr.splitlines()[-1] == (
+    return ended.returncode, ended.stderr
+
+
+@pytest.mark.parametrize(("ended", "step"), [(ended_as_a_process, 6), (ended_here, 8)])
+def test_a_preempted_run_saves_and_ends_bit_for_bit_as_one_that_was_not(
+    finished, command, tmp_path, monkeypatch, ended, step
+):
+    folder = tmp_path / "run"
+    arguments = command("train", MODEL_DIR=str(folder), **MACROS)
+    code, err = ended(arguments, monkeypatch)
+    assert code == 143, err
+    assert err.splitlines()[-1] == (
         f"xfer-jax: ended by SIGTERM at step {step}, which is saved; the same command goes on from"
         " there"
     )
@@ -357,8 +354,7 @@ def test_an_initial_checkpoint_hands_on_step_and_moments(finished, command, tmp_
         if name.endswith("/v") and slot.size > 1:
             assert (after[name] >= 0.999 * keeps * slot).all(), name
             assert (after[name] != slot).any()
-    with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
-        (row,) = csv.DictReader(file)
+    (row,) = read_rows(folder / "scores.csv")
     assert (row["source"], row["target"], row["n_shots"]) == ("sw", "sw", "8")
 
 
@@ -514,7 +510,8 @@ def test_a_step_that_is_evaluated_again_replaces_its_line(tmp_path):
 
 def test_the_baseline_is_the_better_of_commonest_and_nothing(tiny_world):
     for name in ("xfer_pocket_nli.en", "xfer_pocket_ner.en"):
-        cache = token_cache.open_cache(catalogue.task(name), "validation", tiny_world)
+        config = data_config.configured(vocabulary_file=tiny_world.name)
+        cache = token_cache.open_cache(catalogue.task(name), "validation", config)
         scoring = cache.task.family.scoring
         commonest = max(cache.references, key=cache.references.count)
         scores = [
@@ -527,18 +524,19 @@ def test_the_baseline_is_the_better_of_commonest_and_nothing(tiny_world):
 @pytest.fixture(scope="module")
 def exploded(command, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exploded") / "run"
-    macros = {"TRAIN_STEPS": 6, "SAVE_PERIOD": 2, "LEARNING_RATE": 1e30, "TARGETS": ()}
+    macros = {"TRAIN_STEPS": 6, "SAVE_PERIOD": 1, "LEARNING_RATE": 1e30, "TARGETS": ()}
     return folder, *run(command("train", MODEL_DIR=str(folder), **macros))
 
 
 def test_a_loss_that_is_no_number_ends_the_run_with_the_step(exploded):
     _, code, _, err = exploded
     assert code == 1
-    assert re.fullmatch(r"xfer-jax: the loss became (nan|inf) at step [12]\n", err)
+    assert re.fullmatch(r"xfer-jax: the loss became (nan|inf) at step 1\n", err)
 
 
 def test_no_checkpoint_of_a_run_that_exploded_holds_what_is_no_number(exploded):
     folder = exploded[0]
+    assert locations.steps(folder) == [1]
     for step in locations.steps(folder):
         for name, array in arrays(folder / f"checkpoint_{step}").items():
             assert np.isfinite(array).all(), (step, name)
@@ -604,14 +602,12 @@ def test_the_best_checkpoint_is_chosen_kept_and_handed_on(selected, command, tmp
     assert f"checkpoint {best} is chosen: SELECT_BY is 'mean'" in out
     assert set(locations.steps(folder)) == {best, STEPS}  # the latest is what a run goes on from
     assert locations.locate(folder).name == f"checkpoint_{best}"
-    with (folder / "scores.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_rows(folder / "scores.csv")
     other = tmp_path / "eval"
     macros = {"CHECKPOINT_PATH": str(folder / f"checkpoint_{best}"), "EVAL_SPLIT": "test"}
     code, _, err = run(command("eval", EVAL_OUTPUT_DIR=str(other), **macros))
     assert code == 0, err
-    with (other / "scores.csv").open(encoding="utf-8", newline="") as file:
-        expected = list(csv.DictReader(file))
+    expected = read_rows(other / "scores.csv")
     for row, of_eval in zip(rows, expected, strict=True):
         assert (row["split"], row["step"], row["selected_by"]) == ("test", str(best), "mean")
         assert row["score"] == of_eval["score"]

@@ -33,6 +33,7 @@ def random_inputs(seed: int, lengths) -> np.ndarray:
     return rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "length"), [("greedy", 12), ("greedy_len5", 5)])
 def test_greedy_equals_t5x_s(t5x, t5x_module, name, length):
     inputs = t5x.batch("unpacked")["encoder_input_tokens"]
@@ -42,6 +43,7 @@ def test_greedy_equals_t5x_s(t5x, t5x_module, name, length):
     np.testing.assert_allclose(scores, t5x.reference[f"decode/{name}/scores"], rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "length", "beams", "alpha"),
     [
@@ -85,6 +87,7 @@ def test_shift_right_makes_t5x_s_decoder_inputs(t5x):
     np.testing.assert_array_equal(shifted, batch["decoder_input_tokens"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_greedy_equals_running_the_whole_network_at_each_step(tiny, seed):
     module, params = tiny
@@ -112,7 +115,7 @@ def test_greedy_equals_running_the_whole_network_at_each_step(tiny, seed):
 @pytest.mark.parametrize("size", [1, 7, 97, 512, 768])
 def test_of_equal_logits_the_first_is_the_likeliest(size):
     few_values = np.random.default_rng(size).integers(-3, 3, (64, size)).astype(np.float32)
-    likeliest = decoding._likeliest(jnp.asarray(few_values))
+    likeliest = decoding._argmax(jnp.asarray(few_values))
     assert likeliest.dtype == jnp.int32
     np.testing.assert_array_equal(likeliest, few_values.argmax(1))
 
@@ -175,6 +178,7 @@ LABEL_SETS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", LABEL_SETS)
 def test_the_label_is_greedy_s_when_it_is_held_to_the_set(tiny, labels):
     """Against running the whole network at each step, all but the allowed tokens left out."""
@@ -195,6 +199,7 @@ def test_the_label_is_greedy_s_when_it_is_held_to_the_set(tiny, labels):
         assert labels[found] == emitted
 
 
+@pytest.mark.slow
 def test_where_greedy_emits_a_label_it_is_the_one_that_is_chosen(tiny):
     module, params = tiny
     logits = params["decoder"]["logits_dense"]

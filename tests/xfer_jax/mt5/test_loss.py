@@ -24,6 +24,7 @@ def float64_loss(logits, targets, z_loss):
     return log_z - target + z_loss * log_z**2, z_loss * log_z**2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_logits", [1 << 24, 40])
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1e4])
 @pytest.mark.parametrize("z_loss", [0.0, 1e-4, 0.1])
@@ -43,6 +44,7 @@ def test_the_loss_of_any_logits_equals_float64(scale, z_loss, max_logits):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_states_in_bfloat16_are_taken_in_float32():
     states, kernel = jnp.asarray([[[1.0, 2.0, 3.0]]], jnp.bfloat16), jnp.eye(3)
     found = loss.token_losses(states, kernel, jnp.asarray([[2]]))
@@ -92,6 +94,7 @@ def test_sums_and_gradients_equal_t5x_s_in_any_pieces(t5x, states, kind, max_log
         np.testing.assert_allclose(array, reference, rtol=0, atol=5e-5, err_msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_logits", PIECES)
 @pytest.mark.parametrize("shards", [2, 4])
 def test_shards_of_the_vocabulary_change_nothing(max_logits, shards):
@@ -109,6 +112,7 @@ def test_shards_of_the_vocabulary_change_nothing(max_logits, shards):
         np.testing.assert_allclose(array, reference, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_logits", PIECES)
 @pytest.mark.parametrize("z_loss", [0.0, 1e-4, 0.1])
 def test_gradients_are_those_of_the_loss_written_out(z_loss, max_logits):
@@ -133,6 +137,7 @@ def test_gradients_are_those_of_the_loss_written_out(z_loss, max_logits):
         np.testing.assert_allclose(array, reference, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_logits", [1 << 24, 7 * 24])
 def test_a_learnt_token_s_gradient_survives_products_of_rounded_numbers(monkeypatch, max_logits):
     # Accelerators round what they multiply (TF32, bfloat16): p - 1 must be formed before.
@@ -167,6 +172,7 @@ def test_a_learnt_token_s_gradient_survives_products_of_rounded_numbers(monkeypa
     assert error < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_logits", [1 << 24, 40, 13])
 def test_weights_scale_the_loss_and_choose_what_accuracy_counts(max_logits):
     rng = np.random.default_rng(1)

@@ -34,6 +34,7 @@ def test_parameters_are_t5x_s_by_name_shape_and_axes(t5x, t5x_config):
     assert {leaf.dtype for leaf in shapes.values()} == {jnp.dtype("float32")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_and_encoder_output_equal_t5x_s(t5x, t5x_module, kind):
     variables, batch = {"params": t5x.params}, t5x.batch(kind)
@@ -96,6 +97,7 @@ def drawn(initialise):
     return initialise(3)
 
 
+@pytest.mark.slow
 def test_kernels_are_drawn_as_t5x_draws_them(drawn, t5x_config):
     kernels = {name: np.asarray(x) for name, x in drawn.items() if name.endswith("/kernel")}
     assert len(kernels) == 2 * 7 + 2 * 11 + 1
@@ -113,6 +115,7 @@ def test_kernels_are_drawn_as_t5x_draws_them(drawn, t5x_config):
         assert widest > 2.2, name
 
 
+@pytest.mark.slow
 def test_the_other_parameters_are_drawn_as_t5x_draws_them(drawn, t5x_config):
     assert float(drawn["token_embedder/embedding"].std()) == pytest.approx(1.0, rel=0.02)
     for name in ("encoder", "decoder"):
@@ -125,6 +128,7 @@ def test_the_other_parameters_are_drawn_as_t5x_draws_them(drawn, t5x_config):
     assert all((np.asarray(scale) == 1).all() for scale in scales)
 
 
+@pytest.mark.slow
 def test_initialisation_follows_the_seed(initialise, drawn):
     again, other = initialise(3), initialise(4)
     for name, array in drawn.items():
@@ -175,6 +179,7 @@ def long_batch(rows: int, length: int) -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.slow
 def test_gradients_in_bfloat16_are_near_those_in_float32_array_by_array():
     batch = long_batch(2, LONG)
     targets = batch["decoder_target_tokens"]
@@ -211,6 +216,7 @@ def test_gradients_in_bfloat16_are_near_those_in_float32_array_by_array():
     assert len(errors) == 2 * 9 + 2 * 14 + 2 + 2 + 2
 
 
+@pytest.mark.slow
 def test_nothing_is_summed_over_tokens_in_bfloat16():
     """Looks at the program: XLA's CPU backend widens some sums that accelerators do not."""
     rows, length = 3, 40
@@ -262,6 +268,7 @@ def test_wrong_sizes_are_named(setting, named):
         model.Config(**setting)
 
 
+@pytest.mark.slow
 def test_dropout_acts_only_where_it_is_enabled(t5x, t5x_config):
     batch = t5x.batch("unpacked")
     one_layer = dataclasses.replace(t5x_config, num_encoder_layers=1, num_decoder_layers=1)
@@ -287,6 +294,7 @@ def test_dropout_acts_only_where_it_is_enabled(t5x, t5x_config):
     assert not np.allclose(dropped, with_dropout(1), atol=1e-2)
 
 
+@pytest.mark.slow
 def test_rematerialisation_keeps_less_and_computes_the_same(t5x, t5x_config):
     batch = t5x.batch("unpacked")
     params = jax.tree.map(jnp.asarray, t5x.params)
@@ -315,6 +323,7 @@ def test_rematerialisation_keeps_less_and_computes_the_same(t5x, t5x_config):
     )
 
 
+@pytest.mark.slow
 def test_importing_the_engine_imports_no_tensorflow():
     code = (
         "import sys; from xfer_jax.checkpoints import convert; from xfer_jax.data import loader;"

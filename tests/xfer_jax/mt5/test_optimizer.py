@@ -48,8 +48,8 @@ def updated(t5x, update):
     return from_step
 
 
-@pytest.mark.parametrize("kind", ["unpacked", "packed"])
-@pytest.mark.parametrize("shares", [1, 2])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "shares"), [("unpacked", 1), ("packed", 2)])
 def test_a_loss_of_the_real_target_tokens_alone_is_the_same(t5x, update, kind, shares):
     batch = t5x.batch(kind)
     of_shares = np.asarray(batch["decoder_target_tokens"]).reshape(shares, -1)
@@ -67,6 +67,7 @@ def test_a_loss_of_the_real_target_tokens_alone_is_the_same(t5x, update, kind, s
         np.testing.assert_allclose(array, reference, rtol=0, atol=PARAMETER_TOLERANCE[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 2, 5])
 @pytest.mark.parametrize("start", [0, 1_000_000])
 def test_updates_equal_t5x_s(t5x, updated, start, after):
@@ -93,12 +94,14 @@ def test_updates_equal_t5x_s(t5x, updated, start, after):
     assert int(state["state/step"]) == start + after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [0, 1_000_000])
 def test_losses_before_each_update_equal_t5x_s(t5x, updated, start):
     expected = t5x.json("adafactor")[f"start_{start}"]["loss_before_step"]
     np.testing.assert_allclose(updated(start)[1], expected, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_slots_are_factored_where_t5x_s_are(t5x, updated):
     state = flatten_dict(updated(0)[0][1]["state"]["param_states"], sep="/")
     for name, of in t5x.json("config")["parameters"].items():
@@ -137,6 +140,7 @@ def test_cosine_decay_goes_round_in_cycles():
     assert values == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_an_update_equals_optax_s_adafactor(t5x):
     """The parts that are put together here, against optax's own whole."""
     params = jax.tree.map(jnp.asarray, t5x.params)
@@ -157,6 +161,7 @@ def test_unknown_factor_is_an_error_that_names_the_nearest():
         optimizer.schedule("constant * linear_warmpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("vocab", "width"), [(640, 128), (300, 160), (40, 6)])
 def test_rows_update_a_table_as_the_whole_gradient_does(vocab, width):
     """Against optax, with a gradient that is zero in the rows that were not looked up."""
@@ -257,6 +262,7 @@ def update_sizes():
     return measure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ["continued", "fresh"])
 def test_an_update_has_the_same_size_at_every_batch_size(update_sizes, origin):
     # Seen: 1.00, 1.00, 0.99, 0.96 from continued moments, 0.95, 0.95, 0.97, 0.97 from fresh ones.
@@ -267,6 +273,7 @@ def test_an_update_has_the_same_size_at_every_batch_size(update_sizes, origin):
         assert found == pytest.approx(reference, rel=0.1), examples
 
 
+@pytest.mark.slow
 def test_with_t5x_s_fixed_factor_smaller_batches_take_smaller_steps_from_continued_moments(
     update_sizes,
 ):
@@ -278,6 +285,7 @@ def test_with_t5x_s_fixed_factor_smaller_batches_take_smaller_steps_from_continu
     assert update_sizes(fixed, "fresh", 16) > 0.9 * largest
 
 
+@pytest.mark.slow
 def test_the_loss_is_divided_by_the_target_tokens_as_t5x_divides_it(t5x, t5x_module):
     """The gradient of an unfactored array is read off its second moment after the first update."""
     batch, params = t5x.batch("packed"), jax.tree.map(jnp.asarray, t5x.params)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -12,8 +11,11 @@ import pytest
 from jax.sharding import PartitionSpec
 
 from seqio_tasks.errors import RequestError
+from tests.support.command_line import free_port
 from xfer_jax.checkpoints import store
 from xfer_jax.mt5 import partitioning
+
+pytestmark = pytest.mark.slow
 
 STEPS = 20
 LOSS_TOLERANCE, PARAMETER_TOLERANCE = (
@@ -141,12 +143,6 @@ def test_meshes_of_eight_devices_compute_and_save_what_one_device_does(tmp_path)
         assert largest_difference(trained, single) < PARAMETER_TOLERANCE, mesh
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture(scope="module")
 def runs(command, tmp_path_factory):
     """Folders and outputs of a run by one process of one device, and by two of two devices."""
@@ -179,9 +175,13 @@ def runs(command, tmp_path_factory):
         "first": start("two", 2, *joined, "--process_index=0", NUM_PARTITIONS=2),
         "second": start("two", 2, *joined, "--process_index=1", NUM_PARTITIONS=2),
     }
-    for name, process in processes.items():
-        outputs[name], errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    try:
+        for name, process in processes.items():
+            outputs[name], errors = process.communicate(timeout=300)
+            assert process.returncode == 0, errors
+    finally:
+        for process in processes.values():
+            process.kill()
     return folders, outputs
 
 
@@ -295,7 +295,7 @@ def test_a_process_that_cannot_join_says_so_in_one_line(command):
         check=False,
     )
     assert result.returncode == 2
-    assert result.stderr.startswith("xfer-jax: the processes cannot be joined (")
+    assert result.stderr.startswith("xfer-jax: the processes cannot connect (")
     assert result.stderr.count("\n") == 1
     assert "--process_index=I" in result.stderr
 

@@ -21,6 +21,8 @@ from xfer_jax.analysis import analysis_folder, features
 from xfer_jax.cli import main as cli
 from xfer_jax.report import figures, page, reading, report, wording
 
+pytestmark = pytest.mark.slow
+
 CODES = ("ar", "bn", "en", "fi", "id", "ru", "sw", "es", "de", "hi")
 EVIL = '<script>alert("$x$ & y")</script>'
 BROWSER = next(

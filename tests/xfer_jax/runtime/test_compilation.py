@@ -34,6 +34,7 @@ def run(folder) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.slow
 def test_a_program_is_compiled_once_and_a_damaged_one_again(tmp_path):
     first = run(tmp_path)
     assert first[1] == "False"
@@ -68,6 +69,7 @@ for i in range(20):
 """
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_never_run_even_where_zstd_is_installed(tmp_path):
     # what JAX would take instead of zlib: it packs without a checksum
     (tmp_path / "zstandard.py").write_text(

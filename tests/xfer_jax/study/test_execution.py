@@ -590,6 +590,26 @@ def test_languages_without_data_are_named_before_anything_runs(tmp_path, capsys,
     assert not (tmp_path / "out").exists()
 
 
+def test_each_stage_is_checked_in_its_own_data_folder(tmp_path, capsys):
+    for name in ("lacks", "has"):
+        (tmp_path / name / "panx").mkdir(parents=True)
+    for split in ("train", "dev"):
+        (tmp_path / "has" / "panx" / f"{split}-en.tsv").write_text("Ada\tB-PER\n\n")
+    path = tmp_path / "study.gin"
+    stages = "".join(
+        f"{name}/study.Stage:\n  tasks = ('panx',)\n  train_on = 'targets'\n"
+        f"  score_on = 'targets'\n  settings = (\"DATA_DIR = '{tmp_path / name}'\",)\n"
+        for name in ("lacks", "has")
+    )
+    path.write_text(
+        "study.Study:\n  model = 'pocket'\n  stages = (@lacks/study.Stage(), @has/study.Stage())\n"
+        f"  targets = ('en',)\n  settings = ('VOCAB_SIZE = 512',)\n{stages}"
+    )
+    line = refusal(capsys, path, "--out", str(tmp_path / "out"))
+    assert "there is no data for xfer_panx.en (train), xfer_panx.en (validation);" in line
+    assert str(tmp_path / "lacks") in line
+
+
 def test_t5x_s_engine_needs_t5x(file, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     line = refusal(capsys, file, "--out", str(tmp_path / "out"), "--engine", "t5x")
