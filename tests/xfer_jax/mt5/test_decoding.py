@@ -1,5 +1,7 @@
 """Greedy decoding, beam search and scoring, against T5X's outputs and plain forward passes."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,6 +25,12 @@ TINY = model.Config(
 def tiny():
     """A network whose choices are its own: with 12 tokens, some sequences end and some do not."""
     return model.Transformer(TINY), jax.jit(lambda: model.initialise(TINY, seed=0))()
+
+
+@functools.partial(jax.jit, static_argnames="module")
+def forward(module, params, inputs, before, present):
+    """Runs the whole network; compiled once for all tests of a shape."""
+    return module.apply({"params": params}, inputs, before, present)
 
 
 def random_inputs(seed: int, lengths) -> np.ndarray:
@@ -99,9 +107,10 @@ def test_greedy_equals_running_the_whole_network_at_each_step(tiny, seed):
     ended = np.zeros(len(inputs), bool)
     # The network's masks come from the targets, so that those are given as present throughout.
     present = np.ones_like(tokens)
-    forward = jax.jit(lambda before: module.apply({"params": params}, inputs, before, present))
     for position in range(length):
-        logits = np.asarray(forward(decoding.shift_right(expected)), np.float64)[:, position]
+        before = decoding.shift_right(expected)
+        logits = np.asarray(forward(module, params, inputs, before, present), np.float64)
+        logits = logits[:, position]
         choice = np.where(ended, decoding.PAD_ID, logits.argmax(-1))
         log_p = logits.max(-1) - np.log(np.exp(logits).sum(-1))
         expected_scores += np.where(ended, 0.0, log_p)
@@ -187,13 +196,14 @@ def test_the_label_is_greedy_s_when_it_is_held_to_the_set(tiny, labels):
     chosen = np.asarray(decoding.choose_label(module, params, inputs, labels))
     width = max(map(len, labels))
     present = np.ones((1, width), np.int32)
-    forward = jax.jit(lambda row, before: module.apply({"params": params}, row, before, present))
     for row, found in zip(inputs, chosen, strict=True):
         emitted: tuple[int, ...] = ()
         while emitted not in labels:
             so_far = np.zeros((1, width), np.int32)
             so_far[0, : len(emitted)] = emitted
-            logits = np.asarray(forward(row[None], decoding.shift_right(so_far)))[0, len(emitted)]
+            before = decoding.shift_right(so_far)
+            logits = np.asarray(forward(module, params, row[None], before, present))
+            logits = logits[0, len(emitted)]
             allowed = {x[len(emitted)] for x in labels if x[: len(emitted)] == emitted}
             emitted = (*emitted, max(allowed, key=lambda token: logits[token]))
         assert labels[found] == emitted

@@ -19,7 +19,7 @@ from seqio_tasks.errors import RequestError
 from tests.support.runs import RIGHT, WRONG, write_run
 from xfer_jax.analysis import analysis_folder, features
 from xfer_jax.cli import main as cli
-from xfer_jax.report import figures, page, reading, report, wording
+from xfer_jax.report import figures, page, reading, report
 
 pytestmark = pytest.mark.slow
 
@@ -212,7 +212,7 @@ def test_odd_tables_have_a_page_too(tmp_path):
     for name, rows in {
         "one": [("1", "en", code, rng.random() * 50) for code in CODES],
         "tasks": [(t, s, c, rng.random() * 50) for t in ("1", "01")
-                  for s in CODES for c in CODES],
+                  for s in CODES[:5] for c in CODES[:5]],
         "unknown": [("t", s, c, rng.random() * 50) for s in unknown for c in unknown],
     }.items():  # fmt: skip
         scores = tmp_path / f"{name}.csv"
@@ -474,14 +474,6 @@ def test_many_reports_at_once_and_one_that_ends_midway_leave_a_whole_page(tmp_pa
             page._write(tmp_path, "new", contents)
         monkeypatch.undo()
         assert (tmp_path / "report.html").read_bytes() == before
-
-
-def test_names_are_cut_between_characters_as_readers_see_them():
-    assert wording.short("ab", 2) == "ab"
-    assert wording.short("abc", 2) == "a…"
-    assert wording.short("abe\u0301f", 4) == "ab…"  # an accent stays with its letter, or goes too
-    assert wording.short("हिन्दी भाषा", 7) == "हिन्दी…"
-    assert len(wording.short("e" + "\u0301" * 10_000)) == 80  # one letter of ten thousand marks
 
 
 def test_the_report_does_not_import_the_engine():
