@@ -1,4 +1,4 @@
-"""Scores a model on its targets, and writes results in T5X's output layout."""
+"""Evaluates a model: `xfer-jax eval` and `xfer-jax infer`. Files have the layout of T5X."""
 
 import dataclasses
 from collections import Counter
@@ -29,23 +29,22 @@ _UNKNOWN_SOURCE = "by a checkpoint that does not say what it was trained on"
 
 @dataclasses.dataclass(frozen=True)
 class TargetScore:
-    """How well a model does on one target."""
+    """The result of a model on one target."""
 
     task: Task
     split: str
     step: int  # of the model
-    values: dict[str, float]  # every metric, as the mT5 release scales it, and the strict ones
-    percent: float  # the task's own score in percent
+    values: dict[str, float]  # all metrics, scaled as in the mT5 release, and the strict ones
+    percent: float  # the score of the task in percent
     baseline: float  # in percent, see `baseline`
     examples: int
     truncated_inputs: int
 
 
 def baseline(cache: Cache) -> float:
-    """Scores the better of two answers that read no input: the commonest target, and nothing.
+    """Returns the score, in percent, that needs no input.
 
-    Returns:
-      The score in percent.
+    It is the higher one of two scores: of always the most frequent target, and of empty outputs.
     """
     scoring, references = cache.task.family.scoring, cache.references
     counts = Counter(text["targets_pretokenized"] for text in cache.texts)
@@ -68,10 +67,10 @@ def evaluate_task(
     """Predicts a task's examples, scores them, and writes T5X's `inference_eval` files.
 
     Args:
-      predictor: the model, and how it answers.
+      predictor: the model and the method of prediction.
       cache: the examples.
-      folder: gets `inference_eval/`.
-      step: the model's, in the files' names and lines.
+      folder: the folder in which `inference_eval/` is written.
+      step: of the model; names and lines of the files contain it.
       advance: called after every batch.
     """
     task, scoring = cache.task, cache.task.family.scoring
@@ -102,7 +101,7 @@ def evaluate_task(
     )
     run_folder.write_jsonl(results / f"{task.name}-{step:06d}.jsonl", predictions)
     run_folder.set_metrics(results / f"{task.name}-metrics.jsonl", step, values)
-    # The step in the name: two evaluations may fall into one second.
+    # The name contains the step, because two evaluations may start in the same second.
     with run_folder.events(results / task.name, suffix=f".step{step}") as writer:
         for name, value in values.items():
             writer.add_scalar(f"inference/{name}", value, step)
@@ -121,12 +120,12 @@ def evaluate_task(
 def evaluate_all(
     predictor: Predictor, targets: Sequence[Cache], folder: Path, step: int
 ) -> list[TargetScore]:
-    """Scores every target in turn, with its files and TensorBoard events.
+    """Evaluates every target in turn, and writes its files and TensorBoard events.
 
     Args:
-      predictor: the model, and how it answers.
-      targets: what to score on.
-      folder: gets `inference_eval/`.
+      predictor: the model and the method of prediction.
+      targets: the examples of each target.
+      folder: the folder in which `inference_eval/` is written.
       step: of the parameters.
     """
     scores = []
@@ -140,11 +139,11 @@ def evaluate_all(
 
 
 def table(results: Sequence[TargetScore], source: str | None) -> str:
-    """Renders results as the table that a run ends with, scores in percent.
+    """Renders the table that is printed at the end of a run, with scores in percent.
 
     Args:
-      results: one a target.
-      source: the language that the model was trained on; None if it is not known.
+      results: one per target.
+      source: the source language of the model; None if it is unknown.
     """
     scored = {
         r.task.full_name.rpartition(".")[0] + " " + r.task.family.scoring.score for r in results
@@ -164,10 +163,10 @@ def table(results: Sequence[TargetScore], source: str | None) -> str:
     ]
     trained = f"trained on {source}" if source else _UNKNOWN_SOURCE
     title = f"{', '.join(sorted(scored))} in percent, {trained}"
-    lines.append("baseline: the better of always the commonest target and always nothing")
+    lines.append("baseline: always the most frequent target, or no output if that scores higher")
     cut = sum(r.truncated_inputs for r in results)
     if cut:
-        lines.append(f"{cut} of {sum(r.examples for r in results)} inputs were cut to their length")
+        lines.append(f"{cut} of {sum(r.examples for r in results)} inputs were truncated")
     return "\n".join([title, *lines])
 
 
@@ -188,12 +187,13 @@ def read_score(folder: Path, task: Task, split: str) -> TargetScore:
 
 
 def write_scores(folder: Path, scores: Sequence[TargetScore], about: Mapping[str, Any]) -> None:
-    """Writes the table of the run's end as `scores.csv`, scores in percent.
+    """Writes the scores as `scores.csv`, in percent.
 
     Args:
-      folder: gets the file.
-      scores: one a target.
-      about: what the checkpoint knows of its training: source, n_shots, examples, seed.
+      folder: the folder in which it is written.
+      scores: one per target.
+      about: what the checkpoint says about its training: source, n_shots (empty: all), examples,
+        seed.
     """
     known = {"source": "source", "n_shots": "n_shots", "n_train": "examples", "seed": "seed"}
     known |= {"selected_by": "selected_by"}
@@ -222,14 +222,14 @@ def infer_task(
     """Writes predictions, or the scores of the targets, in the layout of T5X's `infer`.
 
     Args:
-      predictor: the model, and how it answers.
+      predictor: the model and the method of prediction.
       cache: the examples.
-      folder: gets the files.
+      folder: the folder in which the files are written.
       mode: `predict`, or `score` for the summed log-probability of each target, in nats.
       advance: called after every batch.
 
     Returns:
-      The file `<task>-<mode>.jsonl-00000-of-00001`; an empty `….COMPLETED` stands beside it.
+      The file `<task>-<mode>.jsonl-00000-of-00001`; next to it is an empty file `….COMPLETED`.
     """
     values: Sequence[Any]
     if mode == "predict":
@@ -275,7 +275,7 @@ class Evaluation:
         """Loads the model and the data.
 
         Raises:
-          RequestError: a wrong request.
+          RequestError: the request is wrong.
         """
         checkpoint = self.checkpoint.find(self.data_config)
         run_folder.check_inputs(self.folder, checkpoint.inputs)
@@ -305,7 +305,7 @@ class Opened:
 
 
 def evaluate(request: Evaluation, config_text: str) -> list[TargetScore]:
-    """Scores a checkpoint on its targets, in T5X's output layout, and prints the table."""
+    """Evaluates a checkpoint on its targets, writes files in T5X's layout, and prints the table."""
     folder = request.folder
     run_folder.check(folder, config_text)
     for task in request.eval_data.resolved():

@@ -1,4 +1,4 @@
-"""What a model answers: texts and scores for the examples of a task, computed by all devices."""
+"""Predicts or scores the examples of a task with a model, on all devices."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,17 +20,17 @@ from xfer_jax.mt5 import decoding, partitioning
 from xfer_jax.mt5.model import Transformer
 
 GREEDY, BEAM, LABELS = "greedy", "beam", "labels"
-Progress = Callable[[int], None]  # told how many more examples are done
+Progress = Callable[[int], None]  # is called with the number of examples that are newly done
 
 
 @gin.configurable(module="xfer_jax.engine.prediction")
 @settings({"name": "PREDICT_BY", "alpha": "BEAM_ALPHA"})
 class Method:
-    """How outputs are found. Macros set the fields: PREDICT_BY, NUM_BEAMS, BEAM_ALPHA."""
+    """The method of prediction."""
 
-    name: str = GREEDY  # or 'beam': the best of a search; 'labels': greedy within a closed set
+    name: str = GREEDY  # or 'beam': beam search; 'labels': greedy within a fixed set of labels
     num_beams: Annotated[int, Field(ge=1, le=1024)] = 4
-    alpha: FromZero = 0.6  # how far the search favours longer outputs; 0: not at all
+    alpha: FromZero = 0.6  # length penalty of beam search; 0: none
 
     def __post_init__(self):
         if self.name not in (GREEDY, BEAM, LABELS):
@@ -39,7 +39,7 @@ class Method:
             )
 
     def check(self, task: Task) -> None:
-        """Raises RequestError unless a task can be evaluated, and by this method."""
+        """Raises RequestError if a task cannot be evaluated, or not with this method."""
         if task.family.format.objective != "supervised":
             raise RequestError(f"{task.name} is text without targets: there is nothing to evaluate")
         if self.name == LABELS and not task.family.format.labels:
@@ -51,25 +51,25 @@ class Method:
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """A model with all that it needs to answer. Of several processes, all call it alike."""
+    """A model, and what it needs to predict. If there are several processes, all must call it."""
 
     module: Transformer
     params: dict
     mesh: Mesh
     vocabulary: Vocabulary
-    lengths: streams.Lengths  # most tokens of inputs, and of targets, which is the longest output
-    batch_size: int  # examples at a time; rounded up to what the devices share evenly
+    lengths: streams.Lengths  # maximum numbers of tokens; of 'targets': also of outputs
+    batch_size: int  # rounded up to a multiple of the number of devices that share the data
     method: Method = Method()  # noqa: RUF009 - it is frozen
 
     def predict(self, cache: Cache, progress: Progress = lambda n: None) -> tuple[list[str], int]:
-        """Returns the outputs as text in the order of the examples, and how many inputs were cut.
+        """Returns the outputs as text, in the order of the examples; and the number of cut inputs.
 
         Args:
           cache: the examples.
           progress: called after every batch.
 
         Raises:
-          RequestError: the task cannot be evaluated by this method.
+          RequestError: the task cannot be evaluated with this method.
         """
         streams.check_lengths(self.lengths)
         if not isinstance(cache, streams.Masked):
@@ -88,7 +88,7 @@ class Predictor:
         return [outputs[i] for i in range(len(outputs))], truncated
 
     def predict_tokens(self, cache: Cache, progress: Progress = lambda n: None) -> list[list[int]]:
-        """Returns the outputs as tokens, see `predict`; what follows their end is left out."""
+        """Returns the outputs as tokens, see `predict`, without the padding after their end."""
         streams.check_lengths(self.lengths)
         batches, _ = self._batches(cache)
         outputs: dict[int, list[int]] = {}
@@ -100,7 +100,7 @@ class Predictor:
         return [outputs[i] for i in range(len(outputs))]
 
     def _answer(self, inputs: jax.Array, labels: decoding.Labels | None) -> jax.Array:
-        """Returns tokens [B, L], or with labels the chosen one's index [B]."""
+        """Returns tokens [B, L]; or with labels, the index of the chosen label [B]."""
         if labels is not None:
             return decoding.choose_label(self.module, self.params, inputs, labels)
         longest = self.lengths[token_cache.TARGETS]
@@ -119,11 +119,11 @@ class Predictor:
           progress: called after every batch.
 
         Raises:
-          RequestError: a task without targets, or a target longer than its length.
+          RequestError: the task has no targets, or a target is longer than the maximum.
         """
         if not isinstance(cache, streams.Masked):
             Method().check(cache.task)
-        # It refuses targets that would be cut: their score would be wrong.
+        # Refuses targets that would be truncated, because their score would be wrong.
         streams.Supervised(cache, self.lengths)
         batches, _ = self._batches(cache)
         longest = self.lengths[token_cache.TARGETS]

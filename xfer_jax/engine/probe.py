@@ -1,7 +1,7 @@
-"""Asks a model for masked spans of a task's own text, as it was pre-trained: `xfer-jax probe`.
+"""Measures how well a model predicts masked spans of a task's text: `xfer-jax probe`.
 
-One teacher-forced pass for the loss of what was masked, and greedy decoding for the spans
-themselves; files and masks are those of T5X's `infer` with t5x_configs/probe.gin.
+The loss is computed with teacher forcing, and the spans by greedy decoding. Masks and files are the
+same as those of T5X's `infer` with t5x_configs/probe.gin.
 """
 
 from typing import Any, ClassVar
@@ -53,10 +53,10 @@ class Probe:
 
 
 def probe(request: Probe, config_text: str) -> None:
-    """Probes a checkpoint, and prints and writes the table; what was done before is kept.
+    """Probes a checkpoint, and prints and writes the table. Finished files are not made again.
 
     Raises:
-      RequestError: a wrong request, or a folder that holds the probe of another checkpoint.
+      RequestError: the request is wrong, or the folder contains the probe of another checkpoint.
     """
     folder, first = request.folder, request.eval_data.resolved()[0]
     of_family = folder / f"{PREFIX}{first.family.name}"

@@ -1,7 +1,8 @@
-"""Where a run starts.
+"""Finds the checkpoint from which a run starts.
 
-(1) MODEL_DIR holds checkpoints: from the latest that is whole; (2) else INITIAL_CHECKPOINT_PATH:
-from there, with its step and optimizer state, as T5X does; (3) else a new model.
+(1) If MODEL_DIR contains checkpoints, the latest undamaged one. (2) Otherwise
+INITIAL_CHECKPOINT_PATH, including its step and optimizer state, as in T5X. (3) Otherwise none: a
+new model.
 """
 
 from pathlib import Path
@@ -21,44 +22,45 @@ from xfer_jax.mt5 import model, partitioning
 
 
 class Origin(NamedTuple):
-    """What a run starts from."""
+    """The checkpoint from which a run starts."""
 
     checkpoint: str | Path | None  # None: a new model
-    resumed: bool  # the checkpoint is the run's own
-    about: dict[str, Any]  # what it knows besides arrays
+    resumed: bool  # the checkpoint is one of the run itself
+    about: dict[str, Any]  # what the checkpoint contains besides the arrays
     inputs: dict[str, str]  # digests of what the run reads
-    damaged: list[str]  # checkpoints of its own that are passed over, and why
+    damaged: list[str]  # messages about checkpoints of the run that cannot be used
 
 
-def find(model_dir: Path, initial: str | None, vocab: Vocabulary) -> Origin:
-    """Finds the checkpoint to start from, after removing what a killed run has left.
+def find(folder: Path, initial: str | None, vocab: Vocabulary) -> Origin:
+    """Finds the checkpoint to start from, and removes unfinished files of a killed run.
 
     Args:
-      model_dir: the run's folder.
+      folder: the run's.
       initial: INITIAL_CHECKPOINT_PATH; None: a new model.
-      vocab: that the run uses.
+      vocab: the vocabulary of the run.
 
     Raises:
-      RequestError: no such checkpoint, another vocabulary, or other inputs than those of before.
+      RequestError: there is no such checkpoint; or it has another vocabulary; or the inputs are not
+        those with which the run began.
     """
     if partitioning.is_first():
-        locations.tidy(model_dir)
-        files.tidy(model_dir)
-        files.tidy(model_dir / "inference_eval")
+        locations.tidy(folder)
+        files.tidy(folder)
+        files.tidy(folder / "inference_eval")
     partitioning.meet("leftovers are gone")
-    own, damaged = locations.latest(model_dir)
+    own, damaged = locations.latest(folder)
     checkpoint: str | Path | None = own
     inputs = {"vocabulary": vocab.digest}
     if initial:
         try:
             located = locations.locate(initial)
         except RequestError:
-            if own is None:  # else it is no longer needed
+            if own is None:  # otherwise it is no longer needed
                 raise
         else:
             inputs["initial checkpoint"] = checksums.identity(located)
             checkpoint = own or located
-    run_folder.check_inputs(model_dir, inputs)
+    run_folder.check_inputs(folder, inputs)
     about = run_file.about(checkpoint) if checkpoint else {}
     if checkpoint:
         run_file.check_vocabulary(checkpoint, about, vocab)
@@ -68,9 +70,9 @@ def find(model_dir: Path, initial: str | None, vocab: Vocabulary) -> Origin:
 def restore(
     origin: Origin, config: model.Config, mesh: Mesh, shared: train_step.Programs, seed: int
 ) -> tuple[dict, optax.FactoredState, int]:
-    """Returns the parameters, the optimizer's state and the step that a run starts with."""
+    """Returns the parameters, the state of the optimizer and the step at the start of a run."""
     if origin.checkpoint:
-        # Of a run's own checkpoint `locations.latest` has compared the hashes just now.
+        # `locations.latest` has just compared the hashes of the run's own checkpoint.
         layout, compare = train_step.layout(config, mesh), not origin.resumed
         tree = store.restore(origin.checkpoint, layout, compare_hashes=compare)
         params, step = tree["target"], int(tree["state"]["step"])

@@ -1,8 +1,8 @@
-"""Finds texts by their vectors, as XTREME-R's retrieval tasks ask: `xfer-jax retrieve`.
+"""Evaluates the encoder on the retrieval tasks of XTREME-R: `xfer-jax retrieve`.
 
-A text's vector is the mean of the encoder's states over its tokens; candidates are ranked by cosine
-or dot product, exactly. Shapes ride in names: Q queries, C candidates, E embedding, P parts of the
-candidates, W candidates a part.
+The vector of a text is the mean of the encoder's states over its tokens. Candidates are ranked by
+cosine similarity or dot product, with exact search. Names of arrays contain their shapes: Q
+queries, C candidates, E embedding, P parts of the candidates, W candidates per part.
 """
 
 import dataclasses
@@ -35,9 +35,9 @@ from xfer_jax.runtime import progress
 
 FILE = "retrieval.csv"
 COSINE, DOT = "cosine", "dot"
-RANKED = 20  # candidates kept of every query: as many as XTREME-R scores
+RANKED = 20  # number of candidates kept for each query, as in XTREME-R
 _QUERIES, _CANDIDATES = 1024, 131072  # at a time: 512 MiB of scores
-_FLOATS = 1 << 27  # most numbers of candidates at a time: 512 MiB
+_FLOATS = 1 << 27  # maximum number of floats of candidates at a time: 512 MiB
 _PART = 64  # W
 
 
@@ -48,13 +48,13 @@ _PART = 64  # W
 def mean_states(
     module: Transformer, params: dict, encoder_input_tokens: jax.Array, layer: int | None
 ) -> jax.Array:
-    """Averages the encoder's states over the tokens that are no padding.
+    """Averages the encoder's states over the tokens that are not padding.
 
     Args:
       module: the network.
       params: its parameters.
       encoder_input_tokens: int32 [B, K].
-      layer: the states after so many layers, 0 for the embeddings; None: the encoder's output.
+      layer: states after this number of layers, 0: embeddings; None: the encoder's output.
 
     Returns:
       float32 [B, E]; 0 for a row of padding.
@@ -67,27 +67,27 @@ def mean_states(
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-    """A model with all that it needs to turn texts into vectors."""
+    """A model, and what it needs to encode texts as vectors."""
 
     module: Transformer
     params: dict
     mesh: Mesh
     vocabulary: Vocabulary
-    length: int  # most tokens of a text, its end included
-    batch_size: int  # texts at a time; rounded up to what the devices share evenly
+    length: int  # maximum number of tokens of a text, including the end of sequence
+    batch_size: int  # rounded up to a multiple of the number of devices that share the data
     layer: int | None = None  # see `mean_states`
 
     def encode(
         self, texts: Sequence[str], advance: Progress = lambda n: None
     ) -> tuple[np.ndarray, int]:
-        """Returns the vectors, float32 [texts, E], and how many texts were cut.
+        """Returns the vectors, float32 [texts, E], and the number of truncated texts.
 
         Args:
-          texts: in any order; those of a length are computed together.
+          texts: in any order; texts of similar length are encoded together.
           advance: called after every batch.
 
         Raises:
-          RunError: the model gives what is no number.
+          RunError: the states are not finite.
         """
         share = self.mesh.shape["data"]
         size = -(-self.batch_size // share) * share
@@ -105,7 +105,7 @@ class Encoder:
             vectors[indices] = partitioning.fetch(means)[: len(indices)]
             advance(len(indices))
         if not np.isfinite(vectors).all():
-            raise RunError("the encoder's states are no numbers: is the checkpoint whole?")
+            raise RunError("the encoder's states are not finite: is the checkpoint complete?")
         return vectors, int((counts > self.length).sum())
 
 
@@ -115,16 +115,17 @@ class Encoder:
 def search(
     queries_QxE: np.ndarray, candidates_CxE: np.ndarray, k: int = RANKED, similarity: str = COSINE
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the nearest candidates of every query, exactly, in bounded memory.
+    """Finds the nearest candidates of every query by exact search in bounded memory.
 
     Args:
       queries_QxE: float32.
       candidates_CxE: float32, at least one.
-      k: how many to find; all, if there are fewer.
+      k: number of candidates to find; all, if there are fewer.
       similarity: `cosine` or `dot`.
 
     Returns:
-      Scores, float32 [Q, k], falling; and candidates, int32 [Q, k], of equal ones the lower first.
+      Scores, float32 [Q, k], in falling order; and the indices of the candidates, int32 [Q, k]. Of
+      candidates with equal scores, the lower index is first.
     """
     count, width = candidates_CxE.shape
     k = min(k, count)
@@ -145,13 +146,13 @@ def search(
 
 
 def _few_sizes(count: int) -> int:
-    """Rounds up to a size that other counts round up to as well: each costs a compilation."""
+    """Rounds up to one of few sizes, because each size needs a compilation."""
     step = max(_PART, (1 << (count - 1).bit_length()) // 64)
     return -(-count // step) * step
 
 
 def _block(rows: np.ndarray, first: int, size: int) -> jax.Array:
-    """Returns so many rows from the first on, filled up with copies of the last."""
+    """Returns `size` rows from `first` on, filled up with copies of the last row."""
     block = rows[first : first + size]
     missing = size - len(block)
     return jnp.asarray(np.pad(block, ((0, missing), (0, 0)), mode="edge") if missing else block)
@@ -174,12 +175,11 @@ def _merge(
     first: int,
     count: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """Merges a block of candidates, numbered from `first`, into the best N of those before it.
+    """Merges a block of candidates, numbered from `first`, into the best N of the blocks before it.
 
-    To sort the scores would take longer than to compute them. But the best N lie in the N parts of
-    the largest maxima, of equal ones the first: whatever lies elsewhere comes after these maxima.
-    The candidates from `count` on are copies of the one before: they alter no maximum of a part
-    that has another.
+    Sorting all scores would take longer than computing them. But the best N candidates are in the N
+    parts with the largest maxima: all others rank below these maxima. The candidates from `count`
+    on are copies of the last one, and do not count.
     """
     best = scores_QxN.shape[1]
     score_QxC = jnp.matmul(query_QxE, candidate_ExC, precision=lax.Precision.HIGHEST)
@@ -199,21 +199,21 @@ def _merge(
 
 # --- Scores ---------------------------------------------------------------------------------------
 
-Ranked = Sequence[Sequence[Hashable]]  # of every query, the candidates that were found, best first
-Gold = Sequence[Collection[Hashable]]  # of every query, the right ones
+Ranked = Sequence[Sequence[Hashable]]  # for every query, the candidates found, best first
+Gold = Sequence[Collection[Hashable]]  # for every query, the relevant candidates
 
 
 def accuracy(ranked: Ranked, gold: Gold) -> float:
-    """Returns the share of queries whose first candidate is right."""
+    """Returns the share of queries whose first candidate is relevant."""
     hits = [bool(found) and found[0] in right for found, right in zip(ranked, gold, strict=True)]
     return sum(hits) / len(hits) if hits else 0.0
 
 
 def mean_average_precision(ranked: Ranked, gold: Gold, k: int = RANKED) -> float:
-    """Returns mAP@k as LAReQA defines it, in [0, 1]; with one right candidate, it is MRR@k.
+    """Returns mAP@k as defined for LAReQA, in [0, 1]; with one relevant candidate, it is MRR@k.
 
-    A query's average precision is divided by the number of its right candidates, at most k; it is 0
-    for a query that has none. Of candidates that are listed twice the first counts.
+    The average precision of a query is divided by the number of its relevant candidates, at most k.
+    It is 0 for a query without any. If a candidate is listed twice, only the first one counts.
     """
     every = [_average_precision(f, set(r), k) for f, r in zip(ranked, gold, strict=True)]
     return sum(every) / len(every) if every else 0.0
@@ -276,12 +276,12 @@ class Retrieval:
 
 
 def retrieve(request: Retrieval, config_text: str) -> None:
-    """Ranks every query's candidates, one file a language, and prints and writes the table.
+    """Ranks the candidates of every query, one file per language; prints and writes the table.
 
-    A language whose file is there is not ranked again.
+    A language that has its file already is not ranked again.
 
     Raises:
-      RequestError: a wrong request, or a folder that holds the results of another.
+      RequestError: the request is wrong, or the folder contains results of another one.
     """
     folder, checkpoint = request.folder, request.checkpoint.find(request.data_config)
     run_folder.check(folder, config_text)
@@ -304,7 +304,7 @@ def retrieve(request: Retrieval, config_text: str) -> None:
 def _rank(
     encoder: Encoder, missing: Sequence[tuple[retrieval_data.Set, Path]], similarity: str
 ) -> None:
-    """Writes the ranked candidates of every set into its file."""
+    """Writes the ranked candidates of each set to its file."""
     searched = {id(of.candidates): of.candidates for of, _ in missing}
     texts = sum(len(of.queries) for of, _ in missing)
     texts += sum(len(candidates.texts) for candidates in searched.values())
@@ -332,7 +332,7 @@ def _rank(
         run_folder.write_jsonl(file, records)
     bar.close()
     if cut:
-        progress.say(f"{cut} of {texts} texts were cut to {encoder.length} tokens")
+        progress.say(f"{cut} of {texts} texts were truncated to {encoder.length} tokens")
 
 
 def _score(file: Path, metric: str) -> float:

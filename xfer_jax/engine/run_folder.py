@@ -1,6 +1,6 @@
-"""A run's folder, in T5X's layout: which run it is of, and the files that are written there.
+"""The folder of a run, in T5X's layout: checks to which run it belongs, and writes its files.
 
-Of several processes only the first writes; all read.
+If there are several processes, all read but only the first one writes.
 """
 
 import json
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.gin"
 INPUTS_FILE = "inputs.json"  # digests of what the run reads
-# Macros that say where something is, or how much is kept. They may change between two starts of a
-# run: what is read is compared by its digest.
+# Macros for places of files, and for how many checkpoints are kept. They may change between two
+# starts of a run, because inputs are compared by their digests.
 _LOCATIONS = (
     "MODEL_DIR", "EVAL_OUTPUT_DIR", "INFER_OUTPUT_DIR", "PROBE_OUTPUT_DIR", "RETRIEVAL_OUTPUT_DIR",
     "INITIAL_CHECKPOINT_PATH", "CHECKPOINT_PATH", "DATA_DIR", "VOCAB_FILE", "KEEP_CHECKPOINTS",
@@ -31,7 +31,7 @@ _RESULTS = ("checkpoint_*", "inference_eval/*.jsonl", "*.jsonl*", "*.csv")
 
 
 def check_place(folder: Path) -> None:
-    """Raises RequestError unless a folder is there, or can be made."""
+    """Raises RequestError unless a folder exists or can be created."""
     there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     if not there.is_dir():
         raise RequestError(
@@ -39,25 +39,25 @@ def check_place(folder: Path) -> None:
         )
     file = folder / CONFIG_FILE
     if os.path.lexists(file) and not file.is_file():
-        raise RequestError(f"{file} is no file: remove it, or choose another folder")
+        raise RequestError(f"{file} is not a file: remove it, or choose another folder")
 
 
 def check(folder: Path, config_text: str) -> None:
-    """Checks that a folder is new, or holds the results of a run with the same settings.
+    """Checks that a folder is new, or contains results of a run with the same settings.
 
-    Where the run and what it reads are does not count, so that a run can be moved.
+    The places of the run and of its inputs may differ, so that a run can be moved.
 
     Raises:
-      RequestError: the folder holds another run's results; shows what differs.
+      RequestError: the folder contains results of another run; shows the differences.
     """
     check_place(folder)
     if not _has_results(folder):
-        return  # a run that was refused or that failed at once is no reason to refuse the next
+        return  # an earlier run may have failed at once
     file = folder / CONFIG_FILE
     if not file.is_file():
         if locations.steps(folder):
             raise RequestError(
-                f"{folder} holds checkpoints but no {CONFIG_FILE}; choose another MODEL_DIR"
+                f"{folder} contains checkpoints but no {CONFIG_FILE}; choose another MODEL_DIR"
             )
         return
     old, new = _settings(files.read_text(file)), _settings(config_text)
@@ -66,7 +66,7 @@ def check(folder: Path, config_text: str) -> None:
         differences += [f"now {line}" for line in sorted(new - old)]
         shown = "; ".join(differences[:6]) + ("; …" if differences[6:] else "")
         raise RequestError(
-            f"{folder} holds the results of a run with other settings ({shown}); choose another"
+            f"{folder} contains the results of a run with other settings ({shown}); choose another"
             " folder, or remove this one"
         )
 
@@ -76,7 +76,7 @@ def _has_results(folder: Path) -> bool:
 
 
 def _settings(config_text: str) -> set[str]:
-    """Returns the settings of a configuration, those of `_LOCATIONS` left out."""
+    """Returns the settings of a configuration without those of `_LOCATIONS`."""
     statements = re.sub(r"\\\n\s*", "", config_text).splitlines()
     return {
         " ".join(statement.split())
@@ -88,31 +88,31 @@ def _settings(config_text: str) -> set[str]:
 
 
 def check_inputs(folder: Path, inputs: Mapping[str, str]) -> None:
-    """Checks that a folder's results came from the same inputs.
+    """Checks that the results in a folder were made from the same inputs.
 
     Args:
-      folder: the run's.
-      inputs: digests, by what they are of: 'vocabulary', 'checkpoint', 'training data'.
+      folder: of the run.
+      inputs: digests by the name of the input: 'vocabulary', 'checkpoint', 'training data'.
 
     Raises:
-      RequestError: an input has another digest than when the run began.
+      RequestError: an input has changed since the run began.
     """
     file = folder / INPUTS_FILE
     if not file.is_file() or not _has_results(folder):
         return
     before = files.read_json(file)
     if not isinstance(before, dict):
-        raise RequestError(f"{file} is damaged: it is no JSON object; choose another folder")
+        raise RequestError(f"{file} is damaged: it is not a JSON object; choose another folder")
     for name, digest in inputs.items():
         if before.get(name, digest) != digest:
             raise RequestError(
-                f"{folder} holds results of another {name}: it has changed since the run began; go"
-                " on with the one of then, choose another folder, or remove this one"
+                f"{folder} contains results of another {name}: it has changed since the run began;"
+                " use the old one, choose another folder, or remove this one"
             )
 
 
 def claim(folder: Path, config_text: str, inputs: Mapping[str, str]) -> None:
-    """Makes the folder, and writes the run's settings and the digests of its inputs into it.
+    """Creates the folder, and writes the run's settings and the digests of its inputs to it.
 
     Raises:
       RequestError: the folder cannot be written.
@@ -123,18 +123,18 @@ def claim(folder: Path, config_text: str, inputs: Mapping[str, str]) -> None:
 
 
 def write(path: Path, text: str) -> None:
-    """Writes a file whole or not at all, see `files.write`."""
+    """Writes a file completely or not at all, see `files.write`."""
     if partitioning.is_first():
         files.write(path, text)
 
 
 def write_jsonl(path: Path, records: Iterable[dict[str, Any]]) -> None:
-    """Writes one JSON object a line, whole or not at all."""
+    """Writes one JSON object per line, completely or not at all."""
     write(path, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in records))
 
 
 def set_metrics(path: Path, step: int, values: dict[str, float]) -> None:
-    """Sets a step's line in `<task>-metrics.jsonl`; a step that is run again replaces its line."""
+    """Writes the line of a step in `<task>-metrics.jsonl`, in place of an earlier one."""
     lines = files.read_text(path).splitlines() if path.is_file() else []
     try:
         others = [record for line in lines if (record := json.loads(line))["step"] != step]
@@ -144,7 +144,7 @@ def set_metrics(path: Path, step: int, values: dict[str, float]) -> None:
 
 
 def events(folder: Path, suffix: str = "") -> "SummaryWriter":
-    """Opens a folder's TensorBoard events; `suffix` tells files of one second apart."""
+    """Opens TensorBoard events in a folder; `suffix` distinguishes files of the same second."""
     from tensorboardX import SummaryWriter  # imports PyTorch, 1.5 s, where there is one
 
     return SummaryWriter(

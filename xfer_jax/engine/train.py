@@ -1,7 +1,7 @@
-"""Fine-tunes or pre-trains an mT5, and scores it on its targets. Read from top to bottom.
+"""Pre-trains or fine-tunes an mT5 model, and evaluates it: `xfer-jax train`.
 
-A run is a pure function of its configuration: batch and dropout key of a step depend on nothing but
-the seed and the step. `resume` says where it starts.
+A run is a pure function of its configuration: the batch and the dropout key of a step depend only
+on the seed and the step. `resume` finds the step at which a run starts.
 """
 
 import dataclasses
@@ -106,14 +106,14 @@ class Run:
 
 
 def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
-    """Runs to the last step, evaluates, and returns the last scores.
+    """Trains to the last step, evaluates, and returns the scores of the last step.
 
     Args:
-      run: what to do.
-      config_text: the configuration as gin prints it, kept as `config.gin`.
+      run: the settings.
+      config_text: the configuration as gin prints it; it is saved as `config.gin`.
 
     Raises:
-      RequestError: a wrong request; nothing has been written then.
+      RequestError: the request is wrong; nothing has been written.
       RunError: the loss is no longer finite.
     """
     vocab = vocabulary.load_for(run.data_config, run.model.vocab_size)
@@ -138,7 +138,7 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     if origin.resumed and origin.about.get("data", training.caches) != training.caches:
         raise RequestError(
             f"the data of {run.training_data.task} have changed since {origin.checkpoint} was"
-            " written; go on with the data it was trained on, or choose another MODEL_DIR"
+            " written; use the data it was trained on, or choose another MODEL_DIR"
         )
     run_folder.claim(run.folder, config_text, origin.inputs)
     _announce(run, origin, training, step, last_step)
@@ -166,7 +166,7 @@ def train(run: Run, config_text: str) -> list[evaluation.TargetScore]:
     saved = range(first_step + 1, last_step + 1)
     choice = Choice(run.folder, run.selection, run.periods, saved, target_tasks, source)
     loop = _Loop(run, mesh, update, training, score, choice, meta, last_step, params, state, step)
-    del params, state  # the loop's alone: it donates them
+    del params, state  # the loop donates them, so nothing else may use them
     loop.saved = step if origin.resumed else None
     scores = loop.run_to_the_end()
     del loop
@@ -197,7 +197,7 @@ def _check(run: Run, mesh: Mesh, target_tasks: Sequence[Task], source: str) -> N
 
 
 def _steps(run: Run, origin: resume.Origin, step: int) -> tuple[int, int]:
-    """Returns the run's first and last step, given the step that it starts or goes on from."""
+    """Returns the first and the last step of a run that starts or continues at a step."""
     first_step = origin.about.get("first_step", step) if origin.resumed else step
     last_step, relative = run.optimisation.train_steps, run.optimisation.train_steps_relative
     if relative is not None:
@@ -265,8 +265,8 @@ def _microbatches(run: Run, layout: Layout) -> int:
 def _announce(
     run: Run, origin: resume.Origin, training: loader.TrainingInput, step: int, last_step: int
 ) -> None:
-    """Prints what is trained on, and what a user should know of it."""
-    going_on = f"; going on from {origin.checkpoint}" if origin.checkpoint else ""
+    """Prints the training data, and warnings about them."""
+    going_on = f"; continuing from {origin.checkpoint}" if origin.checkpoint else ""
     for complaint in origin.damaged:
         progress.say(f"warning: {complaint}{going_on}")
     data = run.training_data
@@ -279,9 +279,8 @@ def _announce(
         what = {"drop": "left out", "trim": "cut"}[data.long_targets]
         progress.say(f"{training.long_targets} training targets are too long and {what}")
     if training.truncated_inputs:
-        progress.say(
-            f"{training.truncated_inputs} training inputs are cut to {data.lengths['inputs']}"
-        )
+        tokens = f"{data.lengths['inputs']} tokens"
+        progress.say(f"{training.truncated_inputs} training inputs are truncated to {tokens}")
 
 
 @dataclasses.dataclass
@@ -294,11 +293,11 @@ class _Loop:
     training: loader.TrainingInput
     score: Callable[[dict, int], list[evaluation.TargetScore]]  # (parameters, step)
     choice: Choice
-    meta: dict[str, Any]  # what checkpoints know besides arrays
+    meta: dict[str, Any]  # saved in checkpoints besides the arrays
     last_step: int
     params: dict
     state: optax.FactoredState
-    step: int  # the next
+    step: int  # number of steps done
     saved: int | None = None  # the step of the latest checkpoint
 
     def run_to_the_end(self) -> list[evaluation.TargetScore]:
@@ -317,8 +316,7 @@ class _Loop:
                 if self.saved != self.step:
                     self._save()
                 raise PreemptedError(
-                    f"{end} at step {self.step}, which is saved; the same command goes on from"
-                    " there"
+                    f"{end} at step {self.step}, which is saved; the same command continues there"
                 ) from None
 
     def _train(self, bar: progress.Bar, watch: preemption.Watch) -> None:
@@ -327,14 +325,14 @@ class _Loop:
         rates = np.broadcast_to(np.asarray(self.run.optimisation.schedule(steps)), steps.shape)
         writer = run_folder.events(self.run.folder / "train")
         batches = self.training.iterator(self.step - first_step)
-        pending: list[dict[str, jax.Array]] = []  # sums of the loss that are not fetched yet
-        if self.saved is not None:  # it may have ended between saving and evaluating
+        pending: list[dict[str, jax.Array]] = []  # sums of the loss that are still on the devices
+        if self.saved is not None:  # the run may have ended between saving and evaluating
             self._evaluate_if_due(bar, watch)
         watch.steps(running=True)
         while self.step < self.last_step:
             rate = float(rates[self.step - first_step])
             pending.append(self._update(next(batches), rates[self.step - first_step], bar))
-            if len(pending) == 1:  # it may have been compiled just now
+            if len(pending) == 1:  # the program may have been compiled just now
                 host_memory.give_back()
             at_end = self.step == self.last_step
             saving = at_end or bool(periods.save and self.step % periods.save == 0)
@@ -346,7 +344,7 @@ class _Loop:
             if watch.wanted(self.step):
                 raise PreemptedError("ended by SIGTERM")
             self._evaluate_if_due(bar, watch)
-        if self.saved is None:  # a new run of no steps
+        if self.saved is None:  # a new run with no steps
             self._save()
         bar.close()
         writer.close()
@@ -355,7 +353,7 @@ class _Loop:
             progress.say(f"{bar.padding:.0%} of the tokens of the packed batches are padding")
 
     def _update(self, batch: dict[str, np.ndarray], rate: Any, bar: progress.Bar) -> dict:
-        """Takes one step; returns the sums of its loss, which may still be computed."""
+        """Takes one step; returns the sums of its loss, perhaps before they are computed."""
         rows = partitioning.all_rows(self.mesh, len(batch["encoder_input_tokens"]))
         bar.add_tokens(batch, rows)
         on_mesh = partitioning.place(self.mesh, batch)

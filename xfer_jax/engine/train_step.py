@@ -16,8 +16,8 @@ from xfer_jax.mt5 import model, optimizer, partitioning
 from xfer_jax.mt5.loss import MAX_LOGITS, Sums, sequence_loss
 from xfer_jax.mt5.model import Transformer
 
-# T5X's name for a LOSS_NORMALIZING_FACTOR that is each batch's own number of target tokens, without
-# padding: the gradient is then the mean over target tokens, of the same size whatever the batch's.
+# T5X's name for a LOSS_NORMALIZING_FACTOR that is each batch's number of target tokens without
+# padding. The gradient is then the mean over target tokens, and does not grow with the batch.
 PER_TARGET_TOKEN: Literal["NUM_REAL_TARGET_TOKENS"] = "NUM_REAL_TARGET_TOKENS"
 
 
@@ -43,7 +43,7 @@ def train_step(
     seed: jax.Array,
     learning_rate: jax.Array,
 ) -> tuple[dict, optax.FactoredState, dict[str, jax.Array]]:
-    """Updates the parameters once; returns them, the optimizer's state and the loss's sums.
+    """Updates the parameters once; returns them, the optimizer's state and the sums of the loss.
 
     Micro-batches are computed one after another and their gradients are added, so that a batch of
     any size fits the device. But for the order of sums, the update does not depend on their number
@@ -56,9 +56,9 @@ def train_step(
       max_logits: see `sequence_loss`; of all devices together.
       params: the parameters.
       state: of the optimizer; its `count` is the step.
-      batch: features by the names of `Transformer.__call__`, and `target_positions` if the loss is
-        to take these alone, see `packing.Layout`.
-      seed: of dropout, with the step.
+      batch: features by the names of `Transformer.__call__`; and `target_positions`, if the loss is
+        computed at these positions only, see `packing.Layout`.
+      seed: of dropout, together with the step.
       learning_rate: of this step.
     """
     dropout = jax.random.fold_in(jax.random.key(seed), state.count)
@@ -133,14 +133,14 @@ def _gradients(
     kernel = params["decoder"]["logits_dense"]["kernel"]
     sums, back = loss(hidden, kernel, targets, targets > 0)
     (gradients,) = to_params(back.to_hidden)
-    # The kernel's gradient is as large as all the states: not before those are gone.
+    # The gradient of the kernel is as large as all states: compute it after those are freed.
     last = gradients["token_embedder"]["embedding"]
     gradients["decoder"]["logits_dense"] = {"kernel": back.to_kernel(last[0, 0])}
     return sums, gradients
 
 
 def _at(x: jax.Array, positions: jax.Array) -> jax.Array:
-    """Returns what x [rows, L, …] holds at positions [shares, N] of each share's rows."""
+    """Returns the values of x [rows, L, …] at positions [shares, N] in the rows of each share."""
     of_shares = x.reshape(len(positions), -1, *x.shape[2:])
     where = jnp.maximum(positions, 0).reshape(*positions.shape, *[1] * (x.ndim - 2))
     return jnp.take_along_axis(of_shares, where, axis=1)
@@ -149,15 +149,16 @@ def _at(x: jax.Array, positions: jax.Array) -> jax.Array:
 def _renumbered(
     batch: dict[str, jax.Array], vocab_size: int
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Numbers the tokens that a batch looks up from 0, as if its vocabulary held no others.
+    """Renumbers the tokens of a batch from 0, as if the vocabulary contained no others.
 
-    A batch touches a hundredth of mT5's embedding: differentiated by its own rows alone, neither
-    the gradient nor the update is as large as the table.
+    A batch uses about a hundredth of mT5's embedding. Gradient and update of these rows only are
+    much smaller than those of the whole table.
 
     Returns:
       ids: int32 [N], the tokens in order, padding (0) first; filled up with `vocab_size`, which is
-        no token.
-      batch: the same with the new numbers. Targets keep theirs: they are not looked up.
+        not a token.
+      batch: the batch with the new numbers. Targets keep their numbers, because the embedding is
+        not used for them.
     """
     names = ("encoder_input_tokens", "decoder_input_tokens")
     tokens = jnp.concatenate(
@@ -171,7 +172,7 @@ def _renumbered(
 
 @functools.cache
 def layout(config: model.Config, mesh: Mesh) -> dict:
-    """Returns the tree of shapes, dtypes and shardings that a checkpoint of the model has."""
+    """Returns the shapes, dtypes and shardings of the arrays of a checkpoint, as a tree."""
     like, axes = store.shapes(config), model.logical_axes(config)
     slot_axes = jax.tree.map(
         lambda names, leaf, slots: {
@@ -189,7 +190,7 @@ def layout(config: model.Config, mesh: Mesh) -> dict:
 
 @dataclasses.dataclass(frozen=True)
 class Programs:
-    """What is compiled to begin a run: once a process, however many runs it has."""
+    """What is compiled to begin a run; all runs of a process share it."""
 
     initialise: Callable[..., dict]  # (seed) -> parameters
     fresh: Callable[..., optax.FactoredState]  # (parameters) -> state before the first update
@@ -205,7 +206,7 @@ def programs(config: model.Config, mesh: Mesh) -> Programs:
     )
 
 
-# XLA's CPU backend copies donated arrays before it updates them, unless it looks closer.
+# Without this option, XLA's CPU backend copies donated arrays before it updates them.
 _IN_PLACE = {"xla_cpu_copy_insertion_use_region_analysis": True}
 
 

@@ -64,7 +64,7 @@ def test_two_tasks_share_a_table_and_other_settings_are_refused(probe, tmp_path,
     assert [row.split(",")[0] for row in table[1:]] == ["xfer_pocket_ner", "xfer_pocket_nli"]
     capsys.readouterr()
     assert probe(TARGETS=("sw",), MASK_SEED=1) == 2
-    assert "holds the results of a run with other settings" in capsys.readouterr().err
+    assert "contains the results of a run with other settings" in capsys.readouterr().err
     assert probe(TARGETS=()) == 2
     assert "there is nothing to probe" in capsys.readouterr().err
 

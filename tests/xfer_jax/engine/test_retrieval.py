@@ -93,7 +93,7 @@ def test_texts_keep_their_order_and_are_cut_to_their_length(encoder, tiny_world)
 def test_states_that_are_no_numbers_are_an_error(encoder):
     params = jax.tree.map(lambda x: x * np.nan, encoder.params)
     broken = retrieval.Encoder(encoder.module, params, encoder.mesh, encoder.vocabulary, 24, 4)
-    with pytest.raises(RunError, match="no numbers"):
+    with pytest.raises(RunError, match="states are not finite"):
         broken.encode(["a"])
 
 
@@ -280,7 +280,7 @@ def test_wrong_requests_are_refused(retrieve, capsys, macros, sentence):
 def test_another_models_results_are_not_mixed_in(retrieve, capsys):
     assert retrieve(TARGETS=("sw",)) == 0
     assert retrieve(TARGETS=("sw",), LAYER=0) == 2
-    assert "holds the results of a run with other settings" in capsys.readouterr().err
+    assert "contains the results of a run with other settings" in capsys.readouterr().err
 
 
 def test_candidates_that_languages_share_are_encoded_once(encoder, tmp_path):

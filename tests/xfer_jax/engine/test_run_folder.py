@@ -22,7 +22,7 @@ def test_a_folder_of_another_run_is_left_alone_and_the_difference_shown(
     before = contents(folder)
     assert cli.main(command("train", **macros, LEARNING_RATE=0.5)) == 2
     line = one_line(capsys)
-    assert f"{folder} holds the results of a run with other settings" in line
+    assert f"{folder} contains the results of a run with other settings" in line
     assert "was LEARNING_RATE = 0.001" in line
     assert "now LEARNING_RATE = 0.5" in line
     assert contents(folder) == before
@@ -42,7 +42,7 @@ def test_checkpoints_of_unknown_origin_are_left_alone(earlier_run, command, caps
     (folder / "checkpoint_5" / "run.json").unlink()  # as T5X leaves it
     before = contents(folder)
     assert cli.main(command("train", **macros)) == 2
-    assert "holds checkpoints but no config.gin" in one_line(capsys)
+    assert "contains checkpoints but no config.gin" in one_line(capsys)
     assert contents(folder) == before
 
 

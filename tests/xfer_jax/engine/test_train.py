@@ -144,7 +144,7 @@ def test_the_table_and_scores_csv_say_the_last_scores(finished):
 def test_the_log_says_what_is_trained_and_what_is_cut(finished):
     _, out = finished
     assert "training on xfer_pocket_nli.en: 64 examples, steps 0 to 12 of 4 examples" in out
-    assert re.search(r"^\d+ training inputs are cut to 24$", out, re.MULTILINE)
+    assert re.search(r"^\d+ training inputs are truncated to 24 tokens$", out, re.MULTILINE)
     assert re.search(r"^train 12/12, loss \d+\.\d+, accuracy", out, re.MULTILINE)
 
 
@@ -267,8 +267,8 @@ def test_a_preempted_run_saves_and_ends_bit_for_bit_as_one_that_was_not(
     code, err = ended(arguments, monkeypatch)
     assert code == 143, err
     assert err.splitlines()[-1] == (
-        f"xfer-jax: ended by SIGTERM at step {step}, which is saved; the same command goes on from"
-        " there"
+        f"xfer-jax: ended by SIGTERM at step {step}, which is saved; the same command"
+        " continues there"
     )
     assert locations.steps(folder)[-1] == step
     code, out, err = run(arguments)
@@ -301,7 +301,7 @@ def test_a_damaged_latest_checkpoint_falls_back_to_the_one_before(finished, comm
     code, out, err = run(command("train", MODEL_DIR=str(folder), **MACROS))
     assert code == 0, err
     assert f"warning: {folder}/checkpoint_{STEPS} is damaged: state/" in out
-    assert f"going on from {folder}/checkpoint_8\n" in out
+    assert f"continuing from {folder}/checkpoint_8\n" in out
     assert checksums.damage(folder / f"checkpoint_{STEPS}") is None
     expected, found = (arrays(path / f"checkpoint_{STEPS}") for path in (finished[0], folder))
     for name, array in expected.items():
