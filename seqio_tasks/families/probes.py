@@ -34,15 +34,20 @@ def sentinels(vocabulary: Vocabulary) -> tuple[int, ...]:
 
 def probe_of(family: Family) -> Family:
     """Returns the family with the same examples as plain text, for masking."""
-    of = family.format
+    of, source, version = family.format, family.source, family.format.version
+    if source.parts is not None:  # their texts, too, are plain
+        parts = source.parts
+        source = dataclasses.replace(source, parts=lambda split: tuple(map(probe_of, parts(split))))
+        version = f"{version}.1"  # caches of before hold the labels instead of the texts
     return dataclasses.replace(
         family,
         name=f"{PROBE}{family.name}",
         title=f"Probe of {family.title}",
+        source=source,
         format=Format(
             lambda dataset, language: _plain(of, of.preprocess(dataset, language)),
             objective="probe",
-            version=of.version,
+            version=version,
         ),
         scoring=Scoring(),
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from seqio_tasks import catalogue, data_config, raw_data
+from seqio_tasks import catalogue, data_config, raw_data, registry
 from tests.support.files import fill, lines
 from tests.support.tasks import complaint, of_tfds, texts
 
@@ -116,6 +116,14 @@ def test_anli_is_trained_on_five_files(folder):
         "d3 hypothesis: h",
     ]
     assert len(texts("xfer_anli.en.n3.s0", "train")) == 3
+
+
+def test_the_probe_of_anli_masks_its_texts(folder):
+    source = registry.StudySource(catalogue.task("xfer_probe.anli.en"))
+    rows = source.get_dataset("train", shuffle=False).as_numpy_iterator()
+    plain_text = catalogue.families()["anli"].format.plain_text
+    expected = [plain_text(inputs) for inputs, _ in texts("xfer_anli.en", "train")]
+    assert [row["targets"].decode() for row in rows] == expected
 
 
 def test_each_of_anlis_files_counts(folder):
