@@ -78,6 +78,7 @@ def t5x_jax_params(t5x):
     return jax.tree.map(jnp.asarray, t5x.params)
 
 
+@pytest.mark.slow
 def test_score_equals_t5x_s(t5x, t5x_module):
     batch = t5x.batch("unpacked")
     scores = decoding.score(
@@ -129,6 +130,7 @@ def test_of_equal_logits_the_first_is_the_likeliest(size):
     np.testing.assert_array_equal(likeliest, few_values.argmax(1))
 
 
+@pytest.mark.slow
 def test_nothing_follows_the_end_of_sequence(tiny):
     tokens = np.concatenate(
         [decoding.greedy(*tiny, random_inputs(seed, [9] * 8), 7)[0] for seed in range(6)]
@@ -141,6 +143,7 @@ def test_nothing_follows_the_end_of_sequence(tiny):
         assert not row[end + 1 :].any()
 
 
+@pytest.mark.slow
 def test_rows_of_padding_end_at_once_and_disturb_no_other(tiny):
     inputs = random_inputs(0, lengths=[9, 1, 4, 7, 2, 9, 3, 5])
     alone, alone_scores = map(np.asarray, decoding.greedy(*tiny, inputs, 7))
@@ -155,6 +158,7 @@ def test_rows_of_padding_end_at_once_and_disturb_no_other(tiny):
     assert not np.asarray(only_padding).any()
 
 
+@pytest.mark.slow
 def test_outputs_do_not_depend_on_the_padding_of_the_inputs(tiny):
     inputs = random_inputs(1, lengths=[5, 3, 4, 1, 9, 2, 7, 6])
     wider = np.pad(inputs, ((0, 0), (0, 6)))
@@ -164,6 +168,7 @@ def test_outputs_do_not_depend_on_the_padding_of_the_inputs(tiny):
     np.testing.assert_allclose(scores, wide_scores, rtol=0, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_greedy_s_score_is_the_score_of_its_output(tiny):
     compared = 0
     for seed in range(6):

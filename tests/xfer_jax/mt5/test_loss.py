@@ -66,6 +66,7 @@ def states(t5x, t5x_module):
     return {kind: forward(kind) for kind in KINDS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_logits", PIECES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_sums_and_gradients_equal_t5x_s_in_any_pieces(t5x, states, kind, max_logits):
@@ -233,6 +234,7 @@ def _arrays(jaxpr):
                 yield from _arrays(inner)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_logits", PIECES)
 def test_losses_of_tokens_equal_t5x_s_in_any_pieces(t5x, states, max_logits):
     hidden, _ = states["unpacked"]

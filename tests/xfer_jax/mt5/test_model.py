@@ -136,6 +136,7 @@ def test_initialisation_follows_the_seed(initialise, drawn):
         assert name.endswith("/scale") or not np.array_equal(array, other[name])
 
 
+@pytest.mark.slow
 def test_bfloat16_runs_near_float32(t5x, t5x_config):
     module = Transformer(dataclasses.replace(t5x_config, dtype="bfloat16"))
     batch = t5x.batch("unpacked")

@@ -185,6 +185,7 @@ def test_rows_update_a_table_as_the_whole_gradient_does(vocab, width):
         np.testing.assert_allclose(found, other, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_long_rows_are_summed_as_short_ones_are():
     """XLA's CPU backend has a way of its own for them."""
     rng = np.random.default_rng(1)
