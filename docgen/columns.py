@@ -158,7 +158,9 @@ TABLES: Mapping[str, Table] = {
         _SCORES | {
             "baseline": "score of answers that read no input, in percent",
         },
-        optional=frozenset({"metric", "n_examples", "engine", "run", "baseline"}),
+        optional=frozenset({
+            "metric", "n_examples", "engine", "run", "baseline", "split", "step", "selected_by",
+        }),
         patterns={r".*": "any other column of the table that was read"},
         note="Languages are brought to one form of code, scores to percent, and defaults are filled in.",
     ),

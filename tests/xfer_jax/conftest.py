@@ -164,7 +164,11 @@ def earlier_run(command, tmp_path, tiny_world):
     request = configuration.build(train.Run)
     params = jax.tree.map(lambda x: jnp.ones(x.shape), model.parameter_shapes(request.model))
     tree = store.to_tree(params, optimizer.init(params), 5)
-    about = {"first_step": 0, "task": request.task, "vocabulary_file": tiny_world.name}
+    about = {
+        "first_step": 0,
+        "task": request.training_data.task,
+        "vocabulary_file": tiny_world.name,
+    }
     store.save(folder, tree, about | {"vocabulary": tiny_world.digest})
     return folder, macros
 

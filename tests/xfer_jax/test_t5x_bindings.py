@@ -158,7 +158,7 @@ def test_the_last_step_counts_from_the_initial_checkpoint(tiny_world, t5x_config
 
 
 def test_checkpoints_that_do_not_do_are_refused(tiny_world, tmp_path):
-    gin.parse_config("vocabulary.file.path = 'pocket'")
+    gin.parse_config("data_config.configured.vocabulary_file = 'pocket'")
     with pytest.raises(RequestError, match="is not a checkpoint"):
         t5x_bindings.checkpoint(str(tmp_path))
     other = tmp_path / "checkpoint_3"

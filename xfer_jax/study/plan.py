@@ -88,7 +88,8 @@ def _estimate(study: Study, out: Path | None, device: Device, jobs: Sequence[Job
     to_do = [job for job in jobs if not (out and (out / job.name / DONE_FILE).is_file())]
     scoring_hours, training = None, None
     if not isinstance(settings, Retrieval):
-        lengths = _lengths(study, jobs[0].task, settings.eval_data)
+        packed = isinstance(settings, Run) and settings.training_data.batch_tokens is not None
+        lengths = _lengths(study, jobs[0].task, settings.eval_data, packed)
         if isinstance(settings, Run):
             training = _training(settings, lengths, jobs[0].stage.keep, len(to_do), device)
         cells = sum(len(job.targets) for job in to_do)
@@ -106,16 +107,20 @@ def _model(settings: job_settings.Settings) -> model.Config:
     return settings.model if isinstance(settings, Run) else settings.checkpoint.model
 
 
-def _lengths(study: Study, task: str, data: EvalData) -> _Lengths:
-    """Returns the lengths that a study assumes of a task, or else the longest that there can be."""
+def _lengths(study: Study, task: str, data: EvalData, packed: bool) -> _Lengths:
+    """Returns the lengths that a study assumes of a task, or else the longest that there can be.
+
+    T5X pads every row to the longest; whether it has packed several examples into it says `packed`.
+    """
     longest = data.lengths["inputs"], data.lengths["targets"]
     limit = data.examples or 0
     assumed = (study.assumed or {}).get(task)
     inputs, targets, examples = assumed or (*longest, limit)
     examples = min(examples, limit) if limit else examples
     emitted = min(devices.LONGEST * targets, longest[1])
-    if not assumed or study.engine != "native":  # T5X pads every example to the longest
-        return _Lengths(longest, 1.0, inputs, longest[0], emitted, examples)
+    if not assumed or study.engine != "native":
+        of_a_row = inputs / longest[0] if packed else 1.0
+        return _Lengths(longest, of_a_row, inputs, longest[0], emitted, examples)
     row = min(devices.LONGEST * inputs, longest[0]), min(devices.LONGEST * targets, longest[1])
     full = max(inputs / row[0], targets / row[1]) / (1 - devices.PADDING)
     scored = min(math.ceil(inputs / (1 - devices.PADDING)), longest[0])

@@ -119,6 +119,7 @@ def test_anli_is_trained_on_five_files(folder):
 
 
 def test_the_probe_of_anli_masks_its_texts(folder):
+    fill(folder, ANLI)
     source = registry.StudySource(catalogue.task("xfer_probe.anli.en"))
     rows = source.get_dataset("train", shuffle=False).as_numpy_iterator()
     plain_text = catalogue.families()["anli"].format.plain_text

@@ -50,7 +50,7 @@ def test_any_change_of_the_hashes_themselves_is_seen(saved):
     assert checksums.damage(path) == "SHA256SUMS is not as it was written"
     sums.unlink()
     sums.mkdir()
-    assert checksums.damage(path) == "SHA256SUMS is no file"
+    assert checksums.damage(path) == "SHA256SUMS is not a file"
 
 
 def test_a_file_of_arrays_without_a_hash_is_refused_and_a_note_is_not(saved):

@@ -12,12 +12,12 @@ from xfer_jax.checkpoints import locations, store
 
 def test_what_is_no_checkpoint_is_said_to_be_none(tmp_path):
     for path in (tmp_path, tmp_path / "missing"):
-        with pytest.raises(RequestError, match=f"{path} is no checkpoint: neither"):
+        with pytest.raises(RequestError, match=f"{path} is not a checkpoint: name"):
             locations.locate(path)
     (tmp_path / "checkpoint_5" / "state").mkdir(parents=True)
     (tmp_path / "checkpoint_5" / "state" / "note.txt").write_text("not Orbax")
     said = refusal(locations.locate(tmp_path), like())
-    assert "checkpoint_5 is damaged or no checkpoint" in said
+    assert "checkpoint_5 is damaged, or not a checkpoint" in said
 
 
 def test_the_latest_checkpoint_is_the_one_of_the_highest_step(saved, state):
@@ -73,7 +73,7 @@ def test_what_is_no_checkpoint_is_passed_over(saved, state, capsys, kind):
     odd = path.with_name("checkpoint_2000000")
     NO_CHECKPOINTS[kind](odd)
     assert locations.steps(path.parent) == [1_000_007]
-    complaint = f"{odd} is no checkpoint and is passed over"
+    complaint = f"{odd} is not a checkpoint and is skipped"
     assert locations.latest(path.parent) == (path, [complaint])
     assert locations.locate(path.parent) == path
     assert capsys.readouterr().out == f"warning: {complaint}\n"
@@ -88,7 +88,7 @@ def test_alone_what_is_no_checkpoint_does_not_stop_a_run_from_beginning(tmp_path
     (tmp_path / "checkpoint_99").mkdir()
     found, complaints = locations.latest(tmp_path)
     assert found is None
-    assert complaints == [f"{tmp_path}/checkpoint_99 is no checkpoint and is passed over"]
+    assert complaints == [f"{tmp_path}/checkpoint_99 is not a checkpoint and is skipped"]
 
 
 def test_what_is_left_of_a_checkpoint_is_damage_and_no_reason_to_begin_anew(saved):

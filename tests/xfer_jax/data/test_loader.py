@@ -310,7 +310,7 @@ def test_micro_batches_hold_the_examples_of_the_whole_batch(tiny_world, shares, 
     whole = training(tiny_world, tasks, batch_size=16, num_batches=3, shares=shares)
     settings = selection.TrainingData(tasks[0].name, LENGTHS, batch_size=16)
     cut = loader.training_input(
-        tasks, settings, tiny_world, 3, 0, shares, microbatches=lambda layout: parts
+        tasks, settings, config(tiny_world), 3, 0, shares, microbatches=lambda layout: parts
     )
     assert (cut.batch_size, cut.microbatches) == (16, parts)
     for one, other in zip(whole.iterator(0), cut.iterator(0), strict=True):

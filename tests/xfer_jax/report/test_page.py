@@ -289,6 +289,10 @@ def strange(analysed, tmp_path_factory) -> Path:
         [("task", f, "target", 9, 0.5, 0.01, 0.02, 3.0, 1.0, 5.0) for f in ("syntax", "own")],
         columns=["task", "feature", "of", "pairs", "within", "p", "fdr", "contrast", "low", "high"],
     )
+    found["checkpoints"] = pd.DataFrame(
+        [("task", rule, 4, 70.0, 50.0, 1.5) for rule in ("last", "each_target")],
+        columns=["task", "rule", "pairs", "own", "transfer", "minus_last"],
+    )
     names: dict[str, str] = {}
     kept = {"pair", "target", "source", "syntax", "all", "correct", "missing", "spurious", "more"}
     for name, frame in found.items():
@@ -313,7 +317,7 @@ def strange(analysed, tmp_path_factory) -> Path:
 def test_names_of_a_stranger_stay_text(strange):
     text = (strange / "report.html").read_text("utf-8")
     found = _Reader(text)
-    assert len(found.headings) == 10
+    assert len(found.headings) == 11
     assert not {"script", "img", "iframe", "object", "a:href"} & set(found.tags)
     assert not [name for name in found.attributes if name.lower().startswith("on")]
     for link in found.links:

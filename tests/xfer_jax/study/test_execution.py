@@ -647,19 +647,21 @@ def test_the_published_grid_has_its_174_pairs_and_24_models(capsys):
         assert job.parent is None or names.index(job.parent.name) < names.index(job.name)
     with pytest.raises(RequestError, match="unknown device"):
         plan.render(grid, None, "abacus")
-    assert "of 16 on two CPU cores: too much for one" in plan.render(grid, None, "cpu")
+    xl = dataclasses.replace(grid, model="xl")
+    assert "of 24 on NVIDIA L4: too much for one" in plan.render(xl, None, "l4")
+    assert "too much" not in plan.render(grid, None, "cpu")  # in micro-batches
     shown = plan.render(grid, None, "h100")
     assert "too much" not in shown
     assert "1638 jobs, 0 done; 2160 cells" in shown
-    # 24 models x 3 seeds, and 3 x 174 pairs x 3 sizes; XNLI alone: 7 x 3 x 8,000 x 1,024 examples
-    examples = 21 * 8000 * 1024
+    # 24 models x 3 seeds, and 3 x 174 pairs x 3 sizes; XNLI alone: 7 x 3 x 8,000 x 2^20 tokens
+    examples = 21 * 8000 * round(2**20 / 50)
     base, _ = job_settings.load(grid, every[0], Path("out"))
     # of 50 and 2 tokens, in rows four times as long of which a fifth is padding;
     row = cost.training_flops(base.model, 200, 8)
     assert pflop(shown) == pytest.approx(examples / 4 / 0.8 * row / 1e15, rel=1e-3)
-    # T5X pads each to 1,024 and 128 tokens: 0.965 TFLOP.
+    # T5X packs them into 1,024 rows of 1,024 and 128 tokens: 0.965 TFLOP each.
     padded = plan.render(dataclasses.replace(grid, engine="t5x"), None, "h100")
-    assert pflop(padded) == pytest.approx(examples * 0.965 / 1e3, rel=1e-3)
+    assert pflop(padded) == pytest.approx(21 * 8000 * 1024 * 0.965 / 1e3, rel=1e-3)
 
 
 def rows_of(cells: dict[tuple[str, str, str], float]) -> list[dict]:
