@@ -351,6 +351,7 @@ def ran(pretrained, tiny_gin, tmp_path_factory) -> T5XCommands:
             TRAIN_STEPS_RELATIVE=STEPS,
             BATCH_SIZE=16,
             SAVE_PERIOD=8,
+            KEEP_CHECKPOINTS=None,
             EVAL_PERIOD=8,
             LOG_PERIOD=1,
             DROPOUT_RATE=0.0,
