@@ -48,16 +48,16 @@ class DataConfig:
 
 @gin.configurable(module="seqio_tasks.data_config")
 def configured(
-    data_dir: str | None = None,
     vocabulary_file: str | None = None,
+    data_dir: str | None = None,
     mask_seed: int = 0,
     pocket_pieces: int = 512,
 ) -> DataConfig:
     """Returns what gin and the environment set.
 
     Args:
-      data_dir: by default the environment variable `XFER_DATA_DIR`; TFDS if it is unset.
       vocabulary_file: by default the environment variable `XFER_VOCAB`, or else mT5's vocabulary.
+      data_dir: by default the environment variable `XFER_DATA_DIR`; TFDS if it is unset.
       mask_seed: see `DataConfig`.
       pocket_pieces: see `DataConfig`.
 

@@ -48,7 +48,8 @@ def trained(tasks: Lines, size: Any, languages: Lines = (), examples: Count = 20
     """
     sentencepiece_model.check_size(size)
     chosen = catalogue.of_languages(tasks, languages)
-    config = data_config.configured(vocabulary_file=MT5_FILE)  # else it would ask for this one
+    # By position: gin evaluates its own value even if a keyword overrides it, which calls this.
+    config = data_config.configured(MT5_FILE)
     origins = [(task.full_name, raw_data.origin(task, "train", config)) for task in chosen]
     key = json.dumps([_TRAINING_FORMAT, size, examples, origins])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]

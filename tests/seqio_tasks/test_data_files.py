@@ -19,9 +19,9 @@ def test_no_folder_means_tfds(monkeypatch):
 
 def test_the_argument_goes_before_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("XFER_DATA_DIR", "/nowhere")
-    assert data_config.configured(str(tmp_path)).data_dir == tmp_path
+    assert data_config.configured(data_dir=str(tmp_path)).data_dir == tmp_path
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert data_config.configured("~").data_dir == tmp_path
+    assert data_config.configured(data_dir="~").data_dir == tmp_path
 
 
 @pytest.mark.parametrize("kind", ["missing", "file"])

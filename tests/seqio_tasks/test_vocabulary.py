@@ -118,3 +118,18 @@ def test_a_cache_folder_that_cannot_be_made_is_named(panx, monkeypatch):
     monkeypatch.setenv("XFER_CACHE_DIR", str(panx / "file"))
     with pytest.raises(RequestError, match="set XFER_CACHE_DIR to another one"):
         vocabulary.trained(("xfer_panx.sw",), 120)
+
+
+def test_gin_may_name_a_vocabulary_that_is_trained_for_it(cache_dir):
+    gin.parse_config(
+        """
+        World.text_sentences = 60
+        data_config.configured.vocabulary_file = @vocabulary.trained()
+        vocabulary.trained.tasks = ("xfer_pocket_text.en",)
+        vocabulary.trained.size = 150
+        """
+    )
+    try:
+        assert vocabulary.of(data_config.configured()).size == 150
+    finally:
+        gin.clear_config()

@@ -8,7 +8,7 @@ import gin
 from pydantic import AfterValidator, Field, StringConstraints
 
 from seqio_tasks.errors import RequestError
-from seqio_tasks.settings import Line, Lines, Seed, settings
+from seqio_tasks.settings import Count, Line, Lines, Seed, settings
 
 
 def _subset(text: str) -> str:
@@ -64,8 +64,8 @@ class Stage:
     # 32',)}; '' is all data, 'matched' as much as the language with the least data has
     variants: Mapping[Subset, Lines] = Field(default_factory=lambda: {"": ()})
     settings: Lines = ()  # gin bindings of its runs: ('TRAIN_STEPS_RELATIVE = 1000',)
-    # languages to evaluate on, or to probe; 'targets' are those of the study, 'same' is the one
-    # that it is trained on; (): none, other stages start from its models
+    # languages to evaluate on, or to probe; 'targets' are those of the study, 'same' the one that
+    # a job trains on; (): none, other stages start from its models
     score_on: Literal["targets", "same"] | Sequence[Name] = ()
     keep: bool = True  # whether to keep the checkpoints
     seeds: Sequence[Seed] | None = None  # None: those of the study
@@ -89,8 +89,10 @@ class Stage:
                 f"{self.of('train_on')} = {self.train_on!r} needs {self.of('start_from')}: the"
                 " stages whose models it starts from"
             )
-        if self.score_on == SAME and self.train_on is None:
-            raise RequestError(f"{self.of('score_on')} = 'same' needs {self.of('train_on')}")
+        if self.score_on == SAME and (self.train_on is None or self.action != "train"):
+            raise RequestError(
+                f"{self.of('score_on')} = 'same' is for action 'train', with {self.of('train_on')}"
+            )
         if self.action != "train" and (self.train_on is not None or self.variants != {"": ()}):
             raise RequestError(f"{self.of('action')} = {self.action!r} trains on nothing")
         if self.action == "probe" and not self.score_on:
@@ -116,7 +118,7 @@ class Study:
     settings: Lines = ()  # gin bindings of every run: "EVALUATOR_NUM_EXAMPLES = 500"
     # by task, for the plan: mean tokens of inputs and of targets, and examples that are evaluated
     # for each target
-    assumed: Mapping[Name, tuple[Number, Number, Number]] | None = None
+    assumed: Mapping[Name, tuple[Count, Count, Number]] | None = None
     engine: Literal["native", "t5x"] = "native"  # or 't5x': T5X's own binary trains and evaluates
     search_paths: Lines = ()  # folders in which gin files are looked for
     imports: Lines = ()  # modules that gin files may import
@@ -161,6 +163,11 @@ class Study:
                 f"{stage.name} cannot start from {start.name}, which trains on a few examples of"
                 " the language that it is evaluated on"
             )
+        if stage.train_on in (OTHER_TARGETS, SAME) and start.train_on is None:
+            raise RequestError(
+                f"{stage.of('train_on')} = {stage.train_on!r} needs the language of the stage"
+                f" before: set {start.of('train_on')}"
+            )
         seeds, theirs = self.seeds_of(stage), self.seeds_of(start)
         if stage.action == "train" and len(theirs) not in (1, len(seeds)):
             raise RequestError(
@@ -169,5 +176,9 @@ class Study:
             )
 
     def seeds_of(self, stage: Stage) -> Sequence[int]:
-        """Returns the seeds of a stage; the n-th starts from the n-th of the stage before."""
+        """Returns the seeds of a stage.
+
+        If the stage before has one seed, all start from its models; else the n-th starts from the
+        n-th.
+        """
         return self.seeds if stage.seeds is None else stage.seeds

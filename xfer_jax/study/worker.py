@@ -66,7 +66,7 @@ def _listen(connection: Connection, inbox: "queue.Queue[Job]") -> None:
     while True:
         try:
             inbox.put(connection.recv())
-        except EOFError:
+        except (EOFError, ConnectionResetError):  # the second if it left a report unread
             os._exit(1)
 
 

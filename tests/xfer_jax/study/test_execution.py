@@ -554,6 +554,11 @@ BAD = {
     "no start": ("few_shot/study.Stage.start_from=()", r"few_shot/study\.Stage\.tasks must be set"),
     "start is not kept": ("nli/study.Stage.keep=False", r"set nli/study\.Stage\.keep = True"),
     "seeds": ("pretrained/study.Stage.seeds=(0, 1)", r"nli has 1 seeds and pretrained.* 2"),
+    "no language before": ("nli/study.Stage.train_on=None", r"set nli/study\.Stage\.train_on"),
+    "nothing assumed": (
+        "study.Study.assumed={'x': (0, 2, 3)}",
+        r"assumed\['x'\]\[0\] must be at least 1",
+    ),
     "reserved": ("few_shot/study.Stage.name='train'", r"cannot be named 'train'"),
     "same": ("nli/study.Stage.score_on='same'", r"few_shot cannot start from nli"),
     "scored on nothing": ("nli/study.Stage.action='probe'", r"'probe' trains on nothing"),
