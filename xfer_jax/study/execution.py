@@ -265,16 +265,17 @@ def _hand_out(study: Study, out: Path, graph: _Graph, count: int, lock: int) -> 
             while graph.ready or graph.running:
                 for worker in workers:
                     if worker.job is None and graph.ready:
+                        if worker.process.poll() is not None:  # it died with its last job
+                            worker.start()
                         worker.give(graph.take())
-                said = wait([worker.connection for worker in workers], _LOOK_SECONDS)
+                busy = [worker.connection for worker in workers if worker.job is not None]
+                said = wait(busy, _LOOK_SECONDS)
                 for worker in (worker for worker in workers if worker.connection in said):
                     outcome = worker.hear(graph.running)
                     if outcome is not None:
                         job, worker.job = worker.job, None
                         if job is not None:
                             graph.end(job, outcome)
-                        if worker.process.poll() is not None and graph.ready:
-                            worker.start()
                 files.write(out / status.STATE, graph.state())
                 display.show()
     finally:
